@@ -1,0 +1,74 @@
+//! Every table, queue and window of the deterministic core has its bound here, with its unit.
+//!
+//! A bound that is met is an error that the server sees (`EAGAIN`, `EMFILE`, `ENOBUFS`) or a wait; it is never
+//! silently exceeded, and it is the same on every replica because it is part of the arena's layout version.
+
+/// Layout version of the arena and of the log entries. Two binaries with different values never share either.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Address at which the arena is mapped in every process of a replica's server.
+pub const ARENA_ADDRESS: usize = 0x6000_0000_0000;
+/// Address of the gate page: the only instructions outside `ld.so` whose system calls the filter lets through.
+pub const GATE_ADDRESS: usize = 0x5fff_ffff_0000;
+
+/// Threads of one replica's server, all processes together.
+pub const MAX_THREADS: usize = 1024;
+/// Processes of one replica's server.
+pub const MAX_PROCESSES: usize = 64;
+/// File descriptor numbers of one process; `RLIMIT_NOFILE` is set to this.
+pub const MAX_FDS: usize = 16_384;
+/// Open file descriptions that dmt emulates (sockets, pipes, epolls, timers, ...), all processes together.
+pub const MAX_FILES: usize = 24_576;
+/// Client connections that a replica can hold open.
+pub const MAX_CONNECTIONS: usize = 16_384;
+/// Registrations in all epoll instances together.
+pub const MAX_EPOLL_ITEMS: usize = 32_768;
+/// Armed deadlines: one for each thread in a timed wait, each timerfd and each interval timer.
+pub const MAX_TIMERS: usize = 4096;
+/// Blocks of the buffer pool that holds bytes in virtual sockets and pipes.
+pub const POOL_BLOCKS: usize = 24_576;
+/// Bytes in one block of the buffer pool.
+pub const POOL_BLOCK_BYTES: usize = 4096;
+/// Blocks in use above which the coordinator reads no client; what is in flight then still fits.
+pub const POOL_HIGH_WATER_BLOCKS: u64 = (POOL_BLOCKS as u64) * 3 / 4;
+/// Bytes of client input that may wait unread in one virtual connection; the coordinator reads no further.
+pub const RECEIVE_WINDOW_BYTES: u64 = 256 * 1024;
+/// Bytes that a connection may have written and that no `Drained` event has given back: its virtual send buffer.
+pub const SEND_WINDOW_BYTES: u64 = 256 * 1024;
+/// Bytes that a pipe, socketpair direction or loopback connection direction can hold.
+pub const PIPE_BYTES: u64 = 64 * 1024;
+/// Connections that may wait in one listener's accept queue.
+pub const MAX_BACKLOG: usize = 4096;
+
+/// Bytes of the ring that carries inputs waiting for admission, coordinator to server.
+pub const PENDING_RING_BYTES: usize = 4 << 20;
+/// Bytes of the ring that carries decided entries, coordinator to server.
+pub const ENTRIES_RING_BYTES: usize = 8 << 20;
+/// Bytes of the ring that carries entries, outputs and reports, server to coordinator.
+pub const UPCALL_RING_BYTES: usize = 8 << 20;
+/// Payload bytes of one event.
+pub const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// Bytes of one entry, its header and events together.
+pub const MAX_ENTRY_BYTES: usize = 1 << 20;
+/// Payload bytes of one upcall.
+pub const MAX_UPCALL_BYTES: usize = 64 * 1024;
+
+/// Entries that a leader may apply ahead of the commit index.
+pub const MAX_SPECULATION_ENTRIES: u64 = 4096;
+/// Shortest bubble, ticks.
+pub const MIN_GRANT_TICKS: u64 = 256;
+/// Longest bubble, ticks.
+pub const MAX_GRANT_TICKS: u64 = 65_536;
+/// What a bubble should last of execution, nanoseconds.
+pub const BUBBLE_TARGET_NS: u64 = 250_000;
+/// Default of operations after which a thread passes the turn on, ticks.
+pub const DEFAULT_QUANTUM_TICKS: u32 = 1024;
+/// Default of CPU time without an operation after which a leader preempts a thread, microseconds.
+pub const DEFAULT_SPIN_LIMIT_US: u32 = 2000;
+/// CPU time without an operation after which a leader closes the bubble at the next operation, microseconds.
+pub const CLOSE_GAP_US: u64 = 1000;
+/// CPU time without an operation after which a leader preempts in a bubble that another leader opened, microseconds.
+pub const INHERITED_SPIN_LIMIT_US: u64 = 1_000_000;
+
+/// Operations that the trace ring keeps for each replica.
+pub const TRACE_OPERATIONS: usize = 16_384;

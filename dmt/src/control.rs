@@ -1,0 +1,76 @@
+//! The control page of the arena: words that the coordinator and the server's processes share outside the rings.
+//!
+//! Each word has one writer, named here. Nothing deterministic may be computed from a word that the coordinator
+//! writes, except by a leader at admission, whose choice then travels in the entry.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+
+/// Value of [`Control::lead_from`] on a follower.
+pub const FOLLOWER: u64 = u64::MAX;
+/// First word of an initialised arena.
+pub const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"BROLGA01");
+
+/// Bits of [`Control::wanted`].
+pub mod wanted {
+    /// The watchdog saw a long stretch without an operation: a leader closes the bubble at the next operation.
+    pub const CLOSE: u32 = 1;
+    /// The watchdog caught a spinner: whoever handles the preempt signal passes the turn on.
+    pub const PREEMPT: u32 = 2;
+}
+
+/// The words. `C:` written by the coordinator, `S:` by the thread that holds the turn, `W:` by the watchdog.
+#[repr(C, align(4096))]
+pub struct Control {
+    /// C: [`ARENA_MAGIC`], stored last when the arena is made.
+    pub magic: AtomicU64,
+    /// C: bumped after each change that an idle server should look at. The server sleeps on it (futex).
+    pub inbound: AtomicU32,
+    /// S: 1 while a server thread sleeps (or is about to) on `inbound`.
+    pub server_idle: AtomicU32,
+    /// C: 1 while the coordinator sleeps (or is about to): then the server must kick it after an upcall.
+    pub coordinator_asleep: AtomicU32,
+    /// W/C/S: bits of [`wanted`]; set by the watchdog, cleared by the turn holder.
+    pub wanted: AtomicU32,
+    /// C: index of the first entry that this replica may admit itself, or [`FOLLOWER`]. All entries below it are in
+    /// the entries ring before it is stored.
+    pub lead_from: AtomicU64,
+    /// C: ballot under which it leads; goes into the headers of the entries that it admits.
+    pub ballot: AtomicU64,
+    /// C: cursor of the pending ring at which this leadership's inputs start; stored before `lead_from`.
+    pub pending_from: AtomicU64,
+    /// C: commit index + 1 (0 = nothing committed).
+    pub committed: AtomicU64,
+    /// S: entries applied (index of the last + 1).
+    pub applied: AtomicU64,
+    /// S: logical time.
+    pub tick: AtomicU64,
+    /// S: rolling digest.
+    pub digest: AtomicU64,
+    /// S: virtual clock of the last entry, nanoseconds.
+    pub clock: AtomicU64,
+    /// S: threads that could run now, the turn holder included; 0 = quiescent.
+    pub runnable: AtomicU32,
+    /// S: dmt thread that holds the turn.
+    pub turn: AtomicU32,
+    /// S: kernel thread id (in the replica's pid namespace) of the turn holder, 0 while quiescent.
+    pub turn_tid: AtomicI32,
+    /// S: kernel process id of the turn holder.
+    pub turn_pid: AtomicI32,
+    /// S: blocks of the buffer pool in use; the coordinator stops reading clients above `POOL_HIGH_WATER_BLOCKS`.
+    pub pool_used: AtomicU64,
+    /// S: 1 if the current bubble was opened under another ballot (see the preemption rules).
+    pub inherited: AtomicU32,
+    /// S: 1 if the next entry is a `Preempt` of the turn holder, which is to be caught spinning.
+    pub preempt_armed: AtomicU32,
+    /// C: 1 = stop executing for good at the next scheduling point (the replica is being torn down).
+    pub halt: AtomicU32,
+    /// S: spin limit in force, microseconds.
+    pub spin_limit_us: AtomicU32,
+    /// S: preemptions so far.
+    pub preemptions: AtomicU64,
+    /// S: real time of the leader's last admission, nanoseconds; only for the adaptation of the grant.
+    pub admitted_at: AtomicU64,
+    /// C: a test's request to corrupt one byte of the next `Data` event that this replica applies (divergence test).
+    pub corrupt_next: AtomicU32,
+}
+const _: () = assert!(size_of::<Control>() == 4096);

@@ -1,0 +1,14 @@
+//! Brolga's deterministic core: the scheduler and the virtual kernel objects that it schedules.
+//!
+//! dmt makes no system call, reads no clock, allocates nothing and starts no thread. Its whole state is plain data in an
+//! *arena*, shared memory that every process of a replica's server maps at the same address, so a fork shares it and a
+//! simulator can hold several. Time and parking come in through [`platform::Platform`].
+#![cfg_attr(not(test), no_std)]
+
+pub mod bounds;
+pub mod control;
+pub mod entry;
+pub mod link;
+pub mod platform;
+pub mod ring;
+pub mod upcall;

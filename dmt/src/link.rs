@@ -1,0 +1,191 @@
+//! The coordinator's end of the arena: push inputs and entries, read upcalls, set the role.
+//!
+//! One `Link` exists per arena and it is the only producer of the pending and entries rings and the only consumer of
+//! the upcall ring. It makes no system call: [`Link::wants_wake`] tells the caller to `FUTEX_WAKE` (shared, not
+//! private) [`Link::wake_word`].
+
+use core::sync::atomic::{AtomicU32, Ordering, fence};
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, UPCALL_RING_BYTES};
+use crate::control::{ARENA_MAGIC, Control, FOLLOWER};
+use crate::entry::EventHeader;
+use crate::ring::{FRAME_HEADER_BYTES, Frame, Ring};
+use crate::upcall::{UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind};
+
+/// The part of the arena that coordinator and server share; the scheduler's own state follows behind it.
+#[repr(C, align(4096))]
+pub struct Shared {
+    /// Control words.
+    pub control: Control,
+    /// Inputs that wait for admission (leader). Frames: one event each, tag 0. Released by the coordinator.
+    pub pending: Ring<PENDING_RING_BYTES>,
+    /// Decided entries in index order. Frames: one entry each, tag 0. Released by the server.
+    pub entries: Ring<ENTRIES_RING_BYTES>,
+    /// Upcalls. Tag = [`UpcallKind`]. Released by the coordinator.
+    pub upcalls: Ring<UPCALL_RING_BYTES>,
+}
+
+/// An upcall, in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Upcall<'a> {
+    /// What it is.
+    pub kind: UpcallKind,
+    /// The head.
+    pub header: &'a UpcallHeader,
+    /// The payload, without padding.
+    pub payload: &'a [u8],
+    /// Pass it to [`Link::release_upcall`].
+    pub end: u64,
+}
+
+/// See the module.
+pub struct Link {
+    shared: *const Shared,
+    upcall_cursor: u64,
+}
+
+// SAFETY: the pointer is to shared memory that outlives the Link (promise of `attach`); all access is by atomics and
+// by rings of which the Link is the only user on this side.
+unsafe impl Send for Link {}
+
+impl Link {
+    /// Takes the coordinator's end of the arena at `shared`.
+    ///
+    /// # Safety
+    /// `shared` points to a mapped arena (fresh zeroes, or initialised by dmt) that outlives the Link, and no other
+    /// Link to it exists.
+    pub unsafe fn attach(shared: *const Shared) -> Self {
+        // SAFETY: forwarded promise.
+        let upcall_cursor = unsafe { (*shared).upcalls.head() };
+        Self { shared, upcall_cursor }
+    }
+
+    /// Marks a fresh arena (all zeroes) as usable: role follower, nothing committed.
+    pub fn initialise(&mut self) {
+        let control = self.control();
+        control.lead_from.store(FOLLOWER, Ordering::SeqCst);
+        control.magic.store(ARENA_MAGIC, Ordering::SeqCst);
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: promise of `attach`.
+        unsafe { &*self.shared }
+    }
+
+    /// The control words.
+    pub fn control(&self) -> &Control {
+        &self.shared().control
+    }
+
+    /// Queues one input event; false if the ring is full (the caller tries again after releasing upcalls).
+    pub fn push_event(&mut self, header: &EventHeader, payload: &[u8]) -> bool {
+        debug_assert_eq!(header.len.get() as usize, payload.len());
+        // SAFETY: the Link is the only producer of this ring, and &mut self makes it one thread.
+        unsafe { self.shared().pending.push(0, &[header.as_bytes(), payload]) }
+    }
+
+    /// Cursor behind the last event pushed.
+    pub fn pending_tail(&self) -> u64 {
+        self.shared().pending.tail()
+    }
+
+    /// Calls `each` with the bytes of every event frame in cursors `from..to`, in order: concatenated they are the
+    /// events of an entry.
+    pub fn pending_range(&self, from: u64, to: u64, mut each: impl FnMut(&[u8])) {
+        let mut at = from;
+        while at < to {
+            // SAFETY: the range comes from an upcall, so its frames are published, and only `release_pending` frees them.
+            let Some(frame) = (unsafe { self.shared().pending.peek(at) }) else { break };
+            each(frame.body);
+            at = frame.end;
+        }
+    }
+
+    /// Frees the events before cursor `to` (they are in an entry now, or leadership was lost).
+    pub fn release_pending(&mut self, to: u64) {
+        self.shared().pending.release(to);
+    }
+
+    /// Queues one decided entry; false if the ring is full.
+    pub fn push_entry(&mut self, entry: &[u8]) -> bool {
+        // SAFETY: the Link is the only producer of this ring, and &mut self makes it one thread.
+        unsafe { self.shared().entries.push(0, &[entry]) }
+    }
+
+    /// The next upcall not yet returned, without freeing it.
+    pub fn next_upcall(&mut self) -> Option<Upcall<'_>> {
+        // SAFETY: the Link is the only consumer; the cursor only moves to the end of frames that it got.
+        let frame: Frame<'_> = unsafe { (*self.shared).upcalls.peek(self.upcall_cursor)? };
+        let (head, rest) = frame.body.split_at(UPCALL_HEADER_BYTES);
+        let header = UpcallHeader::ref_from_bytes(head).ok()?;
+        let kind = UpcallKind::from_tag(frame.tag)?;
+        self.upcall_cursor = frame.end;
+        Some(Upcall { kind, header, payload: &rest[..header.len.get() as usize], end: frame.end })
+    }
+
+    /// Frees all upcalls up to `end`. The server waits when its ring is full, so free soon, and wake it then.
+    pub fn release_upcall(&mut self, end: u64) {
+        self.shared().upcalls.release(end);
+    }
+
+    /// True if an upcall is waiting.
+    pub fn has_upcalls(&self) -> bool {
+        self.shared().upcalls.tail() != self.upcall_cursor
+    }
+
+    /// Says that the caller is about to sleep; returns false if an upcall is waiting after all (then do not sleep).
+    pub fn prepare_sleep(&self) -> bool {
+        self.control().coordinator_asleep.store(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.has_upcalls() {
+            self.woke();
+            return false;
+        }
+        true
+    }
+
+    /// Ends what [`Link::prepare_sleep`] began.
+    pub fn woke(&self) {
+        self.control().coordinator_asleep.store(0, Ordering::SeqCst);
+    }
+
+    /// Makes all changes so far visible to an idle server; true if the caller must `FUTEX_WAKE` the wake word.
+    #[must_use]
+    pub fn wants_wake(&self) -> bool {
+        let control = self.control();
+        control.inbound.fetch_add(1, Ordering::SeqCst);
+        control.server_idle.load(Ordering::SeqCst) != 0
+    }
+
+    /// The futex word that an idle server sleeps on.
+    pub fn wake_word(&self) -> &AtomicU32 {
+        &self.control().inbound
+    }
+
+    /// Publishes the commit index.
+    pub fn set_committed(&self, count: u64) {
+        self.control().committed.store(count, Ordering::SeqCst);
+    }
+
+    /// Makes the server admit inputs from entry `from` on, under `ballot`. All entries below `from` must have been
+    /// pushed. Inputs pushed before this call are not admitted.
+    pub fn lead(&mut self, from: u64, ballot: u64) {
+        let control = self.control();
+        control.ballot.store(ballot, Ordering::SeqCst);
+        control.pending_from.store(self.pending_tail(), Ordering::SeqCst);
+        control.lead_from.store(from, Ordering::SeqCst);
+    }
+
+    /// Stops admission. Entries that the server admitted and that come out of the upcall ring later were never
+    /// proposed: the server's state is tainted then and must be rebuilt (I4).
+    pub fn follow(&self) {
+        self.control().lead_from.store(FOLLOWER, Ordering::SeqCst);
+    }
+}
+
+/// Bytes that an upcall with `payload` bytes takes in the ring at the most.
+pub const fn upcall_frame_bytes(payload: usize) -> usize {
+    FRAME_HEADER_BYTES + UPCALL_HEADER_BYTES + ((payload + 7) & !7)
+}
