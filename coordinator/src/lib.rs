@@ -1,1 +1,4 @@
-//! Stub.
+//! Brolga's coordinator: the launcher, the replica container, the client side, Paxos and the durable log.
+
+
+pub mod replica;

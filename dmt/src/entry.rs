@@ -272,7 +272,11 @@ impl<'a> Entry<'a> {
 
     fn check_events(&self) -> Result<(), EntryError> {
         if self.kind() == EntryKind::Genesis {
-            return if self.events.len() == size_of::<Genesis>() { Ok(()) } else { Err(EntryError::Truncated) };
+            return if self.events.len() == size_of::<Genesis>() {
+                Ok(())
+            } else {
+                Err(EntryError::Truncated)
+            };
         }
         let (mut rest, mut count) = (self.events, 0);
         while let Some(event) = next_event(&mut rest) {

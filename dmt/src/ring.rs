@@ -142,7 +142,10 @@ impl<const N: usize> Ring<N> {
                 (at.read(), at.add(1).read())
             };
             let end = from + u64::from(len);
-            assert!(len >= 8 && len % 8 == 0 && end <= tail && offset + len as usize <= N, "corrupt ring frame");
+            assert!(
+                len >= 8 && len % 8 == 0 && end <= tail && offset + len as usize <= N,
+                "corrupt ring frame"
+            );
             if tag == TAG_PAD {
                 from = end;
                 continue;

@@ -1,0 +1,123 @@
+//! What a replica tells its supervisor about itself, once a second and at once when its role changes.
+//!
+//! The supervisor stores the last one of each replica; `brolga status` prints them. Times are left out on purpose: two
+//! statuses can be subtracted to get rates.
+
+use serde::{Deserialize, Serialize};
+
+/// What a replica does in the cluster now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Replays its log before it serves; also while its server is being rebuilt.
+    #[default]
+    Recovering,
+    /// Applies what the leader decides.
+    Follower,
+    /// Was elected and brings its server to the horizon before it admits.
+    TakingOver,
+    /// Admits inputs and answers clients.
+    Leader,
+}
+
+/// What is known about this replica's digests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum DigestState {
+    /// Nothing was compared yet.
+    #[default]
+    Unknown,
+    /// All entries before this one were compared and are equal.
+    Agrees {
+        /// First entry not compared.
+        until: u64,
+    },
+    /// This replica's server differed and is fenced until it is rebuilt.
+    Diverged {
+        /// First entry whose digest differed.
+        entry: u64,
+        /// Logical time at the end of that entry's bubble.
+        tick: u64,
+        /// How it was noticed.
+        reason: String,
+    },
+}
+
+/// A socket on which the server listens inside its container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// dmt's listener id.
+    pub id: u64,
+    /// Port that the server bound.
+    pub port: u16,
+    /// Backlog that the server asked for.
+    pub backlog: u32,
+    /// Address that the server bound, IPv4 as IPv4-mapped.
+    pub address: [u8; 16],
+}
+
+/// How the server's first process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerExit {
+    /// Raw wait status (`waitpid`).
+    pub wait_status: i32,
+}
+
+/// The whole picture of one replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct ReplicaStatus {
+    /// Id, from 1.
+    pub id: u8,
+    /// Process id of the coordinator.
+    pub pid: i32,
+    /// Process id of the container's init, seen from the host; 0 while there is none.
+    pub container_pid: i32,
+    /// Role.
+    pub role: Role,
+    /// Highest ballot seen.
+    pub ballot: u64,
+    /// The leader that it knows, 0 if none.
+    pub leader: u8,
+    /// Entries known committed.
+    pub committed: u64,
+    /// Entries that its server applied.
+    pub applied: u64,
+    /// Logical time of its server, ticks.
+    pub tick: u64,
+    /// Rolling digest of its server.
+    pub digest: u64,
+    /// Committed entries that its server has not applied.
+    pub lag: u64,
+    /// Client connections that it holds (leader).
+    pub connections: u64,
+    /// Client connections that it forwards to the leader (follower).
+    pub relayed: u64,
+    /// Bytes forwarded in both directions since its start.
+    pub relayed_bytes: u64,
+    /// Connections refused because a bound was met.
+    pub refused: u64,
+    /// Comparison with the leader.
+    pub digests: DigestState,
+    /// Entries committed since the coordinator started.
+    pub entries: u64,
+    /// Of these, entries without any event: pure bubbles.
+    pub bubbles: u64,
+    /// Bytes sent to peers since its start.
+    pub peer_bytes_out: u64,
+    /// Bytes received from peers since its start.
+    pub peer_bytes_in: u64,
+    /// Peers with an authenticated connection now.
+    pub peers_connected: Vec<u8>,
+    /// Preemptions of spinning threads.
+    pub preemptions: u64,
+    /// Times that the server was killed and rebuilt from the log.
+    pub rebuilds: u64,
+    /// Bytes of the log on disk.
+    pub log_bytes: u64,
+    /// The log cannot be written because the disk is full; nothing is acknowledged until it can.
+    pub disk_full: bool,
+    /// Listening sockets of the server.
+    pub listeners: Vec<Listener>,
+    /// Set when the server ended.
+    pub server_exit: Option<ServerExit>,
+}
