@@ -7,6 +7,10 @@ use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 
 /// Value of [`Control::lead_from`] on a follower.
 pub const FOLLOWER: u64 = u64::MAX;
+/// Value of [`Control::lead_from`] on the leader under `--admission crane`: it admits nothing, but emits output.
+pub const CRANE_LEADER: u64 = u64::MAX - 1;
+/// Signal with which the watchdog takes the turn from a spinner; hidden from the server.
+pub const PREEMPT_SIGNAL: i32 = 64;
 /// First word of an initialised arena.
 pub const ARENA_MAGIC: u64 = u64::from_le_bytes(*b"BROLGA01");
 
@@ -60,8 +64,6 @@ pub struct Control {
     pub pool_used: AtomicU64,
     /// S: 1 if the current bubble was opened under another ballot (see the preemption rules).
     pub inherited: AtomicU32,
-    /// S: 1 if the next entry is a `Preempt` of the turn holder, which is to be caught spinning.
-    pub preempt_armed: AtomicU32,
     /// C: 1 = stop executing for good at the next scheduling point (the replica is being torn down).
     pub halt: AtomicU32,
     /// S: spin limit in force, microseconds.

@@ -5,10 +5,24 @@
 //! simulator can hold several. Time and parking come in through [`platform::Platform`].
 #![cfg_attr(not(test), no_std)]
 
+pub mod admission;
+pub mod apply;
+pub mod arena;
 pub mod bounds;
+pub mod call;
 pub mod control;
+pub mod digest;
 pub mod entry;
+pub mod file;
+pub mod kernel;
 pub mod link;
+pub mod op;
+pub mod park;
 pub mod platform;
+pub mod process;
+pub mod random;
 pub mod ring;
+pub mod sched;
+pub mod thread;
+pub mod timers;
 pub mod upcall;

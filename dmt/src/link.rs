@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering, fence};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, UPCALL_RING_BYTES};
-use crate::control::{ARENA_MAGIC, Control, FOLLOWER};
+use crate::control::{ARENA_MAGIC, CRANE_LEADER, Control, FOLLOWER};
 use crate::entry::EventHeader;
 use crate::ring::{FRAME_HEADER_BYTES, Frame, Ring};
 use crate::upcall::{UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind};
@@ -176,6 +176,12 @@ impl Link {
         control.ballot.store(ballot, Ordering::SeqCst);
         control.pending_from.store(self.pending_tail(), Ordering::SeqCst);
         control.lead_from.store(from, Ordering::SeqCst);
+    }
+
+    /// Makes the server emit its output without admitting anything: leadership under `--admission crane`, where the
+    /// coordinator makes the entries and feeds them once they are committed.
+    pub fn lead_crane(&self) {
+        self.control().lead_from.store(CRANE_LEADER, Ordering::SeqCst);
     }
 
     /// Stops admission. Entries that the server admitted and that come out of the upcall ring later were never

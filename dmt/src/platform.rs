@@ -12,6 +12,9 @@ pub trait Platform {
     /// The leader's real time, nanoseconds since the Unix epoch. Used only at admission; what it returns travels in
     /// the entry.
     fn real_time(&self) -> u64;
+    /// Sends the signal to the calling thread itself, so that its handler (or the default action) has run when this
+    /// returns.
+    fn deliver(&self, signal: &crate::process::PendingSignal);
     /// Wakes a sleeping coordinator (a write to its eventfd).
     fn kick_coordinator(&self);
 }

@@ -1,0 +1,415 @@
+//! Time bubbling: when entries take effect, and how a leader makes them (design section 7).
+//!
+//! An entry is applied only where the bubble before it ends: at its last tick, when the server is quiescent, or where a
+//! `Close` or `Preempt` entry cuts it (I1). A follower runs a bubble only when it knows the next entry, whose stamp says
+//! where the bubble was cut, or when it has been told to lead; so it cannot run past a cut (I2).
+
+use core::sync::atomic::Ordering;
+
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U16, U32, U64};
+
+use crate::bounds::{
+    BUBBLE_TARGET_NS, LAYOUT_VERSION, MAX_ENTRY_BYTES, MAX_GRANT_TICKS, MAX_SPECULATION_ENTRIES,
+    MIN_GRANT_TICKS,
+};
+use crate::control::{CRANE_LEADER, FOLLOWER};
+use crate::entry::{
+    ENTRY_HEADER_BYTES, EVENT_HEADER_BYTES, Entry, EntryHeader, EntryKind, EventHeader, EventKind,
+    STAMP_AUTO, next_event,
+};
+use crate::kernel::Kernel;
+use crate::link::Shared;
+use crate::thread::ThreadId;
+use crate::upcall::{ADMITTED, UpcallHeader, UpcallKind};
+
+/// A leader that was quiescent this long, nanoseconds, with nothing to admit makes one empty entry, so that followers,
+/// which run one entry behind, catch up.
+pub const IDLE_CLOSE_NS: u64 = 200_000_000;
+
+/// What a thread at the end of a bubble, or a quiescent server, has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// An entry was applied.
+    Applied,
+    /// Nothing to apply: the bubble is not over.
+    Run,
+    /// Wait for the coordinator, at the longest for this many nanoseconds.
+    Wait(Option<u64>),
+    /// This replica has diverged or was halted; it must not run any further.
+    Halt,
+}
+
+/// What the next decided entry is, as far as a follower must know it before it applies it.
+#[derive(Clone, Copy)]
+struct Peeked {
+    stamp: u64,
+    kind: EntryKind,
+}
+
+impl Kernel {
+    /// True if this replica admits inputs itself at the next bubble's end.
+    pub fn leads(&self, shared: &Shared) -> bool {
+        let from = shared.control.lead_from.load(Ordering::SeqCst);
+        from != FOLLOWER && from != CRANE_LEADER && self.sched.applied >= from
+    }
+
+    /// True if output is to be handed to the coordinator. Never part of deterministic state.
+    pub fn emits(&self, shared: &Shared) -> bool {
+        shared.control.lead_from.load(Ordering::Relaxed) != FOLLOWER
+    }
+
+    /// Called at every stop: at an operation with `tick >= stop_at` (`quiescent` false, the turn held), or with no
+    /// runnable thread (`quiescent` true). `now` is the real clock, used by a leader alone.
+    pub fn advance(&mut self, shared: &Shared, quiescent: bool, now: &dyn Fn() -> u64) -> Next {
+        if shared.control.halt.load(Ordering::SeqCst) != 0 {
+            return Next::Halt;
+        }
+        if self.sched.applied == 0 {
+            return self.follow(shared, quiescent);
+        }
+        if self.leads(shared) {
+            return self.lead(shared, quiescent, now);
+        }
+        self.follow(shared, quiescent)
+    }
+
+    fn lead(&mut self, shared: &Shared, quiescent: bool, now: &dyn Fn() -> u64) -> Next {
+        let wanted = shared.control.wanted.load(Ordering::Relaxed);
+        let close = wanted & crate::control::wanted::CLOSE != 0;
+        let over = quiescent || self.sched.tick >= self.sched.bubble_end;
+        if close {
+            shared.control.wanted.fetch_and(!crate::control::wanted::CLOSE, Ordering::Relaxed);
+        }
+        if !over && !close {
+            return Next::Run;
+        }
+        let ahead = self.sched.applied.saturating_sub(shared.control.committed.load(Ordering::SeqCst));
+        if ahead >= MAX_SPECULATION_ENTRIES {
+            return Next::Wait(None);
+        }
+        self.renew_pending_cursor(shared);
+        let now = now();
+        if !over {
+            let rest = self.sched.bubble_end - self.sched.tick;
+            self.admit(shared, EntryKind::Close, rest, now, None);
+            return Next::Applied;
+        }
+        let input = shared.pending.tail() != self.sched.pending_cursor;
+        if quiescent && !input {
+            let wait = self.idle_wait(shared, now);
+            if wait > 0 {
+                return Next::Wait((wait != u64::MAX).then_some(wait));
+            }
+        }
+        let grant = self.next_grant(shared, quiescent, now);
+        self.sched.grant = grant;
+        self.admit(shared, EntryKind::Bubble, grant, now, None);
+        Next::Applied
+    }
+
+    /// Nanoseconds until a quiescent leader without input must make an entry; `u64::MAX` = until input comes.
+    fn idle_wait(&mut self, shared: &Shared, now: u64) -> u64 {
+        let timer = self.timers.earliest().map(|deadline| deadline.saturating_sub(now.max(self.clock())));
+        let idle_since = shared.control.admitted_at.load(Ordering::Relaxed);
+        let close = (self.sched.idle_closed == 0).then(|| (idle_since + IDLE_CLOSE_NS).saturating_sub(now));
+        let wait = timer.unwrap_or(u64::MAX).min(close.unwrap_or(u64::MAX));
+        if wait == 0 && timer != Some(0) {
+            self.sched.idle_closed = 1;
+        }
+        wait
+    }
+
+    fn renew_pending_cursor(&mut self, shared: &Shared) {
+        let from = shared.control.pending_from.load(Ordering::SeqCst);
+        if self.sched.pending_epoch != from + 1 {
+            self.sched.pending_epoch = from + 1;
+            self.sched.pending_cursor = from;
+        }
+    }
+
+    /// Adapts the grant so that a bubble lasts about [`BUBBLE_TARGET_NS`]. Only a bubble that was used up says anything.
+    fn next_grant(&self, shared: &Shared, quiescent: bool, now: u64) -> u64 {
+        let grant = self.sched.grant.max(MIN_GRANT_TICKS);
+        if quiescent || self.sched.admitted_last == 0 {
+            return grant;
+        }
+        let lasted = now.saturating_sub(shared.control.admitted_at.load(Ordering::Relaxed));
+        let grant = if lasted < BUBBLE_TARGET_NS / 2 {
+            grant * 2
+        } else if lasted > BUBBLE_TARGET_NS * 2 {
+            grant / 2
+        } else {
+            grant
+        };
+        grant.clamp(MIN_GRANT_TICKS, MAX_GRANT_TICKS)
+    }
+
+    /// Passes the turn on from `thread`, which makes no operation, as a leader; false if the signal came too late.
+    pub fn preempt_as_leader(&mut self, shared: &Shared, thread: ThreadId, now: u64) -> bool {
+        if !self.leads(shared) || self.sched.queued == 0 || self.sched.turn != thread {
+            return false;
+        }
+        let rest = self.sched.bubble_end.saturating_sub(self.sched.tick).max(1);
+        self.admit(shared, EntryKind::Preempt, rest, now, Some(thread));
+        true
+    }
+
+    /// The follower's side of [`Kernel::preempt_as_leader`].
+    pub fn preempt_as_follower(&mut self, shared: &Shared, thread: ThreadId) -> bool {
+        let due = self.peek(shared).is_some_and(|next| {
+            next.kind == EntryKind::Preempt && next.stamp == self.sched.tick && self.sched.turn == thread
+        });
+        due && !self.leads(shared) && self.follow(shared, false) == Next::Applied
+    }
+
+    /// Makes the next entry out of all waiting inputs (none for `Preempt` and `Close`), applies it, tells the coordinator.
+    fn admit(&mut self, shared: &Shared, kind: EntryKind, grant: u64, now: u64, preempt: Option<ThreadId>) {
+        let from = self.sched.pending_cursor;
+        let (to, mut events_len, mut count) = match kind {
+            EntryKind::Bubble => self.pending_until(shared),
+            _ => (from, 0, 0),
+        };
+        let inline = preempt.map(|thread| EventHeader {
+            len: U32::new(0),
+            kind: U16::new(EventKind::Preempt as u16),
+            reserved: U16::new(0),
+            connection: U64::new(0),
+            sequence: U64::new(self.sched.tick),
+            arg: U64::new(u64::from(thread)),
+        });
+        let inline = inline.as_ref().map_or(&[][..], |event| event.as_bytes());
+        if !inline.is_empty() {
+            (events_len, count) = (EVENT_HEADER_BYTES, 1);
+        }
+        let header = EntryHeader {
+            version: U32::new(LAYOUT_VERSION),
+            kind: U16::new(kind as u16),
+            reserved: U16::new(0),
+            index: U64::new(self.sched.applied),
+            stamp: U64::new(self.sched.tick),
+            clock: U64::new(now.max(self.clock())),
+            grant: U64::new(grant),
+            ballot: U64::new(shared.control.ballot.load(Ordering::Relaxed)),
+            event_count: U32::new(count),
+            events_len: U32::new(events_len as u32),
+        };
+        shared.control.admitted_at.store(now, Ordering::Relaxed);
+        self.report_digest(shared);
+        self.upcall(
+            shared,
+            UpcallKind::Applied,
+            [self.sched.applied, self.sched.tick, from, to],
+            ADMITTED,
+            &[header.as_bytes(), inline],
+        );
+        self.sched.admitted_last = 1;
+        if count > 0 {
+            self.sched.idle_closed = 0;
+        }
+        self.open_bubble(shared, &header);
+        self.apply_pending(shared, from, to);
+        if let Some(thread) = preempt {
+            self.apply_preempt(shared, thread);
+        }
+        self.sched.pending_cursor = to;
+        self.fire_timers(shared);
+    }
+
+    /// The end of the inputs that fit one entry: cursor, bytes, events.
+    fn pending_until(&self, shared: &Shared) -> (u64, usize, u32) {
+        let (mut at, mut bytes, mut count) = (self.sched.pending_cursor, 0, 0);
+        // SAFETY: the turn holder is the only one who looks at the pending ring; the cursor is a frame's end or the
+        // ring's tail at the time of `Link::lead`.
+        while let Some(frame) = unsafe { shared.pending.peek(at) } {
+            if ENTRY_HEADER_BYTES + bytes + frame.body.len() > MAX_ENTRY_BYTES {
+                break;
+            }
+            bytes += frame.body.len();
+            count += 1;
+            at = frame.end;
+        }
+        (at, bytes, count)
+    }
+
+    fn apply_pending(&mut self, shared: &Shared, from: u64, to: u64) {
+        let mut at = from;
+        while at < to {
+            // SAFETY: as in `pending_until`; the coordinator frees the range only after it got the `Applied` upcall and
+            // built the value, and it is this thread that continues meanwhile, on bytes that it frees no earlier than
+            // the next entry: the ring is not reused before the coordinator pushes more than its capacity.
+            let Some(frame) = (unsafe { shared.pending.peek(at) }) else { break };
+            let mut bytes = frame.body;
+            while let Some(Ok(event)) = next_event(&mut bytes) {
+                self.apply_event(shared, event);
+            }
+            at = frame.end;
+        }
+    }
+
+    fn peek(&self, shared: &Shared) -> Option<Peeked> {
+        // SAFETY: the turn holder is the consumer of the entries ring.
+        let frame = unsafe { shared.entries.peek(shared.entries.head()) }?;
+        let header = entry_of(frame.body)?.header;
+        Some(Peeked { stamp: header.stamp.get(), kind: EntryKind::from_wire(header.kind.get())? })
+    }
+
+    fn follow(&mut self, shared: &Shared, quiescent: bool) -> Next {
+        shared.control.wanted.fetch_and(!crate::control::wanted::CLOSE, Ordering::Relaxed);
+        let Some(next) = self.peek(shared) else {
+            let granted = self.sched.crane != 0 && !quiescent && self.sched.tick < self.sched.bubble_end;
+            return if granted { Next::Run } else { Next::Wait(None) };
+        };
+        let auto = next.stamp == STAMP_AUTO;
+        let due = if auto {
+            quiescent || self.sched.tick >= self.sched.bubble_end
+        } else {
+            self.sched.tick >= next.stamp
+        };
+        if !due && !quiescent {
+            return Next::Run;
+        }
+        if !auto && self.sched.applied > 0 && next.stamp != self.sched.tick {
+            self.diverge(shared, "the next entry's stamp is at another logical time");
+            return Next::Halt;
+        }
+        // SAFETY: as in `peek`.
+        let Some(frame) = (unsafe { shared.entries.peek(shared.entries.head()) }) else {
+            return Next::Wait(None);
+        };
+        let Some(entry) = entry_of(frame.body) else {
+            self.diverge(shared, "the next entry cannot be parsed");
+            return Next::Halt;
+        };
+        if entry.header.index.get() != self.sched.applied {
+            self.diverge(shared, "the next entry has another index than expected");
+            return Next::Halt;
+        }
+        self.report_digest(shared);
+        self.upcall(shared, UpcallKind::Applied, [self.sched.applied, self.sched.tick, 0, 0], 0, &[]);
+        self.sched.admitted_last = 0;
+        self.sched.idle_closed = 0;
+        self.apply_entry(shared, &entry);
+        shared.entries.release(frame.end);
+        Next::Applied
+    }
+
+    fn apply_entry(&mut self, shared: &Shared, entry: &Entry<'_>) {
+        if let Some(genesis) = entry.genesis() {
+            self.random.seed(&genesis.secret);
+            self.sched.set_parameters(&genesis.parameters);
+            self.sched.crane = genesis.crane.get();
+            self.sched.genesis_clock = entry.header.clock.get();
+            shared.control.spin_limit_us.store(self.sched.spin_limit_us, Ordering::Relaxed);
+        }
+        self.open_bubble(shared, entry.header);
+        for event in entry.events() {
+            if event.kind == EventKind::Preempt {
+                self.apply_preempt(shared, event.header.arg.get() as ThreadId);
+            } else {
+                self.apply_event(shared, event);
+            }
+        }
+        self.fire_timers(shared);
+    }
+
+    fn open_bubble(&mut self, shared: &Shared, header: &EntryHeader) {
+        let clock = header.clock.get().max(self.clock());
+        let kind = EntryKind::from_wire(header.kind.get());
+        if kind == Some(EntryKind::Bubble) || kind == Some(EntryKind::Genesis) {
+            self.sched.grant = header.grant.get();
+        }
+        self.sched.stamp = self.sched.tick;
+        self.sched.clock = clock;
+        self.sched.bubble_end = self.sched.tick + header.grant.get();
+        self.sched.applied += 1;
+        self.sched.reported = 0;
+        self.digest = crate::digest::mix(self.digest, clock, header.grant.get());
+        let control = &shared.control;
+        let inherited = header.ballot.get() != control.ballot.load(Ordering::Relaxed);
+        control.inherited.store(u32::from(inherited), Ordering::Relaxed);
+        control.applied.store(self.sched.applied, Ordering::Relaxed);
+        self.publish(shared);
+    }
+
+    /// The preempted thread goes to the tail of the run queue.
+    fn apply_preempt(&mut self, shared: &Shared, thread: ThreadId) {
+        self.sched.preemptions += 1;
+        shared.control.preemptions.store(u64::from(self.sched.preemptions), Ordering::Relaxed);
+        shared.control.wanted.store(0, Ordering::Relaxed);
+        self.digest = crate::digest::mix(self.digest, u64::from(thread), u64::from(self.sched.turn));
+        if thread != self.sched.turn {
+            self.diverge(shared, "a preempted thread does not hold the turn here");
+            return;
+        }
+        self.sched.preempted = thread;
+        self.sched.enqueue(&mut self.threads, thread);
+    }
+
+    /// Where the current bubble must stop next: the tick for [`crate::sched::Scheduler::stop_at`], or `None` if a
+    /// follower may not run yet because it does not know the next entry.
+    pub fn bubble_stop(&self, shared: &Shared) -> Option<u64> {
+        if self.sched.applied == 0 {
+            return None;
+        }
+        if self.sched.crane != 0 || self.leads(shared) {
+            return Some(self.sched.bubble_end);
+        }
+        Some(self.peek(shared)?.stamp)
+    }
+
+    fn report_digest(&mut self, shared: &Shared) {
+        if self.sched.reported == 0 && self.sched.applied > 0 {
+            self.sched.reported = 1;
+            self.upcall(
+                shared,
+                UpcallKind::Digest,
+                [self.sched.applied - 1, self.sched.tick, self.digest, 0],
+                0,
+                &[],
+            );
+        }
+    }
+
+    /// Writes an upcall. [`crate::call::Call`] made sure of room before the operation.
+    pub fn upcall(&self, shared: &Shared, kind: UpcallKind, words: [u64; 4], flags: u16, payload: &[&[u8]]) {
+        let len: usize = payload.iter().map(|part| part.len()).sum();
+        let header = UpcallHeader {
+            len: U32::new(len as u32),
+            flags: U16::new(flags),
+            reserved: U16::new(0),
+            a: U64::new(words[0]),
+            b: U64::new(words[1]),
+            c: U64::new(words[2]),
+            d: U64::new(words[3]),
+        };
+        let mut parts = [&[][..]; 4];
+        parts[0] = header.as_bytes();
+        parts[1..=payload.len()].copy_from_slice(payload);
+        // SAFETY: the holder of the turn is the only producer of upcalls.
+        let pushed = unsafe { shared.upcalls.push(kind as u32, &parts[..=payload.len()]) };
+        assert!(pushed, "an operation wrote more upcalls than UPCALL_HEADROOM_BYTES");
+    }
+
+    /// Reports that this replica cannot go on.
+    pub fn diverge(&mut self, shared: &Shared, why: &str) {
+        shared.control.halt.store(1, Ordering::SeqCst);
+        self.upcall(
+            shared,
+            UpcallKind::Diverged,
+            [self.sched.applied, self.sched.tick, 0, 0],
+            0,
+            &[why.as_bytes()],
+        );
+    }
+}
+
+/// The entry in a ring frame, whose body may be padded.
+fn entry_of(body: &[u8]) -> Option<Entry<'_>> {
+    let (header, rest) = zerocopy::Ref::<_, EntryHeader>::from_prefix(body).ok()?;
+    let whole = ENTRY_HEADER_BYTES + header.events_len.get() as usize;
+    if rest.len() + ENTRY_HEADER_BYTES < whole {
+        return None;
+    }
+    Entry::parse(&body[..whole]).ok()
+}

@@ -1,0 +1,304 @@
+//! The thin layer between a real thread and the pure kernel: takes an operation through tick, tries and parking.
+//!
+//! A [`Call`] belongs to one thread. Except in [`Call::start`], the caller holds the turn when it enters a method and
+//! holds it again when the method returns; in between other threads, also of other processes, may have run. Therefore
+//! no reference into the kernel lives across a park: each try borrows it anew from the raw pointer.
+//!
+//! Callable in a signal handler only if the interrupted code was not inside dmt; preload's guard sees to that.
+
+use core::sync::atomic::Ordering;
+
+use crate::admission::Next;
+use crate::arena::Arena;
+use crate::kernel::{Kernel, Step};
+use crate::link::Shared;
+use crate::op::Op;
+use crate::platform::Platform;
+use crate::thread::{ThreadId, ThreadState};
+
+/// Free bytes of the upcall ring that an operation may count on. More than any single operation writes.
+pub const UPCALL_HEADROOM_BYTES: usize = 1 << 20;
+
+/// One thread's access to the kernel.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    arena: &'a Arena,
+    platform: &'a dyn Platform,
+    me: ThreadId,
+}
+
+impl<'a> Call<'a> {
+    /// Access for thread `me`.
+    pub fn new(arena: &'a Arena, platform: &'a dyn Platform, me: ThreadId) -> Self {
+        Self { arena, platform, me }
+    }
+
+    /// The calling thread.
+    pub fn thread(&self) -> ThreadId {
+        self.me
+    }
+
+    /// What the coordinator shares.
+    pub fn shared(&self) -> &'a Shared {
+        &self.arena.shared
+    }
+
+    /// Runs `f` on the kernel, once, without a tick: for reads and bookkeeping that no other thread can observe.
+    #[inline]
+    pub fn with<T>(&self, f: impl FnOnce(&mut Kernel) -> T) -> T {
+        // SAFETY: this thread holds the turn (module contract), so nobody else looks at the kernel, and `f` cannot park.
+        f(unsafe { &mut *self.arena.kernel() })
+    }
+
+    /// Carries out one scheduled operation: a tick, then tries of `f` until it is done.
+    #[inline]
+    pub fn op<T: Copy + Into<i64>>(
+        &self,
+        op: Op,
+        object: u64,
+        mut f: impl FnMut(&mut Kernel, ThreadId) -> Step<T>,
+    ) -> T {
+        self.tick();
+        loop {
+            match self.with(|k| f(k, self.me)) {
+                Step::Done(value) => {
+                    self.with(|k| k.note(self.me, op, object, value.into()));
+                    self.deliver_signals();
+                    return value;
+                }
+                Step::Block => self.park(),
+            }
+        }
+    }
+
+    /// An operation that cannot block.
+    #[inline]
+    pub fn quick<T: Copy + Into<i64>>(
+        &self,
+        op: Op,
+        object: u64,
+        f: impl FnOnce(&mut Kernel, ThreadId) -> T,
+    ) -> T {
+        self.tick();
+        let value = self.with(|k| {
+            let value = f(k, self.me);
+            k.note(self.me, op, object, value.into());
+            value
+        });
+        self.deliver_signals();
+        value
+    }
+
+    /// An operation that writes to clients: waits first until the coordinator has taken enough of the upcalls.
+    pub fn output_op<T: Copy + Into<i64>>(
+        &self,
+        op: Op,
+        object: u64,
+        f: impl FnMut(&mut Kernel, ThreadId) -> Step<T>,
+    ) -> T {
+        self.room();
+        let value = self.op(op, object, f);
+        self.kick();
+        value
+    }
+
+    /// Advances logical time by one, after whatever has to happen before: a new entry, the end of the time slice.
+    #[inline]
+    pub fn tick(&self) {
+        let stop = self.with(|k| k.sched.tick >= k.sched.stop_at);
+        if stop || self.shared().control.wanted.load(Ordering::Relaxed) != 0 {
+            self.stop();
+        }
+        let tick = self.with(|k| {
+            k.sched.tick += 1;
+            k.sched.tick
+        });
+        self.shared().control.tick.store(tick, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn stop(&self) {
+        loop {
+            self.room();
+            let seen = self.shared().control.inbound.load(Ordering::SeqCst);
+            match self.with(|k| k.advance(self.shared(), false, &|| self.platform.real_time())) {
+                Next::Applied => {
+                    self.kick();
+                    if self.with(|k| k.take_rotation(self.me)) {
+                        self.switch();
+                    }
+                    continue;
+                }
+                Next::Wait(timeout) => {
+                    self.await_coordinator(seen, timeout);
+                    continue;
+                }
+                Next::Halt => self.halt(),
+                Next::Run => {}
+            }
+            if self.with(|k| k.slice_is_over(self.me)) {
+                self.switch();
+            } else if self.with(|k| k.set_stop(self.shared(), self.me)) {
+                return;
+            }
+        }
+    }
+
+    /// Sleeps until the coordinator changes something after `seen` was read.
+    fn await_coordinator(&self, seen: u32, timeout: Option<u64>) {
+        let control = &self.shared().control;
+        control.server_idle.store(1, Ordering::SeqCst);
+        self.kick();
+        if control.inbound.load(Ordering::SeqCst) == seen {
+            self.platform.wait(&control.inbound, seen, timeout);
+        }
+        control.server_idle.store(0, Ordering::SeqCst);
+    }
+
+    /// Waits for free room in the upcall ring.
+    pub fn room(&self) {
+        while !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES) {
+            let control = &self.shared().control;
+            let seen = control.inbound.load(Ordering::SeqCst);
+            control.server_idle.store(1, Ordering::SeqCst);
+            self.platform.kick_coordinator();
+            if !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES) {
+                self.platform.wait(&control.inbound, seen, Some(ROOM_RETRY_NS));
+            }
+            control.server_idle.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes the coordinator if it sleeps and upcalls wait.
+    pub fn kick(&self) {
+        let control = &self.shared().control;
+        core::sync::atomic::fence(Ordering::SeqCst);
+        if !self.shared().upcalls.is_empty() && control.coordinator_asleep.swap(0, Ordering::SeqCst) != 0 {
+            self.platform.kick_coordinator();
+        }
+    }
+
+    /// Gives the turn away after the thread was queued or parked, and returns when it comes back.
+    pub fn park(&self) {
+        self.switch();
+    }
+
+    fn switch(&self) {
+        if self.hand_over() != Some(self.me) {
+            self.await_turn();
+        }
+        self.with(|k| k.took_turn(self.shared(), self.me));
+    }
+
+    /// Chooses the next holder of the turn and wakes it, making entries while nobody can run. `None` = halted.
+    fn hand_over(&self) -> Option<ThreadId> {
+        loop {
+            if let Some(next) = self.with(|k| k.pick(self.shared())) {
+                if next != self.me {
+                    self.grant(next);
+                }
+                return Some(next);
+            }
+            self.room();
+            let seen = self.shared().control.inbound.load(Ordering::SeqCst);
+            match self.with(|k| k.advance(self.shared(), true, &|| self.platform.real_time())) {
+                Next::Applied | Next::Run => self.kick(),
+                Next::Wait(timeout) => self.await_coordinator(seen, timeout),
+                Next::Halt => self.halt(),
+            }
+        }
+    }
+
+    fn grant(&self, next: ThreadId) {
+        let word: *const core::sync::atomic::AtomicU32 =
+            self.with(|k| &raw const k.threads.get(next).granted);
+        // SAFETY: the word is in the arena, which outlives every Call; it is atomic, so sharing it with its thread is fine.
+        let word = unsafe { &*word };
+        word.store(1, Ordering::SeqCst);
+        self.platform.wake(word);
+    }
+
+    fn await_turn(&self) {
+        // SAFETY: as in `grant`. The slot's address does not depend on any other state of the kernel.
+        let word = unsafe { &(*Kernel::thread_slot(self.arena.kernel(), self.me)).granted };
+        while word.swap(0, Ordering::SeqCst) == 0 {
+            self.platform.wait(word, 0, None);
+        }
+    }
+
+    fn halt(&self) -> ! {
+        self.platform.kick_coordinator();
+        loop {
+            self.platform.wait(&self.shared().control.halt, 1, None);
+        }
+    }
+
+    /// A new thread's first act: waits for its first turn. The creator made it runnable.
+    pub fn start(&self) {
+        self.await_turn();
+        self.with(|k| k.took_turn(self.shared(), self.me));
+        self.with(|k| k.note(self.me, Op::ThreadStart, u64::from(self.me), 0));
+    }
+
+    /// The first thread of the first process takes the turn: nobody else exists. It waits for entry 0.
+    pub fn start_first(&self) {
+        self.with(|k| {
+            k.threads.get_mut(self.me).state = ThreadState::Runnable;
+            k.sched.enqueue(&mut k.threads, self.me);
+            k.pick(self.shared());
+        });
+        self.with(|k| k.took_turn(self.shared(), self.me));
+        self.stop();
+        self.with(|k| k.note(self.me, Op::ThreadStart, u64::from(self.me), 0));
+    }
+
+    /// Gives the turn away for good: the thread (or its process) has ended in the kernel's eyes.
+    pub fn leave(&self) {
+        self.hand_over();
+    }
+
+    /// Passes the turn to the next runnable thread, if there is one.
+    pub fn yield_turn(&self) {
+        self.tick();
+        let rotates = self.with(|k| {
+            k.note(self.me, Op::Yield, 0, 0);
+            k.rotate(self.me)
+        });
+        if rotates {
+            self.switch();
+        }
+        self.deliver_signals();
+    }
+
+    /// Called by the handler of the watchdog's signal in a thread that runs its own code: gives the turn away if it
+    /// holds it and makes no progress.
+    pub fn preempt(&self) {
+        let wanted =
+            self.shared().control.wanted.fetch_and(!crate::control::wanted::PREEMPT, Ordering::SeqCst);
+        if wanted & crate::control::wanted::PREEMPT == 0 {
+            return;
+        }
+        if self.with(|k| k.sched.turn) != self.me || !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES) {
+            return;
+        }
+        let now = self.platform.real_time();
+        let preempted = self.with(|k| {
+            k.preempt_as_leader(self.shared(), self.me, now) || k.preempt_as_follower(self.shared(), self.me)
+        });
+        if preempted && self.with(|k| k.take_rotation(self.me)) {
+            self.kick();
+            self.switch();
+        }
+    }
+
+    /// Hands signals that are due to the kernel, which runs their handlers before this returns.
+    #[inline]
+    pub fn deliver_signals(&self) {
+        while let Some(signal) = self.with(|k| k.next_signal(self.me)) {
+            self.platform.deliver(&signal);
+        }
+    }
+}
+
+/// How long a server waits for room in the upcall ring before it looks again, nanoseconds.
+const ROOM_RETRY_NS: u64 = 1_000_000;

@@ -1,0 +1,93 @@
+//! The rolling digest over everything a replica did, and the trace of its last operations.
+//!
+//! Replicas whose digests agree at the same entry did the same operations with the same results and wrote the same
+//! bytes. The mixing is the multiply-and-fold of wyhash's inner step: not cryptographic, the peers are not enemies.
+
+use crate::bounds::TRACE_OPERATIONS;
+use crate::thread::ThreadId;
+
+const K0: u64 = 0xa076_1d64_78bd_642f;
+const K1: u64 = 0xe703_7ed1_a0b4_28db;
+
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// `digest` continued by two words.
+#[inline]
+pub fn mix(digest: u64, a: u64, b: u64) -> u64 {
+    fold(digest ^ a ^ K0, b ^ K1)
+}
+
+/// `digest` continued by bytes, their length included.
+pub fn mix_bytes(mut digest: u64, bytes: &[u8]) -> u64 {
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    for chunk in chunks {
+        let (low, high) = chunk.split_at(8);
+        let mut words = [0; 2];
+        for (word, half) in words.iter_mut().zip([low, high]) {
+            *word = half.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));
+        }
+        digest = mix(digest, words[0], words[1]);
+    }
+    let mut words = [0u64; 2];
+    for (i, &byte) in rest.iter().enumerate() {
+        words[i / 8] |= u64::from(byte) << (8 * (i % 8));
+    }
+    mix(mix(digest, words[0], words[1]), bytes.len() as u64, K0)
+}
+
+/// What the trace keeps of one operation.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Traced {
+    /// Logical time of the operation.
+    pub tick: u64,
+    /// Its object: an address or a number.
+    pub object: u64,
+    /// What it returned.
+    pub result: i64,
+    /// Who did it.
+    pub thread: ThreadId,
+    /// An [`crate::op::Op`].
+    pub op: u16,
+    /// Low half of the digest after it.
+    pub digest: u32,
+}
+
+/// The last [`TRACE_OPERATIONS`] operations.
+#[repr(C)]
+pub struct Trace {
+    operations: [Traced; TRACE_OPERATIONS],
+    written: u64,
+}
+
+impl Trace {
+    #[inline]
+    pub(crate) fn push(&mut self, traced: Traced) {
+        self.operations[self.written as usize % TRACE_OPERATIONS] = traced;
+        self.written += 1;
+    }
+
+    /// The operations kept, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Traced> {
+        let kept = self.written.min(TRACE_OPERATIONS as u64);
+        (self.written - kept..self.written).map(|i| &self.operations[i as usize % TRACE_OPERATIONS])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_and_the_split_count() {
+        let base = mix_bytes(1, b"hello, replicated world");
+        assert_ne!(base, mix_bytes(1, b"hello, replicated worlD"));
+        assert_ne!(base, mix_bytes(2, b"hello, replicated world"));
+        assert_ne!(base, mix_bytes(mix_bytes(1, b"hello, "), b"replicated world"));
+        assert_ne!(mix_bytes(1, b"\0"), mix_bytes(1, b"\0\0"));
+    }
+}

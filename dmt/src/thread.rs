@@ -1,0 +1,143 @@
+//! The thread table: one slot for each thread of each process of the server.
+
+use core::sync::atomic::AtomicU32;
+
+use crate::bounds::MAX_THREADS;
+
+/// Number of a thread slot, from 1; 0 means none.
+pub type ThreadId = u16;
+
+/// What a thread is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ThreadState {
+    /// The slot is free.
+    Free = 0,
+    /// In the run queue, or holding the turn.
+    Runnable = 1,
+    /// Waits in the parking lot.
+    Waiting = 2,
+    /// Ended; a joiner has not yet collected it.
+    Ended = 3,
+}
+
+/// Why a waiting thread was made runnable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Wake {
+    /// It was not waiting, or has already looked.
+    None = 0,
+    /// What it waited for may be there.
+    Event = 1,
+    /// Its deadline passed.
+    Timeout = 2,
+    /// A signal is to be delivered to it.
+    Signal = 3,
+}
+
+/// Files that a thread in poll or select can name exactly; with more, it wakes on every file's change.
+pub const POLL_FILES: usize = 16;
+
+/// One slot.
+#[repr(C, align(64))]
+pub struct Thread {
+    /// 1 = this thread has been given the turn; its futex word.
+    pub granted: AtomicU32,
+    /// What it is doing.
+    pub state: ThreadState,
+    /// Why it was last woken; read by [`crate::kernel::Kernel::take_wake`].
+    pub wake: Wake,
+    /// 1 if nobody will join it.
+    pub detached: bool,
+    /// Neighbours in the run queue or a parking-lot bucket; 0 ends the list.
+    pub(crate) next: ThreadId,
+    pub(crate) prev: ThreadId,
+    /// Process slot.
+    pub process: u16,
+    /// What it waits for, if it waits.
+    pub(crate) key: crate::park::WaitKey,
+    /// Its armed deadline, a timer slot, or 0.
+    pub(crate) timer: u16,
+    /// Bits that a futex waker must share with it.
+    pub futex_bits: u32,
+    /// Distinguishes the lives of a slot; never 0 in use.
+    pub serial: u32,
+    /// Kernel thread id in the replica's pid namespace; 0 until it is known.
+    pub tid: i32,
+    /// Start routine and its argument (addresses in its process), kept here until it starts.
+    pub start: [u64; 2],
+    /// Its `pthread_t`, for joins and kills.
+    pub handle: u64,
+    /// What it returned.
+    pub result: u64,
+    /// Signals that it blocks.
+    pub signal_mask: u64,
+    /// Signals sent to this thread and not yet delivered.
+    pub signal_pending: u64,
+    /// Tick at which it last asked for something; FIFO order of wakes.
+    pub arrival: u64,
+    /// Tick at which its time slice ends.
+    pub(crate) slice_end: u64,
+    /// Files that it polls; [`u32::MAX`] in the first place means any file.
+    pub poll_files: [u32; POLL_FILES],
+    /// A word for the operation in progress to keep across waits (bytes already moved, for example).
+    pub scratch: u64,
+}
+
+/// The table. Slots are found by lowest free number, which is deterministic because only the turn holder looks.
+#[repr(C)]
+pub struct Threads {
+    slots: [Thread; MAX_THREADS],
+    next_serial: u32,
+    highest: u16,
+}
+
+impl Threads {
+    /// The slot of thread `id` (1-based).
+    #[inline]
+    pub fn get(&self, id: ThreadId) -> &Thread {
+        &self.slots[id as usize - 1]
+    }
+
+    /// The slot of thread `id` (1-based), to change.
+    #[inline]
+    pub fn get_mut(&mut self, id: ThreadId) -> &mut Thread {
+        &mut self.slots[id as usize - 1]
+    }
+
+    /// Takes the lowest free slot for a thread of `process`; `None` at [`MAX_THREADS`].
+    pub fn allocate(&mut self, process: u16) -> Option<ThreadId> {
+        let index = self.slots.iter().position(|t| t.state == ThreadState::Free)?;
+        self.next_serial += 1;
+        let serial = self.next_serial;
+        let slot = &mut self.slots[index];
+        // SAFETY: an all-zero Thread is valid: enums have a zero variant, the rest is integers.
+        *slot = unsafe { core::mem::zeroed() };
+        slot.process = process;
+        slot.serial = serial;
+        slot.state = ThreadState::Waiting;
+        self.highest = self.highest.max(index as u16 + 1);
+        Some(index as ThreadId + 1)
+    }
+
+    /// Frees a slot.
+    pub fn release(&mut self, id: ThreadId) {
+        self.get_mut(id).state = ThreadState::Free;
+    }
+
+    /// All thread numbers that were ever in use, in order.
+    pub fn ids(&self) -> impl Iterator<Item = ThreadId> + use<> {
+        1..=self.highest
+    }
+
+    /// The live thread with this kernel id, if any.
+    pub fn by_tid(&self, tid: i32) -> Option<ThreadId> {
+        self.ids().find(|&id| {
+            let thread = self.get(id);
+            thread.tid == tid && !matches!(thread.state, ThreadState::Free | ThreadState::Ended)
+        })
+    }
+}
+
+// What `allocate` relies on: a zero discriminant exists for each enum in a Thread.
+const _: () = assert!(ThreadState::Free as u8 == 0 && Wake::None as u8 == 0);
