@@ -1,0 +1,115 @@
+//! What the supervisor gives a replica at its start, and the messages between the two.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::status::ReplicaStatus;
+use crate::channel::Channel;
+use crate::container::ContainerSpec;
+
+/// When a majority "has" an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// In memory that outlives the process, but not the machine.
+    #[default]
+    Memory,
+    /// After fdatasync.
+    Disk,
+}
+
+/// Who orders inputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admission {
+    /// The leader's server admits inputs at its own logical time and runs ahead of consensus (design section 7).
+    #[default]
+    Speculative,
+    /// Order first, execute after, with bubbles of 1000 ticks after 100 us of silence: the baseline.
+    Crane,
+}
+
+/// A replica as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Id, from 1.
+    pub id: u8,
+    /// Where its peers connect to it; it binds this address itself.
+    pub peer_address: SocketAddr,
+}
+
+/// PEM files of one replica's mutual TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyFiles {
+    /// The cluster's own certificate authority.
+    pub authority: PathBuf,
+    /// This replica's certificate, for the name [`peer_name`].
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The name in the certificate of replica `id`.
+pub fn peer_name(id: u8) -> String {
+    format!("replica-{id}.brolga")
+}
+
+/// All that [`super::run`] needs.
+#[derive(Debug)]
+pub struct ReplicaConfig {
+    /// This replica.
+    pub id: u8,
+    /// The cluster's name; part of the shared directory's name.
+    pub cluster: String,
+    /// All replicas, this one included.
+    pub members: Vec<Member>,
+    /// Keys for the peer connections.
+    pub keys: KeyFiles,
+    /// Directory of the log.
+    pub log_directory: PathBuf,
+    /// First 16 bytes of a hash of command, environment and cluster name: entry 0 of a log of another one is refused.
+    pub fingerprint: [u8; 16],
+    /// See [`Durability`].
+    pub durability: Durability,
+    /// See [`Admission`].
+    pub admission: Admission,
+    /// Operations after which a thread passes the turn on, for entry 0.
+    pub quantum: u32,
+    /// CPU time without an operation after which a leader preempts, microseconds, for entry 0.
+    pub spin_limit_us: u32,
+    /// The server. `shared` and the arena are made by the replica.
+    pub server: ContainerSpec,
+    /// The preload library, copied into the shared directory at each start of the server.
+    pub preload: PathBuf,
+    /// The supervisor. Its end means: stop.
+    pub supervisor: Channel,
+}
+
+/// Supervisor to replica.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToReplica {
+    /// Clients of the server's port `server_port` connect to the two listening sockets beside this message: first the
+    /// one that all replicas share and only the leader accepts from, then this replica's own, of which it relays to
+    /// the leader while it does not lead itself. Sent again to a restarted replica.
+    Publish {
+        /// Port inside the container.
+        server_port: u16,
+        /// The own addresses of all replicas for this port.
+        own: Vec<(u8, SocketAddr)>,
+    },
+    /// Test: change one byte of the next data that this replica's server reads.
+    CorruptNext,
+    /// End in good order.
+    Stop,
+}
+
+/// Replica to supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromReplica {
+    /// Once a second, and at once when the role, the listeners or the server's state changes.
+    Status(Box<ReplicaStatus>),
+    /// The replica ends because of this error.
+    Failed(String),
+}
