@@ -1,0 +1,136 @@
+//! The follower's side of phase 2: take entries in order, answer when they are durable.
+
+use super::message::Message;
+use super::types::{Ballot, Entry, Nanos, Output, ReplicaId, Write};
+use super::{Deferred, Paxos, Role};
+
+/// [`Message::Accept`], unpacked.
+pub(super) struct Accept {
+    pub(super) ballot: Ballot,
+    pub(super) first: u64,
+    pub(super) previous: Ballot,
+    pub(super) commit: u64,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl Accept {
+    /// Whether a correct leader can have sent this. Peers are authenticated, but bytes are never trusted.
+    fn is_sane(&self, from: ReplicaId) -> bool {
+        let mut stamp = self.previous;
+        self.ballot.replica() == from
+            && (self.first > 0 || self.previous == Ballot::ZERO)
+            && self.first.checked_add(self.entries.len() as u64).is_some()
+            && self.previous <= self.ballot
+            && self.entries.iter().all(|entry| {
+                let rises = entry.ballot >= stamp && entry.ballot != Ballot::ZERO;
+                stamp = entry.ballot;
+                rises && stamp <= self.ballot
+            })
+    }
+}
+
+impl Paxos {
+    pub(super) fn on_accept(&mut self, now: Nanos, from: ReplicaId, accept: Accept, out: &mut Vec<Output>) {
+        if !accept.is_sane(from) {
+            return;
+        }
+        if accept.ballot < self.promised {
+            Self::send(out, from, Message::Nack { promised: self.promised });
+            return;
+        }
+        self.follow(now, accept.ballot, out);
+        let Accept { ballot, first, previous, commit, entries } = accept;
+        if let Some(hint) = self.mismatch(first, previous) {
+            Self::send(out, from, Message::Rejected { ballot, first, hint });
+            return;
+        }
+        let end = first + entries.len() as u64;
+        for (index, entry) in (first..end).zip(entries) {
+            self.accept_entry(index, entry, out);
+        }
+        self.tail.evict(self.len());
+        self.unwritten = self.len();
+        self.matched = self.matched.max(end);
+        self.defer(Deferred::Durable { ballot, len: self.matched });
+        self.commit_to(commit.min(self.matched), out);
+        self.settle(now, out);
+    }
+
+    /// Where the leader should try instead, if this log has no entry `first - 1` stamped `previous`.
+    fn mismatch(&self, first: u64, previous: Ballot) -> Option<u64> {
+        if first == 0 {
+            return None;
+        }
+        match self.stamps.at(first - 1) {
+            None => Some(self.len()),
+            Some(stamp) if stamp == previous => None,
+            Some(_) => Some(self.stamps.run_start(first - 1)),
+        }
+    }
+
+    fn accept_entry(&mut self, index: u64, entry: Entry, out: &mut Vec<Output>) {
+        if self.stamps.at(index) == Some(entry.ballot) {
+            return;
+        }
+        if index < self.len() {
+            self.check_replaceable(index, &entry);
+            self.stamps.truncate(index);
+            self.tail.truncate(index);
+        }
+        self.stamps.push(entry.ballot);
+        self.tail.push(entry.clone());
+        self.write(Write::Entry { index, entry }, out);
+    }
+
+    /// A decided value never changes. Only the stamp of the last decided entry may rise.
+    fn check_replaceable(&self, index: u64, entry: &Entry) {
+        let same = || self.tail.get(index).is_none_or(|known| known.value == entry.value);
+        assert!(
+            index >= self.commit || (index + 1 == self.commit && same()),
+            "ballot {} would change decided entry {index} (commit {}, stamp {:?}): the logs of this cluster contradict",
+            entry.ballot,
+            self.commit,
+            self.stamps.at(index)
+        );
+    }
+
+    /// Follows the leader of `ballot`, which is at least the promised one.
+    fn follow(&mut self, now: Nanos, ballot: Ballot, out: &mut Vec<Output>) {
+        let leader = ballot.replica();
+        if ballot > self.promised {
+            self.adopt(now, ballot, out);
+        }
+        if !matches!(self.role, Role::Follower { leader: Some(known) } if known == leader) {
+            self.role = Role::Follower { leader: Some(leader) };
+            self.new_timeout();
+            out.push(Output::Following { leader, ballot });
+        }
+        self.contact = now;
+        self.election_at = now + self.timeout;
+    }
+
+    /// Promises `ballot`, which is above the promised one, and leaves what this replica was before.
+    pub(super) fn adopt(&mut self, now: Nanos, ballot: Ballot, out: &mut Vec<Output>) {
+        assert!(ballot > self.promised);
+        self.step_down(now, out);
+        self.promised = ballot;
+        self.seen_round = self.seen_round.max(ballot.round());
+        self.matched = 0;
+        self.durable = 0;
+        self.write(Write::Promise(ballot), out);
+    }
+
+    /// The log is durable below `len`, and equal to that of the leader of `ballot`.
+    pub(super) fn on_durable(&mut self, now: Nanos, ballot: Ballot, len: u64, out: &mut Vec<Output>) {
+        if ballot != self.promised {
+            return;
+        }
+        match self.role {
+            Role::Leader => {
+                self.durable = self.durable.max(len);
+                self.advance_commit(now, out);
+            }
+            _ => Self::send(out, ballot.replica(), Message::Accepted { ballot, len }),
+        }
+    }
+}

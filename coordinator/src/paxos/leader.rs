@@ -1,0 +1,291 @@
+//! The leader's side of phase 2: pipelined batches, catch-up, the commit index, heartbeats, check-quorum.
+
+use super::message::Message;
+use super::types::{
+    Ballot, Entry, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, MAX_INFLIGHT_BYTES, MAX_INFLIGHT_ENTRIES, Nanos,
+    Output, ReplicaId, Write,
+};
+use super::{Deferred, Paxos, Role};
+
+/// What a replica knows of another one.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) id: ReplicaId,
+    pub(super) connected: bool,
+    /// The peer's log equals this one below, durably.
+    pub(super) matched: u64,
+    /// Next entry to send.
+    next: u64,
+    flow: Flow,
+    /// When it last acknowledged, and when it was last sent anything.
+    heard: Nanos,
+    sent: Nanos,
+    /// Commit index that it was sent.
+    told_commit: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// Find out where the logs agree: one message at a time, from `first`.
+    Probe { first: u64, waiting: bool },
+    /// Send new entries without waiting.
+    Stream,
+    /// The caller reads old entries from the log.
+    Reading,
+}
+
+impl Peer {
+    pub(super) fn new(id: ReplicaId) -> Self {
+        let flow = Flow::Probe { first: 0, waiting: false };
+        Self { id, connected: false, matched: 0, next: 0, flow, heard: 0, sent: 0, told_commit: 0 }
+    }
+
+    fn probe(&mut self, first: u64) {
+        self.next = first;
+        self.flow = Flow::Probe { first, waiting: false };
+    }
+}
+
+impl Paxos {
+    pub(super) fn become_leader(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        self.role = Role::Leader;
+        self.unwritten = self.len();
+        self.restamp_last();
+        let (next, first) = (self.len(), self.unwritten);
+        for peer in &mut self.peers {
+            peer.matched = 0;
+            peer.told_commit = 0;
+            peer.heard = now;
+            peer.probe(first);
+        }
+        self.heartbeat_at = now + self.config.heartbeat;
+        self.quorum_check_at = now + self.config.election;
+        out.push(Output::BecameLeader { ballot: self.promised, next });
+        self.flush(now, out);
+    }
+
+    /// Re-proposes the last entry under the own ballot: see the module docs of [`super`].
+    fn restamp_last(&mut self) {
+        if self.len() == self.commit {
+            return;
+        }
+        let index = self.len() - 1;
+        let Some(entry) = self.tail.get(index) else { unreachable!("the last entry is always in the tail") };
+        let entry = Entry { ballot: self.promised, value: entry.value.clone() };
+        self.stamps.truncate(index);
+        self.tail.truncate(index);
+        self.stamps.push(entry.ballot);
+        self.tail.push(entry);
+        self.unwritten = index;
+    }
+
+    /// Gives out the writes of what was proposed. The peers were sent it before: their disks work at the same time.
+    pub(super) fn write_own(&mut self, out: &mut Vec<Output>) {
+        for index in self.unwritten..self.len() {
+            let Some(entry) = self.tail.get(index).cloned() else {
+                unreachable!("unwritten entries stay in the tail")
+            };
+            self.write(Write::Entry { index, entry }, out);
+        }
+        let len = self.len();
+        if self.unwritten < len || self.durable < len {
+            self.unwritten = len;
+            self.defer(Deferred::Durable { ballot: self.promised, len });
+        }
+        self.tail.evict(len);
+    }
+
+    pub(super) fn replicate_all(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        for at in 0..self.peers.len() {
+            self.replicate(now, at, out);
+        }
+    }
+
+    fn replicate(&mut self, now: Nanos, at: usize, out: &mut Vec<Output>) {
+        loop {
+            let peer = &self.peers[at];
+            let (next, matched, id) = (peer.next, peer.matched, peer.id);
+            let may_send = match peer.flow {
+                Flow::Probe { waiting, .. } => !waiting,
+                Flow::Stream => {
+                    next < self.len()
+                        && next - matched < MAX_INFLIGHT_ENTRIES
+                        && self.tail.bytes(matched, next) < MAX_INFLIGHT_BYTES
+                }
+                Flow::Reading => false,
+            };
+            if !peer.connected || !may_send {
+                return;
+            }
+            if next < self.tail.first() {
+                self.peers[at].flow = Flow::Reading;
+                out.push(Output::NeedOld { peer: id, from: next, to: self.tail.first() });
+                return;
+            }
+            let entries = self.tail.batch(next, MAX_BATCH_ENTRIES, MAX_BATCH_BYTES);
+            self.send_accept(now, at, entries, out);
+            if let Flow::Probe { first, .. } = self.peers[at].flow {
+                self.peers[at].flow = Flow::Probe { first, waiting: true };
+            }
+        }
+    }
+
+    /// Sends `entries` from `next` on; none makes a heartbeat.
+    fn send_accept(&mut self, now: Nanos, at: usize, entries: Vec<Entry>, out: &mut Vec<Output>) {
+        let peer = &mut self.peers[at];
+        let first = peer.next;
+        let previous =
+            if first == 0 { Ballot::ZERO } else { self.stamps.at(first - 1).unwrap_or(Ballot::ZERO) };
+        peer.next += entries.len() as u64;
+        peer.sent = now;
+        peer.told_commit = self.commit;
+        let message =
+            Message::Accept { ballot: self.promised, first, previous, commit: self.commit, entries };
+        out.push(Output::Send { to: peer.id, message });
+    }
+
+    pub(super) fn on_old_entries(
+        &mut self,
+        now: Nanos,
+        id: ReplicaId,
+        first: u64,
+        entries: Vec<Entry>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(at) = self.peers.iter().position(|peer| peer.id == id) else { return };
+        let peer = &self.peers[at];
+        if !self.is_leader() || peer.flow != Flow::Reading || peer.next != first {
+            return;
+        }
+        let known = |(index, entry): (u64, &Entry)| self.stamps.at(index) == Some(entry.ballot);
+        if entries.is_empty() || !(first..).zip(&entries).all(known) {
+            // Nothing usable came; a heartbeat starts the question anew.
+            self.peers[at].probe(first);
+            self.peers[at].flow = Flow::Probe { first, waiting: true };
+            return;
+        }
+        self.send_accept(now, at, entries, out);
+        // One chunk at a time: the answer leads back to `Stream`, and from there to the next chunk.
+        self.peers[at].flow = Flow::Probe { first: self.peers[at].next, waiting: true };
+    }
+
+    pub(super) fn on_accepted(
+        &mut self,
+        now: Nanos,
+        from: ReplicaId,
+        ballot: Ballot,
+        len: u64,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.is_leader() || ballot != self.promised || len > self.len() {
+            return;
+        }
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
+        peer.heard = now;
+        peer.matched = peer.matched.max(len);
+        peer.next = peer.next.max(peer.matched);
+        if matches!(peer.flow, Flow::Probe { first, .. } if len >= first) {
+            peer.flow = Flow::Stream;
+        }
+        self.advance_commit(now, out);
+    }
+
+    pub(super) fn on_rejected(&mut self, now: Nanos, from: ReplicaId, ballot: Ballot, first: u64, hint: u64) {
+        if !self.is_leader() || ballot != self.promised {
+            return;
+        }
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
+        peer.heard = now;
+        // What is below `matched` was acknowledged after this refusal was sent.
+        let stale =
+            first <= peer.matched || matches!(peer.flow, Flow::Probe { first: asked, .. } if asked != first);
+        if !stale && peer.flow != Flow::Reading {
+            peer.probe(hint.min(first - 1).max(peer.matched));
+        }
+    }
+
+    /// Decides what a majority has: the highest entry of the own ballot, and with it all below.
+    pub(super) fn advance_commit(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        let majority = self.majority_len();
+        if majority <= self.commit || self.stamps.at(majority - 1) != Some(self.promised) {
+            return;
+        }
+        self.commit_to(majority, out);
+        if !self.peers.is_empty() && self.notice_at.is_none() {
+            self.notice_at = Some(now + self.config.commit_notice);
+        }
+    }
+
+    /// The length that a majority's logs reach: the one that `quorum - 1` replicas are not above... counted without sorting.
+    fn majority_len(&self) -> u64 {
+        let reach = |len: u64| {
+            usize::from(self.durable >= len) + self.peers.iter().filter(|peer| peer.matched >= len).count()
+        };
+        let lens = self.peers.iter().map(|peer| peer.matched).chain([self.durable]);
+        lens.filter(|len| reach(*len) >= self.quorum()).max().unwrap_or(0)
+    }
+
+    /// A connection to `id` stands anew: what was sent over the old one may be lost.
+    pub(super) fn greet(&mut self, now: Nanos, id: ReplicaId, out: &mut Vec<Output>) {
+        let Some(at) = self.peers.iter().position(|peer| peer.id == id) else { return };
+        let peer = &mut self.peers[at];
+        let first = if peer.matched > 0 { peer.matched } else { peer.next.min(self.stamps.len()) };
+        peer.probe(first);
+        self.heartbeat(now, at, out);
+    }
+
+    fn heartbeat(&mut self, now: Nanos, at: usize, out: &mut Vec<Output>) {
+        let peer = &mut self.peers[at];
+        if let Flow::Probe { first, .. } = peer.flow {
+            peer.next = first;
+            peer.flow = Flow::Probe { first, waiting: true };
+        }
+        self.send_accept(now, at, Vec::new(), out);
+    }
+
+    pub(super) fn tick_leader(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        if self.notice_at.is_some_and(|at| now >= at) {
+            self.notice_at = None;
+            self.notify_commit(now, out);
+        }
+        if now >= self.heartbeat_at {
+            self.beat(now, out);
+        }
+        if now >= self.quorum_check_at {
+            self.check_quorum(now, out);
+        }
+    }
+
+    fn notify_commit(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        for at in 0..self.peers.len() {
+            let peer = &self.peers[at];
+            if peer.connected && peer.flow == Flow::Stream && peer.told_commit < self.commit {
+                self.send_accept(now, at, Vec::new(), out);
+            }
+        }
+    }
+
+    fn beat(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        self.heartbeat_at = now + self.config.heartbeat;
+        for at in 0..self.peers.len() {
+            let peer = &self.peers[at];
+            if peer.connected && now >= peer.sent + self.config.heartbeat / 2 {
+                self.heartbeat(now, at, out);
+            }
+        }
+    }
+
+    fn check_quorum(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        let late = now - self.quorum_check_at;
+        self.quorum_check_at = now + self.config.heartbeat;
+        if late > self.config.election / 2 {
+            // This process itself was stopped for long. Let it read its mail before it judges its peers.
+            return;
+        }
+        let heard = |heard: Nanos| now < heard.saturating_add(self.config.election);
+        let count = 1 + self.peers.iter().filter(|peer| heard(peer.heard)).count();
+        if count < self.quorum() {
+            self.step_down(now, out);
+        }
+    }
+}
