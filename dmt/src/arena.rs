@@ -22,3 +22,7 @@ impl Arena {
         self.kernel.get()
     }
 }
+
+// SAFETY: the shared part is made of atomics and rings; the kernel is reached only through a raw pointer, by the one
+// thread that holds the turn, and the turn is handed over with sequentially consistent stores.
+unsafe impl Sync for Arena {}

@@ -23,6 +23,9 @@ pub mod process;
 pub mod random;
 pub mod ring;
 pub mod sched;
+pub mod sync;
+#[cfg(test)]
+pub mod testing;
 pub mod thread;
 pub mod timers;
 pub mod upcall;
