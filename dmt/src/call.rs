@@ -244,8 +244,7 @@ impl<'a> Call<'a> {
     pub fn start_first(&self) {
         self.with(|k| {
             k.threads.get_mut(self.me).state = ThreadState::Runnable;
-            k.sched.enqueue(&mut k.threads, self.me);
-            k.pick(self.shared());
+            k.hold_turn(self.shared(), self.me);
         });
         self.with(|k| k.took_turn(self.shared(), self.me));
         self.stop();

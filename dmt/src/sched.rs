@@ -112,23 +112,31 @@ impl Kernel {
     /// Chooses who runs next and says so on the control page.
     pub fn pick(&mut self, shared: &Shared) -> Option<ThreadId> {
         let next = self.sched.pick(&mut self.threads);
+        self.show_turn(shared);
+        next
+    }
+
+    /// Gives the turn to the first thread, which was in no queue.
+    pub fn hold_turn(&mut self, shared: &Shared, me: ThreadId) {
+        self.sched.turn = me;
+        self.show_turn(shared);
+    }
+
+    fn show_turn(&self, shared: &Shared) {
         let control = &shared.control;
-        let (tid, pid) = match next {
-            Some(id) => {
-                let thread = self.threads.get(id);
-                (thread.tid, self.processes.get(thread.process).pid)
-            }
-            None => (0, 0),
+        let turn = self.sched.turn;
+        let (tid, pid) = if turn == 0 {
+            control.wanted.store(0, Ordering::Relaxed);
+            (0, 0)
+        } else {
+            let thread = self.threads.get(turn);
+            (thread.tid, self.processes.get(thread.process).pid)
         };
         control.turn_tid.store(tid, Ordering::Relaxed);
         control.turn_pid.store(pid, Ordering::Relaxed);
-        control.turn.store(u32::from(next.unwrap_or(0)), Ordering::Relaxed);
-        let runnable = u32::from(self.sched.queued) + u32::from(next.is_some());
+        control.turn.store(u32::from(turn), Ordering::Relaxed);
+        let runnable = u32::from(self.sched.queued) + u32::from(turn != 0);
         control.runnable.store(runnable, Ordering::Release);
-        if next.is_none() {
-            control.wanted.store(0, Ordering::Relaxed);
-        }
-        next
     }
 
     /// Bookkeeping of the thread that just got the turn: where it must stop next.

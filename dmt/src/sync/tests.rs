@@ -155,6 +155,7 @@ fn readers_share_and_writers_exclude() {
 #[test]
 fn semaphores_barriers_and_futexes_agree_on_counts() {
     same_twice(3, |shared| {
+        barrier_of_three(shared);
         (0..3)
             .map(|i| {
                 Box::new(move |call: &Call<'_>| {
@@ -174,6 +175,7 @@ fn semaphores_barriers_and_futexes_agree_on_counts() {
                             (*o).word = 1;
                             call.futex(&futex_args(&raw mut (*o).word, 1, 10));
                         }
+                        call.barrier_wait(&raw mut (*o).barrier);
                         let soon = call.with(|k| k.clock()) + 1000;
                         let timed = call.sem_wait(&raw mut (*o).sem, true, Deadline::Real(soon));
                         assert_eq!(timed, -i64::from(errno::ETIMEDOUT));
@@ -184,6 +186,11 @@ fn semaphores_barriers_and_futexes_agree_on_counts() {
             })
             .collect()
     });
+}
+
+fn barrier_of_three(shared: Shared) {
+    // SAFETY: no thread runs yet; `count` of a barrier is its third word.
+    unsafe { (&raw mut (*shared.get()).barrier).cast::<u32>().add(2).write(3) };
 }
 
 fn futex_args(address: *mut u32, op: i32, value: u32) -> FutexArgs {
@@ -204,8 +211,7 @@ fn three_threads_meet_at_a_barrier_and_one_is_serial() {
     let count = serial.clone();
     same_twice(1, move |shared| {
         count.store(0, Ordering::SeqCst);
-        // SAFETY: no thread runs yet; `count` of a barrier is its third word.
-        unsafe { (&raw mut (*shared.get()).barrier).cast::<u32>().add(2).write(3) };
+        barrier_of_three(shared);
         (0..3)
             .map(|_| {
                 let count = count.clone();
