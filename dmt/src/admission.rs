@@ -213,6 +213,7 @@ impl Kernel {
             self.apply_preempt(shared, thread);
         }
         self.sched.pending_cursor = to;
+        shared.control.pending_applied.store(to, Ordering::Release);
         self.fire_timers(shared);
     }
 
@@ -235,9 +236,7 @@ impl Kernel {
     fn apply_pending(&mut self, shared: &Shared, from: u64, to: u64) {
         let mut at = from;
         while at < to {
-            // SAFETY: as in `pending_until`; the coordinator frees the range only after it got the `Applied` upcall and
-            // built the value, and it is this thread that continues meanwhile, on bytes that it frees no earlier than
-            // the next entry: the ring is not reused before the coordinator pushes more than its capacity.
+            // SAFETY: as in `pending_until`; the coordinator frees no frame beyond `pending_applied`.
             let Some(frame) = (unsafe { shared.pending.peek(at) }) else { break };
             let mut bytes = frame.body;
             while let Some(Ok(event)) = next_event(&mut bytes) {

@@ -190,7 +190,8 @@ impl<'a> Call<'a> {
         self.with(|k| k.took_turn(self.shared(), self.me));
     }
 
-    /// Chooses the next holder of the turn and wakes it, making entries while nobody can run. `None` = halted.
+    /// Chooses the next holder of the turn and wakes it, making entries while nobody can run. `None` = this was the last
+    /// thread of the last process.
     fn hand_over(&self) -> Option<ThreadId> {
         loop {
             if let Some(next) = self.with(|k| k.pick(self.shared())) {
@@ -198,6 +199,10 @@ impl<'a> Call<'a> {
                     self.grant(next);
                 }
                 return Some(next);
+            }
+            if self.with(|k| k.nobody_is_left(self.me)) {
+                self.kick();
+                return None;
             }
             self.room();
             let seen = self.shared().control.inbound.load(Ordering::SeqCst);

@@ -42,6 +42,9 @@ pub struct Control {
     pub ballot: AtomicU64,
     /// C: cursor of the pending ring at which this leadership's inputs start; stored before `lead_from`.
     pub pending_from: AtomicU64,
+    /// S: cursor of the pending ring up to which inputs have been applied: their bytes are not read again. C: moved to
+    /// the ring's tail when a leadership starts.
+    pub pending_applied: AtomicU64,
     /// C: commit index + 1 (0 = nothing committed).
     pub committed: AtomicU64,
     /// S: entries applied (index of the last + 1).

@@ -44,6 +44,8 @@ pub struct Upcall<'a> {
 pub struct Link {
     shared: *const Shared,
     upcall_cursor: u64,
+    /// Events before this cursor are in entries, or belong to no leadership.
+    built: u64,
 }
 
 // SAFETY: the pointer is to shared memory that outlives the Link (promise of `attach`); all access is by atomics and
@@ -58,8 +60,8 @@ impl Link {
     /// Link to it exists.
     pub unsafe fn attach(shared: *const Shared) -> Self {
         // SAFETY: forwarded promise.
-        let upcall_cursor = unsafe { (*shared).upcalls.head() };
-        Self { shared, upcall_cursor }
+        let (upcall_cursor, built) = unsafe { ((*shared).upcalls.head(), (*shared).pending.head()) };
+        Self { shared, upcall_cursor, built }
     }
 
     /// Marks a fresh arena (all zeroes) as usable: role follower, nothing committed.
@@ -82,6 +84,7 @@ impl Link {
     /// Queues one input event; false if the ring is full (the caller tries again after releasing upcalls).
     pub fn push_event(&mut self, header: &EventHeader, payload: &[u8]) -> bool {
         debug_assert_eq!(header.len.get() as usize, payload.len());
+        self.reclaim();
         // SAFETY: the Link is the only producer of this ring, and &mut self makes it one thread.
         unsafe { self.shared().pending.push(0, &[header.as_bytes(), payload]) }
     }
@@ -103,9 +106,19 @@ impl Link {
         }
     }
 
-    /// Frees the events before cursor `to` (they are in an entry now, or leadership was lost).
+    /// Gives up the events before cursor `to`: they are in an entry now, or leadership was lost. Their room is used
+    /// again once the server has applied them, too.
     pub fn release_pending(&mut self, to: u64) {
-        self.shared().pending.release(to);
+        self.built = to;
+        self.reclaim();
+    }
+
+    fn reclaim(&self) {
+        let applied = self.control().pending_applied.load(Ordering::Acquire);
+        let to = self.built.min(applied);
+        if to > self.shared().pending.head() {
+            self.shared().pending.release(to);
+        }
     }
 
     /// Queues one decided entry; false if the ring is full.
@@ -174,8 +187,11 @@ impl Link {
     pub fn lead(&mut self, from: u64, ballot: u64) {
         let control = self.control();
         control.ballot.store(ballot, Ordering::SeqCst);
-        control.pending_from.store(self.pending_tail(), Ordering::SeqCst);
+        let tail = self.pending_tail();
+        control.pending_from.store(tail, Ordering::SeqCst);
+        control.pending_applied.store(tail, Ordering::SeqCst);
         control.lead_from.store(from, Ordering::SeqCst);
+        self.built = tail;
     }
 
     /// Makes the server emit its output without admitting anything: leadership under `--admission crane`, where the

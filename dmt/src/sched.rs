@@ -139,6 +139,13 @@ impl Kernel {
         control.runnable.store(runnable, Ordering::Release);
     }
 
+    /// True if `me` has ended and no other thread is alive.
+    pub fn nobody_is_left(&self, me: ThreadId) -> bool {
+        let ended =
+            |id: ThreadId| matches!(self.threads.get(id).state, ThreadState::Free | ThreadState::Ended);
+        ended(me) && self.threads.ids().all(ended)
+    }
+
     /// Bookkeeping of the thread that just got the turn: where it must stop next.
     pub fn took_turn(&mut self, shared: &Shared, me: ThreadId) {
         if !self.set_stop(shared, me) {
