@@ -1,4 +1,5 @@
 //! Brolga's coordinator: the launcher, the replica container, the client side, Paxos and the durable log.
 
+pub mod log;
 pub mod paxos;
 pub mod replica;

@@ -1,0 +1,94 @@
+//! What can go wrong with a log, and what to do about it.
+
+use std::io;
+
+/// An error of the log. Messages name the file and say what helps.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// No space for the next segment. Nothing was written; the same append can be tried again.
+    #[error("no space left for log file {file}; replies are held back until there is space again")]
+    Full {
+        /// The file that could not be made.
+        file: String,
+    },
+    /// Valid records follow a bad one, so the bad one was whole once.
+    #[error(
+        "log file {file} is corrupt at byte {offset}: {why}; restore the file, or remove this replica's log and give it a new id"
+    )]
+    Corrupt {
+        /// The file.
+        file: String,
+        /// Where the bad record or header starts.
+        offset: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The file is from another format version.
+    #[error(
+        "log file {file} has format version {found}, this binary reads version {expected}; use the binary that wrote it, or start over with --fresh"
+    )]
+    Version {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// The version of this binary.
+        expected: u32,
+    },
+    /// The file is from another cluster.
+    #[error(
+        "log file {file} belongs to another cluster; give this cluster a state directory of its own, or start over with --fresh"
+    )]
+    Cluster {
+        /// The file.
+        file: String,
+    },
+    /// The machine was started anew since the log was used with `--durability memory`.
+    #[error(
+        "the log in {directory} was last used with --durability memory before this machine was restarted, so promises and \
+         entries may be lost; remove this replica's log and give it a new id, or start over with --fresh"
+    )]
+    OtherBoot {
+        /// The log's directory.
+        directory: String,
+    },
+    /// Another process has the log open.
+    #[error("the log in {directory} is in use by another process; stop it first")]
+    InUse {
+        /// The log's directory.
+        directory: String,
+    },
+    /// An index that the log does not have.
+    #[error("entry {index} was asked for, but the log has {len} entries")]
+    NoEntry {
+        /// The index.
+        index: u64,
+        /// The log's length.
+        len: u64,
+    },
+    /// A write that contradicts the log: a bug, not a disk fault.
+    #[error("a write at entry {index} does not fit a log of {len} entries")]
+    WrongWrite {
+        /// The index.
+        index: u64,
+        /// The log's length.
+        len: u64,
+    },
+    /// The operating system refused. After a failed sync nobody knows what is on disk: the replica must stop.
+    #[error("cannot {action} {file}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        file: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl LogError {
+    /// Whether the same call may succeed later.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+}
