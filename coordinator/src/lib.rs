@@ -1,5 +1,7 @@
 //! Brolga's coordinator: the launcher, the replica container, the client side, Paxos and the durable log.
 
+pub mod channel;
+pub mod container;
 pub mod log;
 pub mod paxos;
 pub mod replica;

@@ -1,0 +1,137 @@
+//! Process 1 of the container: sets it up, starts the server, reaps, and tells the coordinator how the server ended.
+//!
+//! The brolga binary runs this as its hidden subcommand, before it starts any thread and before it parses arguments.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::spawn::{CHANNEL_FD, CONFIG_FD};
+use super::{ExitStatus, HOST_NAME, InitConfig, Report, SERVER_PID, mounts, server, watchdog};
+use crate::channel::{Channel, Received};
+
+/// Runs init; returns the exit code of the process.
+pub fn main() -> i32 {
+    // SAFETY: `spawn_init` put these two descriptors there for us, and nothing else in this process uses them.
+    let (channel, config) = unsafe { (OwnedFd::from_raw_fd(CHANNEL_FD), OwnedFd::from_raw_fd(CONFIG_FD)) };
+    let channel = Channel::from_socket(channel);
+    let prepared = set_up(&channel, config);
+    let (signals, report) = match prepared {
+        Ok(signals) => (Some(signals), Report::Started),
+        Err(message) => (None, Report::Failed(message)),
+    };
+    if channel.send(&report).is_err() {
+        return 1;
+    }
+    match signals {
+        Some(signals) => serve(&channel, &signals),
+        None => 1,
+    }
+}
+
+fn set_up(channel: &Channel, config: OwnedFd) -> Result<SignalFd, String> {
+    let text = |what: &'static str| move |error: Errno| format!("cannot {what}: {error}");
+    if std::process::id() != 1 {
+        return Err("this subcommand is internal to Brolga; use `brolga run`".to_owned());
+    }
+    let mut bytes = Vec::new();
+    File::from(config)
+        .read_to_end(&mut bytes)
+        .map_err(|e| format!("cannot read init's configuration: {e}"))?;
+    let config: InitConfig =
+        postcard::from_bytes(&bytes).map_err(|e| format!("cannot decode init's configuration: {e}"))?;
+    close_all_but(&config);
+    // Signals wait from here on, and threads inherit that.
+    let wanted: SigSet = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    wanted.thread_block().map_err(text("block signals"))?;
+    let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(text("make a signalfd"))?;
+    let files = dmt::bounds::MAX_FDS as u64;
+    setrlimit(Resource::RLIMIT_NOFILE, files, files).map_err(text("set the limit of open files"))?;
+    nix::unistd::sethostname(HOST_NAME).map_err(text("set the host name"))?;
+    loopback_up().map_err(text("bring the loopback interface up"))?;
+    channel.set_nonblocking(true).map_err(|e| format!("cannot set up the channel: {e}"))?;
+    mounts::enter_root(&config)?;
+    if config.shared.is_some() {
+        watchdog::start()?;
+    }
+    server::start(&config)?;
+    Ok(signals)
+}
+
+/// Whatever the coordinator had open without close-on-exec is not ours.
+fn close_all_but(config: &InitConfig) {
+    let first = super::spawn::KICK_SOURCE_FD as u32 + u32::from(config.has_kick);
+    // SAFETY: nothing in this process has opened a descriptor from there on (the config file has been read and closed).
+    unsafe { libc::close_range(first, u32::MAX, 0) };
+}
+
+fn loopback_up() -> nix::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: all zeroes is a valid ifreq; the name is terminated; the ioctl reads the flags only.
+    unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+        Errno::result(libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request)).map(drop)
+    }
+}
+
+/// Reaps until the server is gone. When init returns, the kernel kills what is left in the namespace.
+fn serve(channel: &Channel, signals: &SignalFd) -> i32 {
+    let mut ended = None;
+    loop {
+        let mut polled = [
+            PollFd::new(channel.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Err(error) = poll(&mut polled, PollTimeout::NONE)
+            && error != Errno::EINTR
+        {
+            return 1;
+        }
+        // The coordinator never writes: an end here is its death.
+        if matches!(channel.receive::<()>(), Ok(Received::Closed) | Err(_)) {
+            return 1;
+        }
+        while let Ok(Some(signal)) = signals.read_signal() {
+            if signal.ssi_signo != Signal::SIGCHLD as u32 {
+                return 0;
+            }
+        }
+        let nothing_left = reap(&mut ended);
+        if let Some(status) = ended {
+            // A server that ended well may have gone to the background; then its end is the end of all its processes.
+            if nothing_left || status != ExitStatus::Code(0) {
+                return i32::from(channel.send(&Report::ServerExited(status)).is_err());
+            }
+        }
+    }
+}
+
+/// True if no child is left.
+fn reap(ended: &mut Option<ExitStatus>) -> bool {
+    loop {
+        let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, ExitStatus::Signal(signal as i32)),
+            Err(Errno::ECHILD) => return true,
+            Ok(WaitStatus::StillAlive) => return false,
+            Ok(_) | Err(_) => continue,
+        };
+        if pid == Pid::from_raw(SERVER_PID) {
+            *ended = Some(status);
+        }
+    }
+}

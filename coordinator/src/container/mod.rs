@@ -1,0 +1,220 @@
+//! The container of one replica: namespaces, an overlay of the host's file system, and init with the server in it.
+//!
+//! [`Container::start`] is for the replica's coordinator. It returns when the server's `execve` has succeeded, or with
+//! the exact reason why not, and then nothing is left behind: mounts belong to a mount namespace that dies with init.
+//! Everything in the container dies when init dies, and init dies with the *thread* that called `start`
+//! (`PR_SET_PDEATHSIG`), so call it from a thread that lives as long as the process.
+
+mod directory;
+mod error;
+mod init;
+mod mounts;
+mod server;
+mod shared;
+mod spawn;
+mod watchdog;
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::channel::{Channel, Received};
+pub use directory::{OUTPUT_DIRECTORY, remove_tree};
+pub use error::ContainerError;
+pub use init::main as init_main;
+pub use shared::{ArenaMapping, SharedDirectory};
+
+/// Process id of the server inside the container, the same on every replica.
+pub const SERVER_PID: i32 = 1000;
+/// Host name inside the container, the same on every replica.
+pub const HOST_NAME: &str = "brolga";
+/// Number of the kick eventfd in the server: the highest, far from any number that a server would choose.
+pub const KICK_FD: RawFd = dmt::bounds::MAX_FDS as RawFd - 1;
+/// Where the container sees the shared directory.
+pub const SHARED_MOUNT: &str = "/run/brolga";
+/// Name of the arena in the shared directory.
+pub const ARENA_FILE: &str = "arena";
+/// Name of the preload library in the shared directory and beside the executable.
+pub const PRELOAD_FILE: &str = "libbrolga_preload.so";
+/// Name of the hidden subcommand that is init.
+pub const INIT_COMMAND: &str = "container-init";
+
+/// What to run, and where.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec {
+    /// The replica's own directory on the host (`<state>/replica-<id>`): upper layers and the server's output go there.
+    /// Upper layers of an earlier start are wiped.
+    pub directory: PathBuf,
+    /// Host directories that the server must not see (keys, the other replicas).
+    pub hidden: Vec<PathBuf>,
+    /// Absolute path of the program.
+    pub program: PathBuf,
+    /// Arguments, the name of the program first.
+    pub arguments: Vec<OsString>,
+    /// The server's whole environment but for what [`Container::start`] adds when `shared` is given.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Working directory.
+    pub working_directory: PathBuf,
+    /// Host path of the [`SharedDirectory`]; `None` runs a plain program without preload, arena and watchdog.
+    pub shared: Option<PathBuf>,
+    /// The executable that has the init subcommand; `/proc/self/exe` but in tests.
+    pub init_program: PathBuf,
+}
+
+/// News from init.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The server's image was loaded. (Consumed by [`Container::start`].)
+    Started,
+    /// The container could not be set up. (Consumed by [`Container::start`].)
+    Failed(String),
+    /// The server has ended and nothing of it is left.
+    ServerExited(ExitStatus),
+}
+
+/// How the server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It called exit.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// As a shell shows it.
+    pub fn shell_code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => match Signal::try_from(*signal) {
+                Ok(name) => write!(f, "signal {name}"),
+                Err(_) => write!(f, "signal {signal}"),
+            },
+        }
+    }
+}
+
+/// What init needs to know; travels through a memfd.
+#[derive(Debug, Serialize, Deserialize)]
+struct InitConfig {
+    directory: Vec<u8>,
+    hidden: Vec<Vec<u8>>,
+    program: Vec<u8>,
+    arguments: Vec<Vec<u8>>,
+    environment: Vec<(Vec<u8>, Vec<u8>)>,
+    working_directory: Vec<u8>,
+    shared: Option<Vec<u8>>,
+    /// The caller's ids, if the container is in a user namespace.
+    outer_ids: Option<(u32, u32)>,
+    has_kick: bool,
+}
+
+/// A running container. Dropping it kills everything in it and waits for the end.
+#[derive(Debug)]
+pub struct Container {
+    init: Pid,
+    channel: Channel,
+    reaped: bool,
+}
+
+impl Container {
+    /// Starts the server in a new container. `kick` is an eventfd that the server writes to wake a sleeping
+    /// coordinator; the server gets it as number [`KICK_FD`].
+    pub fn start(spec: &ContainerSpec, kick: Option<BorrowedFd<'_>>) -> Result<Self, ContainerError> {
+        spawn::check_open_files()?;
+        if spec.directory.as_os_str().as_bytes().iter().any(|byte| b",:\\".contains(byte)) {
+            return Err(ContainerError::OverlayPath(spec.directory.clone()));
+        }
+        directory::prepare(&spec.directory)?;
+        let (channel, theirs) = Channel::pair().map_err(ContainerError::system("make a socket pair"))?;
+        let init = spawn::spawn_init(spec, theirs, kick)?;
+        let mut container = Self { init, channel, reaped: false };
+        match container.channel.receive::<Report>() {
+            Ok(Received::Message(Report::Started, _)) => {}
+            Ok(Received::Message(Report::Failed(message), _)) => return Err(ContainerError::Setup(message)),
+            Ok(Received::Message(report, _)) => return Err(ContainerError::InitDied(format!("{report:?}"))),
+            Ok(Received::Empty | Received::Closed) => {
+                return Err(ContainerError::InitDied(container.wait_for_init()));
+            }
+            Err(source) => {
+                return Err(ContainerError::System { what: "hear from the container's init", source });
+            }
+        }
+        container
+            .channel
+            .set_nonblocking(true)
+            .map_err(ContainerError::system("set up the container's channel"))?;
+        Ok(container)
+    }
+
+    /// Readable when [`Container::report`] has news: register it with epoll.
+    pub fn report_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// The next report, `None` if there is none now. After the server's exit, or the death of init by other hands (then
+    /// the status is the signal of init), the container is empty and should be dropped.
+    pub fn report(&mut self) -> io::Result<Option<Report>> {
+        match self.channel.receive::<Report>()? {
+            Received::Message(report, _) => Ok(Some(report)),
+            Received::Empty => Ok(None),
+            Received::Closed => {
+                self.kill();
+                Ok(Some(Report::ServerExited(ExitStatus::Signal(Signal::SIGKILL as i32))))
+            }
+        }
+    }
+
+    /// Process id of init on the host.
+    pub fn init_pid(&self) -> i32 {
+        self.init.as_raw()
+    }
+
+    /// Kills everything in the container, and returns when nothing of it is left.
+    pub fn kill(&mut self) {
+        if !self.reaped {
+            // The kernel kills a pid namespace with its init, and lets us reap init only when all others are gone.
+            let _ = kill(self.init, Signal::SIGKILL);
+            let _ = self.wait_for_init();
+        }
+    }
+
+    fn wait_for_init(&mut self) -> String {
+        loop {
+            match waitpid(self.init, None) {
+                Err(Errno::EINTR) => {}
+                Ok(WaitStatus::Exited(_, code)) => break self.reaped(format!("exit code {code}")),
+                Ok(WaitStatus::Signaled(_, signal, _)) => break self.reaped(format!("signal {signal}")),
+                other => break self.reaped(format!("{other:?}")),
+            }
+        }
+    }
+
+    fn reaped(&mut self, how: String) -> String {
+        self.reaped = true;
+        how
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,262 @@
+//! The container's file system: an overlay over each of the host's, fresh `/proc`, `/dev` and `/sys`, the shared
+//! directory, and `pivot_root` into all that. Runs in init, inside the new mount namespace.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{chdir, pivot_root};
+
+use super::directory::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY, ROOT_DIRECTORY};
+use super::{InitConfig, SHARED_MOUNT};
+
+/// File systems of the host that have no files of their own for a server to use, or that the container has anew.
+const SKIPPED_TYPES: &[&str] = &[
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "devpts",
+    "cgroup",
+    "cgroup2",
+    "mqueue",
+    "hugetlbfs",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "pstore",
+    "bpf",
+    "configfs",
+    "autofs",
+    "fusectl",
+    "binfmt_misc",
+    "nsfs",
+    "rpc_pipefs",
+    "efivarfs",
+    "rootfs",
+];
+const SKIPPED_ROOTS: &[&str] = &["/proc", "/sys", "/dev"];
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Says what failed, on which path, and why.
+pub(super) type Failure = String;
+
+fn because<T, E: std::fmt::Display>(result: Result<T, E>, what: &str, path: &Path) -> Result<T, Failure> {
+    result.map_err(|error| format!("cannot {what} {}: {error}", path.display()))
+}
+
+/// Builds the container's root and makes it `/`.
+pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
+    let directory = path(&config.directory);
+    let none: Option<&Path> = None;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    because(mount(none, "/", none, private, none), "make mounts private under", Path::new("/"))?;
+    let root = directory.join(ROOT_DIRECTORY);
+    let in_user_namespace = config.outer_ids.is_some();
+    let layers = directory.join(LAYERS_DIRECTORY);
+    overlay(Path::new("/"), &layers, &root, in_user_namespace)?;
+    for (number, source) in other_file_systems(&directory)?.iter().enumerate() {
+        let layers = layers.join("mounts").join(number.to_string());
+        mirror(source, &layers, &inside(&root, source), in_user_namespace)?;
+    }
+    for hidden in &config.hidden {
+        hide(&inside(&root, path(hidden)))?;
+    }
+    fresh_proc_and_sys(&root)?;
+    fresh_dev(&root)?;
+    share(config, &directory, &root)?;
+    because(chdir(&root), "enter", &root)?;
+    because(pivot_root(".", "."), "change the root to", &root)?;
+    // The old root lies over the new one now; the lazy unmount takes it and all under it away.
+    because(umount2(".", MntFlags::MNT_DETACH), "leave the old root of", &root)?;
+    because(chdir("/"), "enter", Path::new("/"))
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// Where an absolute path of the host appears under the new root.
+fn inside(root: &Path, absolute: impl AsRef<Path>) -> PathBuf {
+    root.join(absolute.as_ref().strip_prefix("/").unwrap_or(absolute.as_ref()))
+}
+
+fn make_directories(path: &Path) -> Result<(), Failure> {
+    because(fs::create_dir_all(path), "make", path)
+}
+
+fn overlay(lower: &Path, layers: &Path, target: &Path, in_user_namespace: bool) -> Result<(), Failure> {
+    let (upper, work) = (layers.join("upper"), layers.join("work"));
+    make_directories(&upper)?;
+    make_directories(&work)?;
+    let mut options = b"lowerdir=".to_vec();
+    for (name, value) in [("", lower), (",upperdir=", &upper), (",workdir=", &work)] {
+        options.extend(name.as_bytes());
+        options.extend(value.as_os_str().as_bytes());
+    }
+    // Directory renames work as on a plain file system; that needs an extended attribute that only real root may set.
+    options.extend(if in_user_namespace {
+        &b",userxattr"[..]
+    } else {
+        b",redirect_dir=on,index=off,metacopy=off"
+    });
+    let mounted =
+        mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(OsStr::from_bytes(&options)));
+    mounted.map_err(|error| {
+        format!(
+            "cannot mount an overlay of {} with its upper layer in {}: {error}; the state directory must be on a file \
+             system that can hold one (ext4, xfs, btrfs, tmpfs; not overlay or NFS): choose another by --state",
+            lower.display(),
+            upper.display()
+        )
+    })
+}
+
+/// Mount points of the host, other than `/`, that hold files.
+fn other_file_systems(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let table = Path::new("/proc/self/mountinfo");
+    let table = because(fs::read(table), "read", table)?;
+    let mut found: Vec<PathBuf> = Vec::new();
+    for line in table.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let Some((point, kind)) = parse_mount(line) else { continue };
+        let skipped = SKIPPED_TYPES.iter().any(|skipped| skipped.as_bytes() == kind)
+            || SKIPPED_ROOTS.iter().any(|root| point.starts_with(root))
+            || point == Path::new("/")
+            || point.starts_with(directory)
+            || found.contains(&point)
+            // Only what a path reaches: a mount point that a later mount covers is not a directory any more.
+            || fs::metadata(&point).is_err();
+        if !skipped {
+            found.push(point);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Mount point and type of one line of `mountinfo`.
+fn parse_mount(line: &[u8]) -> Option<(PathBuf, &[u8])> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let point = unescape(fields.nth(4)?);
+    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    Some((PathBuf::from(OsStr::from_bytes(&point)), kind))
+}
+
+/// `\040` and its like stand for blanks in `mountinfo`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let digits = (first == b'\\').then(|| tail.get(..3)).flatten();
+        let code = digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
+        out.push(code.unwrap_or(first));
+        rest = if code.is_some() { &tail[3..] } else { tail };
+    }
+    out
+}
+
+/// Shows another file system of the host: an overlay if it can be one, else a read-only view.
+fn mirror(source: &Path, layers: &Path, target: &Path, in_user_namespace: bool) -> Result<(), Failure> {
+    if !target.exists() {
+        return Ok(());
+    }
+    let is_directory = source.is_dir();
+    if is_directory && overlay(source, layers, target, in_user_namespace).is_ok() {
+        return Ok(());
+    }
+    bind(source, target)?;
+    let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    let none: Option<&Path> = None;
+    if mount(none, target, none, read_only, none).is_err() {
+        // A view that a server could write would be shared by the replicas; rather none.
+        because(umount2(target, MntFlags::MNT_DETACH), "unmount", target)?;
+    }
+    Ok(())
+}
+
+fn bind(source: &Path, target: &Path) -> Result<(), Failure> {
+    let none: Option<&Path> = None;
+    because(mount(Some(source), target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none), "bind-mount", source)
+}
+
+fn tmpfs(target: &Path, flags: MsFlags, options: &str) -> Result<(), Failure> {
+    because(mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options)), "mount a tmpfs on", target)
+}
+
+fn hide(target: &Path) -> Result<(), Failure> {
+    if target.is_dir() { tmpfs(target, MsFlags::MS_RDONLY, "mode=000,size=4k") } else { Ok(()) }
+}
+
+fn fresh_proc_and_sys(root: &Path) -> Result<(), Failure> {
+    let none: Option<&Path> = None;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let (proc, sys) = (root.join("proc"), root.join("sys"));
+    make_directories(&proc)?;
+    make_directories(&sys)?;
+    because(mount(Some("proc"), &proc, Some("proc"), flags, none), "mount proc on", &proc)?;
+    let read_only = flags | MsFlags::MS_RDONLY;
+    if mount(Some("sysfs"), &sys, Some("sysfs"), read_only, none).is_err() {
+        tmpfs(&sys, read_only, "mode=555,size=4k")?;
+    }
+    Ok(())
+}
+
+fn fresh_dev(root: &Path) -> Result<(), Failure> {
+    let dev = root.join("dev");
+    make_directories(&dev)?;
+    tmpfs(&dev, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "mode=755,size=64k")?;
+    for name in DEVICES {
+        let target = dev.join(name);
+        because(fs::write(&target, b""), "make", &target)?;
+        bind(&Path::new("/dev").join(name), &target)?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        because(symlink(target, dev.join(name)), "make", &dev.join(name))?;
+    }
+    let (shm, pts) = (dev.join("shm"), dev.join("pts"));
+    make_directories(&shm)?;
+    tmpfs(&shm, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777")?;
+    make_directories(&pts)?;
+    let options = Some("newinstance,ptmxmode=0666,mode=620");
+    because(mount(Some("devpts"), &pts, Some("devpts"), MsFlags::MS_NOSUID, options), "mount devpts on", &pts)
+}
+
+/// `/run/brolga`: the shared directory, or an empty one, with the output directory in it.
+fn share(config: &InitConfig, directory: &Path, root: &Path) -> Result<(), Failure> {
+    let target = inside(root, SHARED_MOUNT);
+    make_directories(&target)?;
+    match &config.shared {
+        Some(shared) => {
+            bind(&path(shared), &target)?;
+            // Some hosts mount /dev/shm noexec, but the preload library must be executable.
+            let executable = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            let none: Option<&Path> = None;
+            let _ = mount(none, &target, none, executable, none);
+        }
+        None => tmpfs(&target, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755")?,
+    }
+    let output = target.join(OUTPUT_DIRECTORY);
+    make_directories(&output)?;
+    bind(&directory.join(OUTPUT_DIRECTORY), &output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_mount;
+    use std::path::Path;
+
+    #[test]
+    fn reads_a_line_of_mountinfo() {
+        let line = b"36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 shared:2 - ext3 /dev/root rw";
+        let (point, kind) = parse_mount(line).unwrap();
+        assert_eq!((point.as_path(), kind), (Path::new("/a b"), &b"ext3"[..]));
+    }
+}

@@ -1,0 +1,211 @@
+//! The watchdog: a thread of init that notices a turn holder which computes for long without an operation.
+//!
+//! On a leader it closes the bubble and then preempts; on a follower it helps to catch a thread that the log says was
+//! preempted. It decides nothing that is not logged: it sets bits of `wanted` and sends a signal, and the server's
+//! own thread turns that into an entry. Rules: design, section 7 (preemption and bubbles); words: `dmt::control`.
+//!
+//! The kernel brings a running thread's CPU time up to date only at timer ticks, so a limit is noticed up to one tick
+//! (1 to 4 ms) late. That costs latency, never correctness.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use dmt::bounds::{CLOSE_GAP_US, INHERITED_SPIN_LIMIT_US};
+use dmt::control::{ARENA_MAGIC, Control, FOLLOWER, PREEMPT_SIGNAL, wanted};
+
+use super::{ARENA_FILE, ArenaMapping, SHARED_MOUNT};
+
+/// Time between two looks while the server works.
+const SAMPLE: Duration = Duration::from_millis(1);
+/// Time between two looks while it is quiescent: a few wake-ups that nobody notices in the CPU time.
+const IDLE_SAMPLE: Duration = Duration::from_millis(8);
+/// Looks at a server that is quiescent before the longer time is used.
+const IDLE_SAMPLES: u32 = 8;
+
+/// Maps the arena and starts the thread.
+pub(super) fn start() -> Result<(), String> {
+    let path = Path::new(SHARED_MOUNT).join(ARENA_FILE);
+    let arena = ArenaMapping::open(&path).map_err(|e| format!("cannot map {}: {e}", path.display()))?;
+    let run = move || watch(&arena);
+    match std::thread::Builder::new().name("brolga-watchdog".to_owned()).stack_size(64 * 1024).spawn(run) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("cannot start the watchdog: {error}")),
+    }
+}
+
+fn watch(arena: &ArenaMapping) -> ! {
+    // SAFETY: the control page stands at the start of the arena, is all atomics, and the mapping lives as long as this
+    // function, which never returns.
+    let control = unsafe { &*arena.as_ptr::<Control>() };
+    let mut state = State::default();
+    let mut quiescent = 0;
+    loop {
+        std::thread::sleep(if quiescent < IDLE_SAMPLES { SAMPLE } else { IDLE_SAMPLE });
+        let sample = Sample::read(control);
+        if sample.runnable == 0 || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
+            quiescent = (quiescent + 1).min(IDLE_SAMPLES);
+            state = State::default();
+            continue;
+        }
+        quiescent = 0;
+        let action = state.advance(&sample, || cpu_time_us(sample.pid, sample.tid));
+        act(control, &sample, action);
+    }
+}
+
+/// What the watchdog reads of the control page.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sample {
+    tick: u64,
+    pid: i32,
+    tid: i32,
+    runnable: u32,
+    leader: bool,
+    inherited: bool,
+    spin_limit_us: u64,
+}
+
+impl Sample {
+    fn read(control: &Control) -> Self {
+        Self {
+            tick: control.tick.load(Ordering::Relaxed),
+            pid: control.turn_pid.load(Ordering::Relaxed),
+            tid: control.turn_tid.load(Ordering::Relaxed),
+            runnable: control.runnable.load(Ordering::Relaxed),
+            leader: control.lead_from.load(Ordering::Relaxed) != FOLLOWER,
+            inherited: control.inherited.load(Ordering::Relaxed) != 0,
+            spin_limit_us: u64::from(control.spin_limit_us.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// CPU time after which the turn holder is to be preempted, if it may be.
+    fn preempt_after_us(&self) -> Option<u64> {
+        let limit = if self.spin_limit_us == 0 {
+            dmt::bounds::DEFAULT_SPIN_LIMIT_US.into()
+        } else {
+            self.spin_limit_us
+        };
+        match (self.runnable, self.leader, self.inherited) {
+            (0 | 1, ..) => None,
+            (_, true, true) => Some(INHERITED_SPIN_LIMIT_US.max(limit)),
+            // A follower's handler looks whether the next entry is this thread's preemption, and else does nothing.
+            _ => Some(limit),
+        }
+    }
+}
+
+/// What to do about a sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Action {
+    close: bool,
+    preempt: bool,
+}
+
+/// The stretch without an operation that is being watched.
+#[derive(Debug, Default)]
+struct State {
+    tick: u64,
+    tid: i32,
+    /// CPU time of the thread when the stretch was first seen.
+    since_us: Option<u64>,
+}
+
+impl State {
+    /// Takes one sample; `cpu_time` is asked only within a stretch.
+    fn advance(&mut self, sample: &Sample, cpu_time: impl FnOnce() -> Option<u64>) -> Action {
+        if (sample.tick, sample.tid) != (self.tick, self.tid) || sample.tid == 0 {
+            *self = Self { tick: sample.tick, tid: sample.tid, since_us: None };
+            return Action::default();
+        }
+        let Some(now) = cpu_time() else { return Action::default() };
+        let gap = now.saturating_sub(*self.since_us.get_or_insert(now));
+        Action {
+            close: sample.leader && gap >= CLOSE_GAP_US,
+            preempt: sample.preempt_after_us().is_some_and(|limit| gap >= limit),
+        }
+    }
+}
+
+fn act(control: &Control, sample: &Sample, action: Action) {
+    let bits =
+        if action.close { wanted::CLOSE } else { 0 } | if action.preempt { wanted::PREEMPT } else { 0 };
+    if bits == 0 || control.tick.load(Ordering::SeqCst) != sample.tick {
+        return;
+    }
+    if control.wanted.load(Ordering::Relaxed) & bits != bits {
+        control.wanted.fetch_or(bits, Ordering::SeqCst);
+    }
+    if action.preempt {
+        // Sent again at every look while nothing changes: the handler ignores one that comes too late.
+        // SAFETY: no pointers; a thread that is gone is just not found.
+        unsafe { libc::syscall(libc::SYS_tgkill, sample.pid, sample.tid, PREEMPT_SIGNAL) };
+    }
+}
+
+/// CPU time that the thread has used, microseconds.
+fn cpu_time_us(pid: i32, tid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
+    let nanoseconds: u64 = text.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(nanoseconds / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, Sample, State};
+
+    fn run(sample: Sample, cpu_us: &[u64]) -> Vec<Action> {
+        let mut state = State::default();
+        state.advance(&sample, || unreachable!("a first look asks nothing"));
+        cpu_us.iter().map(|&now| state.advance(&sample, || Some(now))).collect()
+    }
+
+    fn leader() -> Sample {
+        Sample {
+            tick: 5,
+            pid: 1000,
+            tid: 1001,
+            runnable: 2,
+            leader: true,
+            spin_limit_us: 2000,
+            ..Sample::default()
+        }
+    }
+
+    const NOTHING: Action = Action { close: false, preempt: false };
+    const CLOSE: Action = Action { close: true, preempt: false };
+    const BOTH: Action = Action { close: true, preempt: true };
+
+    #[test]
+    fn leader_closes_then_preempts() {
+        assert_eq!(run(leader(), &[100, 900, 1100, 2100]), [NOTHING, NOTHING, CLOSE, BOTH]);
+    }
+
+    #[test]
+    fn a_thread_alone_is_never_preempted() {
+        assert_eq!(run(Sample { runnable: 1, ..leader() }, &[0, 5000]), [NOTHING, CLOSE]);
+    }
+
+    #[test]
+    fn an_inherited_bubble_is_cut_late() {
+        let sample = Sample { inherited: true, ..leader() };
+        assert_eq!(run(sample, &[0, 5000, 1_000_000]), [NOTHING, CLOSE, BOTH]);
+    }
+
+    #[test]
+    fn a_follower_never_closes_a_bubble() {
+        let follower = Sample { leader: false, inherited: true, ..leader() };
+        assert_eq!(run(follower, &[0, 5000]), [NOTHING, Action { close: false, preempt: true }]);
+    }
+
+    #[test]
+    fn an_operation_starts_over() {
+        let mut state = State::default();
+        let sample = leader();
+        state.advance(&sample, || None);
+        state.advance(&sample, || Some(0));
+        let next = Sample { tick: 6, ..sample };
+        assert_eq!(state.advance(&next, || unreachable!()), NOTHING);
+        assert_eq!(state.advance(&next, || Some(9000)), NOTHING);
+    }
+}

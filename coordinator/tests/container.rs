@@ -1,0 +1,151 @@
+//! A plain program in a container: what it sees, and that nothing of it stays.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coordinator::container::{
+    Container, ContainerError, ContainerSpec, ExitStatus, OUTPUT_DIRECTORY, Report,
+};
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("brolga-test-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = coordinator::container::remove_tree(&self.0);
+    }
+}
+
+fn spec(scratch: &Scratch, program: &str, arguments: &[&str]) -> ContainerSpec {
+    let mut all = vec![OsString::from(program)];
+    all.extend(arguments.iter().map(OsString::from));
+    ContainerSpec {
+        directory: scratch.0.join("replica-1"),
+        hidden: vec![scratch.0.join("keys")],
+        program: program.into(),
+        arguments: all,
+        environment: vec![("COLOUR".into(), "grey".into()), ("PATH".into(), "/usr/bin:/bin".into())],
+        working_directory: "/tmp".into(),
+        shared: None,
+        init_program: env!("CARGO_BIN_EXE_brolga").into(),
+    }
+}
+
+fn wait_for_report(container: &mut Container) -> Report {
+    loop {
+        let fd = container.report_fd();
+        let mut polled = [nix::poll::PollFd::new(fd, nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut polled, nix::poll::PollTimeout::NONE).unwrap();
+        if let Some(report) = container.report().unwrap() {
+            return report;
+        }
+    }
+}
+
+fn run(scratch: &Scratch, script: &str) -> (ExitStatus, String, String) {
+    let mut container = Container::start(&spec(scratch, "/bin/sh", &["-c", script]), None).unwrap();
+    let Report::ServerExited(status) = wait_for_report(&mut container) else { panic!() };
+    drop(container);
+    let output = |name: &str| {
+        fs::read_to_string(scratch.0.join("replica-1").join(OUTPUT_DIRECTORY).join(name)).unwrap()
+    };
+    (status, output("stdout"), output("stderr"))
+}
+
+fn mounts_under(path: &Path) -> usize {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().filter(|line| line.contains(path.to_str().unwrap())).count()
+}
+
+#[test]
+fn the_server_sees_the_same_world_everywhere() {
+    let scratch = Scratch::new("world");
+    let script = "echo $$; hostname; env; pwd; ulimit -n; ulimit -c; ulimit -s; cat /proc/self/personality; umask; \
+                  ls /proc/self/fd; ls /dev; cat /proc/sys/kernel/random/boot_id >/dev/null";
+    let (status, out, err) = run(&scratch, script);
+    assert_eq!(status, ExitStatus::Code(0), "{err}");
+    let expected = "1000\nbrolga\nCOLOUR=grey\nPATH=/usr/bin:/bin\nPWD=/tmp\n/tmp\n16384\n0\n8192\n00040000\n0022\n\
+                    0\n1\n2\n3\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn files_stay_in_the_upper_layer_and_nothing_else_stays() {
+    let scratch = Scratch::new("overlay");
+    fs::create_dir(scratch.0.join("keys")).unwrap();
+    fs::write(scratch.0.join("keys/secret"), "x").unwrap();
+    let marker = scratch.0.join("marker");
+    fs::write(&marker, "host\n").unwrap();
+    let text = marker.display();
+    let script = format!(
+        "cat {text}; echo inside > {text}; cat {text}; ls {}/keys; mv /etc/hostname /etc/other; ls -d /run/brolga/output",
+        scratch.0.display()
+    );
+    let (status, out, err) = run(&scratch, &script);
+    assert_eq!((status, out.as_str()), (ExitStatus::Code(0), "host\ninside\n/run/brolga/output\n"), "{err}");
+    assert_eq!(fs::read_to_string(&marker).unwrap(), "host\n");
+    let upper = scratch.0.join("replica-1/layers/upper");
+    assert_eq!(fs::read_to_string(upper.join(marker.strip_prefix("/").unwrap())).unwrap(), "inside\n");
+    assert_eq!(mounts_under(&scratch.0), 0);
+}
+
+#[test]
+fn status_and_signals_are_told() {
+    let scratch = Scratch::new("status");
+    assert_eq!(run(&scratch, "exit 3").0, ExitStatus::Code(3));
+    assert_eq!(run(&scratch, "kill -9 $$").0, ExitStatus::Signal(9));
+    // A server that goes to the background lives on; orphans are reaped; its end is the end of the last process.
+    let (status, out, _) = run(&scratch, "(sleep 0.1; echo later) & exit 0");
+    assert_eq!((status, out.is_empty()), (ExitStatus::Code(0), false));
+}
+
+#[test]
+fn the_reason_of_a_failed_start_is_exact() {
+    let scratch = Scratch::new("failed");
+    let message = |spec: &ContainerSpec| match Container::start(spec, None) {
+        Err(ContainerError::Setup(message)) => message,
+        other => panic!("{other:?}"),
+    };
+    let missing = spec(&scratch, "/no/such/program", &[]);
+    assert_eq!(
+        message(&missing),
+        "cannot start /no/such/program: cannot execute: No such file or directory (os error 2)"
+    );
+    let nowhere = ContainerSpec { working_directory: "/no/where".into(), ..spec(&scratch, "/bin/true", &[]) };
+    assert!(message(&nowhere).contains("enter the working directory"));
+    assert_eq!(mounts_under(&scratch.0), 0);
+}
+
+#[test]
+fn dropping_the_container_kills_everything_in_it() {
+    let scratch = Scratch::new("drop");
+    let mut container =
+        Container::start(&spec(&scratch, "/bin/sh", &["-c", "sleep 1000 & sleep 1000 & wait"]), None)
+            .unwrap();
+    let init = container.init_pid();
+    assert!(container.report().unwrap().is_none());
+    assert!(Path::new(&format!("/proc/{init}/ns/pid")).exists());
+    drop(container);
+    assert!(!Path::new(&format!("/proc/{init}")).exists());
+    assert_eq!(mounts_under(&scratch.0), 0);
+}
+
+#[test]
+fn the_kick_descriptor_reaches_the_server() {
+    let scratch = Scratch::new("kick");
+    let kick = nix::sys::eventfd::EventFd::new().unwrap();
+    let script = "import os; os.write(16383, (7).to_bytes(8, 'little'))";
+    let spec = spec(&scratch, "/usr/bin/python3", &["-c", script]);
+    let fd = std::os::fd::AsFd::as_fd(&kick);
+    let mut container = Container::start(&spec, Some(fd)).unwrap();
+    assert_eq!(wait_for_report(&mut container), Report::ServerExited(ExitStatus::Code(0)));
+    assert_eq!(kick.read().unwrap(), 7);
+}
