@@ -1,1 +1,17 @@
-//! Stub.
+//! What the tests with real servers share: a cluster in a scratch directory, small clients, a journal of acknowledged
+//! writes, and comparisons. The demonstration, the soak test and the benchmarks use it, too.
+//!
+//! Everything here panics with a full sentence when something is not as it must be: the caller is a test.
+
+pub mod cluster;
+pub mod http;
+pub mod journal;
+pub mod layers;
+pub mod memcache;
+pub mod process;
+pub mod resp;
+pub mod scratch;
+pub mod serial;
+pub mod stats;
+pub mod status;
+pub mod wait;

@@ -1,0 +1,307 @@
+//! A cluster of a test's own: started by the real `brolga run`, looked at by `brolga status`, and checked to leave nothing
+//! behind.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::process;
+use crate::scratch::Scratch;
+use crate::status::Status;
+use crate::wait::{PATIENCE, until};
+
+/// What to run, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    command: Vec<String>,
+    replicas: u8,
+    options: Vec<String>,
+    ports: Vec<u16>,
+}
+
+impl Plan {
+    /// Three replicas of a command.
+    pub fn new<S: AsRef<str>>(command: &[S]) -> Self {
+        let command = command.iter().map(|word| word.as_ref().to_owned()).collect();
+        Self { command, replicas: 3, options: Vec::new(), ports: Vec::new() }
+    }
+
+    /// Another number of replicas.
+    pub fn replicas(mut self, replicas: u8) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// A port on which the server listens; the cluster publishes it on a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.ports.push(port);
+        self
+    }
+
+    /// More options of `brolga run`.
+    pub fn options<S: AsRef<str>>(mut self, options: &[S]) -> Self {
+        self.options.extend(options.iter().map(|option| option.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts it in a directory of its own.
+    pub fn start(self, label: &str) -> Cluster {
+        self.start_in(Scratch::new(label))
+    }
+
+    /// Starts it in a given directory: `data` in it is where the server runs, `state` is the cluster's.
+    pub fn start_in(self, scratch: Scratch) -> Cluster {
+        std::fs::create_dir_all(scratch.path().join("data")).expect("make the server's directory");
+        let published = self.ports.iter().map(|_| free_port()).collect();
+        let mut cluster = Cluster { plan: self, published, run: None, scratch };
+        cluster.run();
+        cluster
+    }
+}
+
+/// A port that was free just now.
+pub fn free_port() -> u16 {
+    let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a free port");
+    probe.local_addr().expect("a bound socket has an address").port()
+}
+
+/// The `brolga` program of this build, or the one that `BROLGA` names.
+pub fn brolga() -> PathBuf {
+    if let Some(path) = std::env::var_os("BROLGA") {
+        return path.into();
+    }
+    // target/debug/deps/test-1234 or target/release/demo
+    let own = std::env::current_exe().expect("own path");
+    let near = own.ancestors().skip(1).take(2).map(|directory| directory.join("brolga"));
+    near.clone().find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!("brolga is not beside {}: run `cargo build --workspace` first", own.display())
+    })
+}
+
+/// A started cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    plan: Plan,
+    published: Vec<u16>,
+    run: Option<Child>,
+    scratch: Scratch,
+}
+
+impl Cluster {
+    /// Starts `brolga run` (again).
+    pub fn run(&mut self) {
+        assert!(self.run.is_none(), "the cluster runs already");
+        let error =
+            File::options().create(true).append(true).open(self.error_file()).expect("open the error file");
+        let mut command = self.brolga(&["run"]);
+        command.args(["-n", &self.plan.replicas.to_string()]);
+        for (inner, outer) in self.plan.ports.iter().zip(&self.published) {
+            command.args(["--publish", &format!("127.0.0.1:{outer}:{inner}")]);
+        }
+        command.args(&self.plan.options).arg("--").args(&self.plan.command);
+        command.stdin(Stdio::null()).stdout(error.try_clone().expect("share the error file")).stderr(error);
+        self.run = Some(command.spawn().expect("start brolga"));
+    }
+
+    /// A command of `brolga` on this cluster, from the server's directory.
+    pub fn brolga(&self, subcommand: &[&str]) -> Command {
+        let mut command = Command::new(brolga());
+        command.current_dir(self.data()).args(subcommand);
+        command.arg("--state").arg(self.state()).args(["--name", self.scratch.name()]);
+        command
+    }
+
+    /// Runs a command of `brolga` on this cluster to its end.
+    pub fn call(&self, subcommand: &[&str]) -> Output {
+        self.brolga(subcommand).stdin(Stdio::null()).output().expect("run brolga")
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> PathBuf {
+        self.scratch.path().join("state")
+    }
+
+    /// The directory in which the server runs, as the host sees it: what the server writes is in the upper layers.
+    pub fn data(&self) -> PathBuf {
+        self.scratch.path().join("data")
+    }
+
+    /// The scratch directory.
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Number of replicas.
+    pub fn replicas(&self) -> u8 {
+        self.plan.replicas
+    }
+
+    /// The host's port of the first published one.
+    pub fn port(&self) -> u16 {
+        self.published[0]
+    }
+
+    /// Process id of `brolga run`.
+    pub fn pid(&self) -> i32 {
+        let run = self.run.as_ref().expect("the cluster runs");
+        i32::try_from(run.id()).expect("a process id")
+    }
+
+    fn error_file(&self) -> PathBuf {
+        self.scratch.path().join("brolga.err")
+    }
+
+    /// What `brolga run` printed so far.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.error_file()).unwrap_or_default()
+    }
+
+    /// The status, if the supervisor answers.
+    pub fn status(&self) -> Option<Status> {
+        let output = self.call(&["status", "--json"]);
+        output.status.success().then(|| Status::parse(&String::from_utf8_lossy(&output.stdout))).flatten()
+    }
+
+    /// Waits until `probe` finds what it wants in a status.
+    pub fn await_status<T>(&mut self, what: &str, mut probe: impl FnMut(&Status) -> Option<T>) -> T {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status();
+            if let Some(found) = status.as_ref().and_then(&mut probe) {
+                return found;
+            }
+            if let Some(ended) = self.run.as_mut().and_then(|run| run.try_wait().ok().flatten()) {
+                panic!("brolga run ended ({ended}) before {what}:\n{}", self.printed());
+            }
+            let raw = status.map(|status| status.raw.to_string()).unwrap_or_default();
+            assert!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}\n{raw}\n{}", self.printed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until one replica leads, all others follow, and the server listens on the first published port.
+    pub fn await_complete(&mut self) {
+        let (count, ports) = (self.plan.replicas, self.plan.ports.clone());
+        self.await_status("all replicas run and the server listens", |status| {
+            let leader = status.leader()?;
+            let listens = ports.iter().all(|port| leader.listeners.iter().any(|l| l.port == *port));
+            (status.complete(count) && listens).then_some(())
+        });
+        if !ports.is_empty() {
+            let port = self.port();
+            until("the published port answers", PATIENCE, || {
+                TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
+            });
+        }
+    }
+
+    /// Waits until all replicas have applied the same entries and their digests agree there.
+    pub fn await_level(&mut self) -> Status {
+        let count = self.plan.replicas;
+        self.await_status("all replicas are level and agree", |status| {
+            (status.complete(count) && status.level()).then(|| status.clone())
+        })
+    }
+
+    /// The leader's id.
+    pub fn leader(&mut self) -> u8 {
+        self.await_status("a replica leads", |status| status.leader().map(|leader| leader.id))
+    }
+
+    /// Some follower's id.
+    pub fn follower(&mut self) -> u8 {
+        let leader = self.leader();
+        if leader == 1 { 2 } else { 1 }
+    }
+
+    /// `kill -9` of a whole replica: its coordinator and its container. Returns when the signals were sent.
+    pub fn kill_replica(&mut self, id: u8) -> Instant {
+        let pids = self.await_status("the replica runs", |status| {
+            let replica = status.replica(id)?;
+            (replica.pid > 1).then_some([replica.pid, replica.container_pid])
+        });
+        for pid in pids.into_iter().filter(|&pid| pid > 1) {
+            process::signal(pid, libc::SIGKILL);
+        }
+        let moment = Instant::now();
+        until("the killed processes are gone", PATIENCE, || {
+            (!pids.into_iter().any(process::alive)).then_some(())
+        });
+        moment
+    }
+
+    /// `kill -9` of `brolga run` itself.
+    pub fn kill_launcher(&mut self) {
+        let mut run = self.run.take().expect("the cluster runs");
+        run.kill().expect("kill brolga run");
+        run.wait().expect("wait for brolga run");
+    }
+
+    /// Interrupts `brolga run` as Ctrl-C does, and checks that nothing stays but the state directory.
+    pub fn stop(&mut self) {
+        let pids: Vec<i32> = process::tree(self.pid()).iter().map(|process| process.pid).collect();
+        process::signal(self.pid(), libc::SIGINT);
+        let ended = self.await_end();
+        assert!(ended.success(), "brolga run ended by Ctrl-C with {ended}:\n{}", self.printed());
+        let left: Vec<_> = pids.into_iter().filter(|&pid| process::alive(pid)).collect();
+        assert!(left.is_empty(), "processes left behind: {left:?}");
+        self.assert_nothing_left();
+    }
+
+    /// Waits until `brolga run` has ended by itself.
+    pub fn await_end(&mut self) -> std::process::ExitStatus {
+        let mut run = self.run.take().expect("the cluster runs");
+        until("brolga run ends", PATIENCE, || run.try_wait().expect("wait for brolga run"))
+    }
+
+    /// No process, no shared memory, no mount of this cluster.
+    pub fn assert_nothing_left(&self) {
+        let name = self.scratch.name();
+        let state = self.state();
+        let state = state.to_str().expect("a plain path");
+        let own = |pid: i32| {
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).contains(state) && process::alive(pid)
+        };
+        let left = || process::all().into_iter().map(|p| p.pid).filter(|&pid| own(pid)).collect::<Vec<_>>();
+        until("no process is left behind", PATIENCE, || left().is_empty().then_some(()));
+        // The scratch directory itself may be there, see `scratch`.
+        let scratch = self.scratch.path().file_name().unwrap_or_default();
+        let shared =
+            std::fs::read_dir("/dev/shm").expect("list /dev/shm").flatten().map(|entry| entry.file_name());
+        let shared: Vec<_> = shared.filter(|n| n.to_string_lossy().contains(name) && n != scratch).collect();
+        assert!(shared.is_empty(), "left in /dev/shm: {shared:?}");
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+        assert!(!mounts.contains(state), "mounts left behind:\n{mounts}");
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("---- brolga run printed:\n{}", self.printed());
+            let logs = self.call(&["logs"]);
+            println!("---- the server printed:\n{}", String::from_utf8_lossy(&logs.stdout));
+        }
+        let Some(mut run) = self.run.take() else { return };
+        let pids: Vec<i32> =
+            process::tree(i32::try_from(run.id()).unwrap_or(0)).iter().map(|p| p.pid).collect();
+        if let Ok(pid) = i32::try_from(run.id()) {
+            process::signal(pid, libc::SIGTERM);
+        }
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end && run.try_wait().ok().flatten().is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // What did not end by itself is ended here, so that one failed test does not disturb the next.
+        let _ = run.kill();
+        let _ = run.wait();
+        for pid in pids {
+            if process::alive(pid) {
+                process::signal(pid, libc::SIGKILL);
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Clients that write to redis, note every acknowledged write, and later hold the store against their notes.
+//!
+//! A write whose answer did not come may or may not have happened; it is noted as unknown and never sent again under the
+//! same name. So a counter must be between its acknowledged and its sent increments, and a list must hold each acknowledged
+//! name exactly once and no name twice.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::resp::{Redis, Reply};
+use crate::stats::Times;
+
+/// Pause before a client connects again after a failure.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
+
+/// What became of one write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered; a counter's new value or a list's or string's new length stands beside it.
+    Acknowledged(i64),
+    /// The connection broke before the answer.
+    Unknown,
+}
+
+/// The three streams of one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// `INCR counter:C`
+    Counter,
+    /// `RPUSH list:C NAME`
+    List,
+    /// `APPEND text:C NAME;`
+    Text,
+}
+
+/// One line of the journal.
+#[derive(Clone, Copy, Debug)]
+pub struct Note {
+    /// Which client.
+    pub client: usize,
+    /// To which of its streams.
+    pub stream: Stream,
+    /// Name of the write, unique within its client.
+    pub name: u64,
+    /// When it was sent.
+    pub sent: Instant,
+    /// When the answer came or the connection broke.
+    pub ended: Instant,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Running clients.
+#[derive(Debug)]
+pub struct Writer {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<Vec<Note>>>,
+}
+
+impl Writer {
+    /// Starts `clients` clients against a port of this machine.
+    pub fn start(port: u16, clients: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(AtomicU64::new(0));
+        let start = |client| {
+            let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
+            std::thread::spawn(move || write(port, client, &stop, &acknowledged))
+        };
+        let clients = (0..clients).map(start).collect();
+        Self { stop, acknowledged, clients }
+    }
+
+    /// Acknowledged writes so far.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Stops the clients and takes their notes.
+    pub fn finish(self) -> Journal {
+        self.stop.store(true, Ordering::Relaxed);
+        let clients = self.clients.len();
+        let notes =
+            self.clients.into_iter().flat_map(|client| client.join().expect("a writer failed")).collect();
+        Journal { clients, notes }
+    }
+}
+
+fn write(port: u16, client: usize, stop: &AtomicBool, acknowledged: &AtomicU64) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut connection = None;
+    let mut name = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let Some(redis) = connection.as_mut() else {
+            connection = Redis::connect(port).ok();
+            if connection.is_none() {
+                std::thread::sleep(RECONNECT_PAUSE);
+            }
+            continue;
+        };
+        name += 1;
+        let stream = [Stream::Counter, Stream::List, Stream::Text][usize::try_from(name % 3).unwrap_or(0)];
+        let sent = Instant::now();
+        let outcome = match one_write(redis, client, stream, name) {
+            Ok(value) => Outcome::Acknowledged(value),
+            Err(_) => Outcome::Unknown,
+        };
+        notes.push(Note { client, stream, name, sent, ended: Instant::now(), outcome });
+        if outcome == Outcome::Unknown {
+            connection = None;
+        } else {
+            acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    notes
+}
+
+fn one_write(redis: &mut Redis, client: usize, stream: Stream, name: u64) -> io::Result<i64> {
+    let reply = match stream {
+        Stream::Counter => redis.call(&["INCR", &key(stream, client)])?,
+        Stream::List => redis.call(&["RPUSH", &key(stream, client), &name.to_string()])?,
+        Stream::Text => redis.call(&["APPEND", &key(stream, client), &format!("{name};")])?,
+    };
+    match reply {
+        Reply::Integer(value) => Ok(value),
+        // A server that still loads its data did not write.
+        other => Err(io::Error::other(format!("{other:?}"))),
+    }
+}
+
+fn key(stream: Stream, client: usize) -> String {
+    match stream {
+        Stream::Counter => format!("counter:{client}"),
+        Stream::List => format!("list:{client}"),
+        Stream::Text => format!("text:{client}"),
+    }
+}
+
+/// All notes of a finished writer.
+#[derive(Debug)]
+pub struct Journal {
+    clients: usize,
+    notes: Vec<Note>,
+}
+
+/// What the comparison found, when it found nothing wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Verdict {
+    /// Acknowledged writes, all there exactly once.
+    pub acknowledged: usize,
+    /// Writes without an answer that had happened.
+    pub unknown_done: usize,
+    /// Writes without an answer that had not happened.
+    pub unknown_lost: usize,
+}
+
+impl Journal {
+    /// How long each acknowledged write took.
+    pub fn times(&self) -> Times {
+        Times::new(self.acknowledged().map(|note| note.ended - note.sent).collect())
+    }
+
+    /// Acknowledged writes a second, from the first to the last.
+    pub fn rate(&self) -> f64 {
+        let first = self.acknowledged().map(|note| note.sent).min();
+        let last = self.acknowledged().map(|note| note.ended).max();
+        let (Some(first), Some(last)) = (first, last) else { return 0.0 };
+        self.acknowledged().count() as f64 / (last - first).as_secs_f64().max(1e-9)
+    }
+
+    /// The longest time between two acknowledged writes, of all clients together, that ended after `moment` and began
+    /// within the two seconds behind it: what clients noticed of a failure at that moment.
+    pub fn gap_after(&self, moment: Instant) -> Duration {
+        let mut ends: Vec<Instant> = self.acknowledged().map(|note| note.ended).collect();
+        ends.sort_unstable();
+        let window = moment + Duration::from_secs(2);
+        let gaps = ends.windows(2).filter(|pair| pair[1] > moment && pair[0] < window);
+        gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    fn acknowledged(&self) -> impl Iterator<Item = &Note> {
+        self.notes.iter().filter(|note| note.outcome != Outcome::Unknown)
+    }
+
+    /// Holds the store against the journal.
+    pub fn compare(&self, redis: &mut Redis) -> Result<Verdict, String> {
+        let mut verdict = Verdict { acknowledged: 0, unknown_done: 0, unknown_lost: 0 };
+        for client in 0..self.clients {
+            for stream in [Stream::Counter, Stream::List, Stream::Text] {
+                let notes: Vec<&Note> =
+                    self.notes.iter().filter(|n| n.client == client && n.stream == stream).collect();
+                let part = match stream {
+                    Stream::Counter => check_counter(redis, client, &notes)?,
+                    Stream::List | Stream::Text => check_names(redis, client, stream, &notes)?,
+                };
+                verdict.acknowledged += part.acknowledged;
+                verdict.unknown_done += part.unknown_done;
+                verdict.unknown_lost += part.unknown_lost;
+            }
+        }
+        Ok(verdict)
+    }
+}
+
+fn check_counter(redis: &mut Redis, client: usize, notes: &[&Note]) -> Result<Verdict, String> {
+    let key = key(Stream::Counter, client);
+    let stored =
+        usize::try_from(redis.must(&["GET", &key]).number()).map_err(|_| format!("{key} is negative"))?;
+    let mut last = 0;
+    for note in notes {
+        if let Outcome::Acknowledged(value) = note.outcome {
+            if value <= last {
+                return Err(format!("{key}: the answer {value} came after the answer {last}"));
+            }
+            last = value;
+        }
+    }
+    let acknowledged = notes.iter().filter(|note| note.outcome != Outcome::Unknown).count();
+    let unknown = notes.len() - acknowledged;
+    if stored < acknowledged || stored > notes.len() {
+        return Err(format!("{key} is {stored}; {acknowledged} were acknowledged and {unknown} are unknown"));
+    }
+    let done = stored - acknowledged;
+    Ok(Verdict { acknowledged, unknown_done: done, unknown_lost: unknown - done })
+}
+
+fn check_names(redis: &mut Redis, client: usize, stream: Stream, notes: &[&Note]) -> Result<Verdict, String> {
+    let key = key(stream, client);
+    let mut stored: HashMap<u64, usize> = HashMap::new();
+    for name in stored_names(redis, stream, &key) {
+        *stored.entry(name).or_default() += 1;
+    }
+    let mut verdict = Verdict { acknowledged: 0, unknown_done: 0, unknown_lost: 0 };
+    for note in notes {
+        match (note.outcome, stored.remove(&note.name)) {
+            (_, Some(times @ 2..)) => {
+                return Err(format!("{key}: write {} is there {times} times", note.name));
+            }
+            (Outcome::Acknowledged(_), None) => {
+                return Err(format!("{key}: write {} was acknowledged and is missing", note.name));
+            }
+            (Outcome::Acknowledged(_), Some(_)) => verdict.acknowledged += 1,
+            (Outcome::Unknown, Some(_)) => verdict.unknown_done += 1,
+            (Outcome::Unknown, None) => verdict.unknown_lost += 1,
+        }
+    }
+    match stored.keys().next() {
+        Some(name) => Err(format!("{key}: write {name} is there and was never sent")),
+        None => Ok(verdict),
+    }
+}
+
+fn stored_names(redis: &mut Redis, stream: Stream, key: &str) -> Vec<u64> {
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("{key} holds {text:?}"));
+    if stream == Stream::List {
+        let items = redis.must(&["LRANGE", key, "0", "-1"]).items();
+        items.into_iter().map(|item| number(&String::from_utf8_lossy(&item.bytes()))).collect()
+    } else {
+        let text = redis.must(&["GET", key]).bytes();
+        String::from_utf8_lossy(&text).split_terminator(';').map(number).collect()
+    }
+}

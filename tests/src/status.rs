@@ -1,0 +1,55 @@
+//! What `brolga status --json` says.
+
+use coordinator::replica::status::{DigestState, ReplicaStatus, Role};
+use serde_json::Value;
+
+/// The cluster at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The replicas that run and have told about themselves.
+    pub replicas: Vec<ReplicaStatus>,
+    /// All of it as it came.
+    pub raw: Value,
+}
+
+impl Status {
+    /// Reads the text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let raw: Value = serde_json::from_str(text).ok()?;
+        let replicas = raw.get("replicas")?.as_array()?.iter().filter_map(replica).collect();
+        Some(Self { replicas, raw })
+    }
+
+    /// The leader, if exactly one replica says that it is.
+    pub fn leader(&self) -> Option<&ReplicaStatus> {
+        let mut leaders = self.replicas.iter().filter(|replica| replica.role == Role::Leader);
+        leaders.next().filter(|_| leaders.next().is_none())
+    }
+
+    /// One replica.
+    pub fn replica(&self, id: u8) -> Option<&ReplicaStatus> {
+        self.replicas.iter().find(|replica| replica.id == id)
+    }
+
+    /// All `count` replicas run, one leads, and the others follow.
+    pub fn complete(&self, count: u8) -> bool {
+        let followers = self.replicas.iter().filter(|replica| replica.role == Role::Follower).count();
+        self.leader().is_some() && followers + 1 == usize::from(count)
+    }
+
+    /// All replicas stand at the same entry, and no digest differs there.
+    pub fn level(&self) -> bool {
+        let Some(first) = self.replicas.first() else { return false };
+        self.replicas.iter().all(|replica| {
+            replica.committed == first.committed
+                && replica.applied == replica.committed
+                && !matches!(replica.digests, DigestState::Diverged { .. })
+        })
+    }
+}
+
+/// The replica's own words, which stand in `status` beside what the supervisor knows of it, or at the top.
+fn replica(value: &Value) -> Option<ReplicaStatus> {
+    let inner = value.get("status").unwrap_or(value);
+    serde_json::from_value(inner.clone()).ok()
+}
