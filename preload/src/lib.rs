@@ -1,1 +1,34 @@
-//! Stub.
+//! Brolga's LD_PRELOAD library: catches every call by which a server could see or do something that is not the same on all
+//! replicas, and hands it to dmt.
+//!
+//! Two nets catch calls: hooks in front of libc's functions ([`hooks`], fast) and a seccomp filter whose SIGSYS handler
+//! ([`sigsys`]) gets what passes beside them. Both lead to [`calls`], which holds no policy: it decodes, asks dmt, and
+//! deals with the real descriptors, threads and processes that stand behind the virtual ones.
+//!
+//! Rules for all code here: no allocation, no lock, no libc function that is hooked, no panic that a program can cause.
+//! std is linked only for the language's own needs and the panic message.
+#![no_std]
+
+extern crate std;
+
+mod calls;
+mod clock;
+mod errno;
+mod exec;
+mod fatal;
+mod filter;
+mod gate;
+mod hook;
+mod hooks;
+mod init;
+mod maps;
+mod process;
+mod signals;
+mod sigsys;
+mod syscalls;
+mod table;
+mod threads;
+mod tls;
+mod tsc;
+mod vdso;
+mod world;

@@ -1,0 +1,85 @@
+//! Small things: yielding, processors, limits of what a program may ask of its process.
+
+use core::ffi::c_int;
+
+use crate::gate;
+use crate::world::dmt;
+
+/// Bytes of the processor mask that programs see.
+const MASK_BYTES: usize = 8;
+
+/// Passes the turn on.
+pub fn sched_yield() -> isize {
+    dmt(|call| call.yield_turn());
+    0
+}
+
+/// `sched_getaffinity`: one processor, which is what a program has in serial mode.
+pub unsafe fn sched_getaffinity(a: [usize; 6]) -> isize {
+    if a[1] < MASK_BYTES || a[1] % MASK_BYTES != 0 {
+        return -(libc::EINVAL as isize);
+    }
+    // SAFETY: the program's mask of at least eight bytes.
+    unsafe { *(a[2] as *mut u64) = 1 };
+    MASK_BYTES as isize
+}
+
+/// `prctl`: what would take the ground away from under us is refused.
+pub unsafe fn prctl(a: [usize; 6]) -> isize {
+    const PR_GET_TSC: c_int = 25;
+    const PR_SET_TSC: c_int = 26;
+    const PR_SET_SYSCALL_USER_DISPATCH: c_int = 59;
+    match a[0] as c_int {
+        libc::PR_SET_SECCOMP | PR_GET_TSC | PR_SET_TSC | PR_SET_SYSCALL_USER_DISPATCH => -(libc::EINVAL as isize),
+        libc::PR_SET_PDEATHSIG => 0,
+        // SAFETY: forwarded promise.
+        _ => unsafe { gate::syscall(libc::SYS_prctl, a) },
+    }
+}
+
+/// `getrusage`: time used is the virtual clock's, the rest is zero.
+pub unsafe fn getrusage(a: [usize; 6]) -> isize {
+    let used = dmt(|call| call.with(|k| k.monotonic())) - START_NS;
+    // SAFETY: the program's structure.
+    unsafe {
+        let out = a[1] as *mut libc::rusage;
+        out.write(core::mem::zeroed());
+        (*out).ru_utime =
+            libc::timeval { tv_sec: (used / 1_000_000_000) as i64, tv_usec: (used % 1_000_000_000 / 1000) as i64 };
+    }
+    0
+}
+
+/// Where dmt's monotonic clock starts.
+const START_NS: u64 = 1_000_000_000_000;
+/// Clock ticks of `times`.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// `times`.
+pub unsafe fn times(a: [usize; 6]) -> isize {
+    let ticks = dmt(|call| call.with(|k| k.monotonic())) / (1_000_000_000 / TICKS_PER_SECOND);
+    if a[0] != 0 {
+        // SAFETY: the program's structure.
+        unsafe { *(a[0] as *mut libc::tms) = libc::tms { tms_utime: ticks as i64, tms_stime: 0, tms_cutime: 0, tms_cstime: 0 } };
+    }
+    ticks as isize
+}
+
+/// Memory that `sysinfo` reports, bytes.
+const MEMORY_BYTES: u64 = 8 << 30;
+
+/// `sysinfo`: a machine that is the same on every replica.
+pub unsafe fn sysinfo(a: [usize; 6]) -> isize {
+    let up = dmt(|call| call.with(|k| k.monotonic())) / 1_000_000_000;
+    // SAFETY: the program's structure.
+    unsafe {
+        let out = a[0] as *mut libc::sysinfo;
+        out.write(core::mem::zeroed());
+        (*out).uptime = up as i64;
+        (*out).totalram = MEMORY_BYTES;
+        (*out).freeram = MEMORY_BYTES / 2;
+        (*out).procs = 1;
+        (*out).mem_unit = 1;
+    }
+    0
+}

@@ -1,0 +1,82 @@
+//! System calls by number: the common entry of the SIGSYS handler and of `syscall()`, and the families that the hooks
+//! call directly.
+//!
+//! Functions take the six raw arguments and return what the kernel would (negative errno on failure). They are unsafe
+//! for one reason only: the arguments may be pointers, and then they are the program's promise.
+
+pub mod file;
+pub mod futex;
+pub mod misc;
+pub mod open;
+pub mod process;
+pub mod random;
+pub mod ready;
+pub mod refuse;
+pub mod signal;
+pub mod socket;
+pub mod time;
+pub mod vector;
+
+use crate::gate;
+use crate::syscalls::{self, Class};
+use crate::threads;
+
+/// Six arguments; missing ones are 0.
+#[macro_export]
+macro_rules! args {
+    ($($arg:expr),* $(,)?) => {{
+        let given = [$($arg as usize),*];
+        let mut all = [0usize; 6];
+        all[..given.len()].copy_from_slice(&given);
+        all
+    }};
+}
+
+/// Carries out call `number` of a managed thread; `caller` is the address to name if it is refused.
+///
+/// # Safety
+/// As the system call.
+pub unsafe fn call(number: usize, a: [usize; 6], caller: usize) -> isize {
+    match syscalls::class(number) {
+        // SAFETY: forwarded promise.
+        Some((_, Class::Passed(_))) => unsafe { gate::syscall(number as i64, a) },
+        // SAFETY: forwarded promise.
+        Some((_, Class::Scheduled | Class::Emulated)) => unsafe { handle(number as i64, a) },
+        Some((name, Class::Refused(errno))) => refuse::refuse(name, number, errno, caller),
+        None => refuse::refuse("unclassified", number, libc::ENOSYS, caller),
+    }
+}
+
+/// The calls that are not the kernel's alone.
+unsafe fn handle(number: i64, a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise, for every arm.
+    unsafe {
+        match number {
+            libc::SYS_exit => threads::exit(a[0]),
+            libc::SYS_exit_group => process::exit_group(a[0]),
+            libc::SYS_execve => process::execve(a),
+            libc::SYS_wait4 => process::wait4(a),
+            libc::SYS_waitid => process::waitid(a),
+            libc::SYS_futex => futex::futex(a),
+            libc::SYS_sched_yield => misc::sched_yield(),
+            libc::SYS_sched_getaffinity => misc::sched_getaffinity(a),
+            libc::SYS_prctl => misc::prctl(a),
+            libc::SYS_getrusage => misc::getrusage(a),
+            libc::SYS_times => misc::times(a),
+            libc::SYS_sysinfo => misc::sysinfo(a),
+            libc::SYS_arch_prctl => gate::syscall(number, a),
+            libc::SYS_getrandom => random::getrandom(a),
+            libc::SYS_open | libc::SYS_creat | libc::SYS_openat | libc::SYS_openat2 => open::open(number, a),
+            _ => match time::call(number, a)
+                .or_else(|| signal::call(number, a))
+                .or_else(|| ready::call(number, a))
+                .or_else(|| socket::call(number, a))
+                .or_else(|| vector::call(number, a))
+                .or_else(|| file::call(number, a))
+            {
+                Some(result) => result,
+                None => refuse::not_done(number as usize),
+            },
+        }
+    }
+}

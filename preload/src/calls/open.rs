@@ -1,0 +1,29 @@
+//! Opening: the random devices are dmt's, all else the kernel's.
+
+use core::ffi::{CStr, c_char, c_int};
+
+use crate::calls::file::install;
+use crate::gate;
+use crate::world::dmt;
+
+/// `open`, `creat`, `openat`, `openat2`.
+pub unsafe fn open(number: i64, a: [usize; 6]) -> isize {
+    let (path, flags) = match number {
+        libc::SYS_open => (a[0], a[1]),
+        libc::SYS_creat => (a[0], libc::O_WRONLY as usize),
+        // SAFETY: the program's structure starts with the flags.
+        libc::SYS_openat2 => (a[1], if a[2] == 0 { 0 } else { unsafe { *(a[2] as *const u64) as usize } }),
+        _ => (a[1], a[2]),
+    };
+    // SAFETY: the program's path.
+    if path != 0 && unsafe { is_random_device(path as *const c_char) } {
+        return install(dmt(|call| call.random_file(flags as c_int)), flags, false);
+    }
+    // SAFETY: forwarded promise.
+    unsafe { gate::syscall(number, a) }
+}
+
+unsafe fn is_random_device(path: *const c_char) -> bool {
+    // SAFETY: the caller's promise: a C string.
+    matches!(unsafe { CStr::from_ptr(path) }.to_bytes(), b"/dev/urandom" | b"/dev/random")
+}

@@ -1,0 +1,143 @@
+//! Processes: fork, exec, exit, wait.
+
+use core::ffi::c_int;
+
+use crate::raw;
+use crate::sigsys::{self, Frame};
+use crate::tls;
+use crate::world::{self, dmt};
+use crate::{threads, tsc};
+
+/// Whether this call makes a new process (and not a thread).
+pub fn is_fork(number: usize, a: [usize; 6]) -> bool {
+    match number as i64 {
+        libc::SYS_fork | libc::SYS_vfork => true,
+        libc::SYS_clone => a[0] as c_int & libc::CLONE_THREAD == 0,
+        _ => false,
+    }
+}
+
+/// Flags of a clone that make sense for a child with memory of its own.
+const KEPT_FLAGS: usize =
+    (libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::CLONE_PARENT_SETTID) as usize;
+
+/// Forks. Whatever the program asked to share with the child (vfork, posix_spawn), the child gets a copy: a shared
+/// memory with a suspended parent would be one thread in two processes.
+pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
+    let (flags, stack, parent_tid, child_tid) =
+        if number as i64 == libc::SYS_clone { (a[0] & KEPT_FLAGS, a[1], a[2], a[3]) } else { (0, 0, 0, 0) };
+    let reserved = dmt(|call| call.fork_reserve());
+    if reserved < 0 {
+        return frame.set_result(reserved as isize);
+    }
+    // No exit signal: dmt sends SIGCHLD when it is due.
+    // SAFETY: a copy of this process; the child goes on right here.
+    let pid = unsafe { raw!(libc::SYS_clone, flags, 0, parent_tid, child_tid, 0) };
+    if pid == 0 {
+        threads::forget_others();
+        tls::current().adopt(reserved as u32, sigsys::gettid());
+        dmt(|call| call.start());
+        if stack != 0 {
+            frame.set_stack(stack);
+        }
+    } else {
+        dmt(|call| call.fork_done(reserved as u16, pid as i32));
+    }
+    frame.set_result(pid);
+}
+
+/// `wait4` in dmt, then the real child is reaped.
+pub unsafe fn wait4(a: [usize; 6]) -> isize {
+    let mut status = 0;
+    let pid = dmt(|call| call.wait_child(a[0] as i32, a[2] as i32, &mut status)) as isize;
+    if pid <= 0 {
+        return pid;
+    }
+    reap(pid as i32);
+    // SAFETY: the program's pointers, if it gave any.
+    unsafe {
+        if a[1] != 0 {
+            *(a[1] as *mut i32) = status;
+        }
+        if a[3] != 0 {
+            *(a[3] as *mut libc::rusage) = core::mem::zeroed();
+        }
+    }
+    pid
+}
+
+fn reap(pid: i32) {
+    // SAFETY: waits for a child that has ended, or is about to, in dmt's eyes.
+    while unsafe { raw!(libc::SYS_wait4, pid, 0, libc::__WALL, 0) } == -(libc::EINTR as isize) {}
+}
+
+/// `waitid`, for the forms that wait for an exit.
+pub unsafe fn waitid(a: [usize; 6]) -> isize {
+    let selector = match a[0] as u32 {
+        libc::P_ALL => -1,
+        libc::P_PID => a[1] as i32,
+        libc::P_PGID => -(a[1] as i32),
+        _ => return -(libc::EINVAL as isize),
+    };
+    let options = a[3] as i32;
+    let mut status = 0;
+    let keep = options & libc::WNOWAIT != 0;
+    let pid = dmt(|call| call.wait_child(selector, options & (libc::WNOHANG | libc::WNOWAIT), &mut status)) as isize;
+    if pid > 0 && !keep {
+        reap(pid as i32);
+    }
+    if pid >= 0 && a[2] != 0 {
+        // SAFETY: the program's siginfo.
+        unsafe { fill_siginfo(a[2] as *mut libc::siginfo_t, pid as i32, status) };
+    }
+    pid.min(0)
+}
+
+unsafe fn fill_siginfo(info: *mut libc::siginfo_t, pid: i32, status: i32) {
+    // SAFETY: the caller's promise; pid, uid and status lie behind the three words and padding.
+    unsafe {
+        info.write(core::mem::zeroed());
+        if pid == 0 {
+            return;
+        }
+        (*info).si_signo = libc::SIGCHLD;
+        let exited = libc::WIFEXITED(status);
+        (*info).si_code = if exited { libc::CLD_EXITED } else { libc::CLD_KILLED };
+        let fields = info.cast::<u8>().add(16).cast::<i32>();
+        fields.write(pid);
+        fields.add(2).write(if exited { libc::WEXITSTATUS(status) } else { libc::WTERMSIG(status) });
+    }
+}
+
+/// `exit_group`: tells dmt, then goes.
+pub fn exit_group(status: usize) -> ! {
+    let tls = tls::current();
+    let id = tls.id() as u16;
+    tls.abandon();
+    world::call_as(id).process_exit((status as i32 & 0xff) << 8);
+    loop {
+        // SAFETY: ends this process.
+        unsafe { raw!(libc::SYS_exit_group, status) };
+    }
+}
+
+/// Tells dmt that this process is about to die of `signal`.
+pub fn killed_by(signal: c_int) {
+    let tls = tls::current();
+    if tls.managed() {
+        let id = tls.id() as u16;
+        tls.abandon();
+        world::call_as(id).process_exit(signal);
+    }
+}
+
+/// `execve`: the new program starts with a counter that does not trap, and with our variables in its environment.
+pub unsafe fn execve(a: [usize; 6]) -> isize {
+    dmt(|call| call.before_exec());
+    tsc::release();
+    let mut room = crate::exec::Environment::new();
+    // SAFETY: the program's own arguments.
+    let result = unsafe { raw!(libc::SYS_execve, a[0], a[1], room.with_ours(a[2])) };
+    tsc::trap();
+    result
+}

@@ -1,0 +1,224 @@
+//! Sockets.
+
+use core::ffi::c_int;
+
+use dmt::file::abi::SocketAddress;
+
+use crate::calls::file::{install, install_pair, is_virtual, piece};
+use crate::calls::vector::pieces;
+use crate::gate;
+use crate::world::dmt;
+
+const EINVAL: isize = -(libc::EINVAL as isize);
+const EFAULT: isize = -(libc::EFAULT as isize);
+/// Bytes of the longest option that programs read or write.
+const MAX_OPTION_BYTES: usize = 256;
+
+/// The calls of this family; on a descriptor of the kernel's they go to the kernel.
+pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
+    // SAFETY: forwarded promise.
+    Some(unsafe {
+        match number {
+            libc::SYS_socket => socket(a),
+            libc::SYS_socketpair => socketpair(a),
+            libc::SYS_bind
+            | libc::SYS_listen
+            | libc::SYS_accept
+            | libc::SYS_accept4
+            | libc::SYS_connect
+            | libc::SYS_shutdown
+            | libc::SYS_getsockname
+            | libc::SYS_getpeername
+            | libc::SYS_getsockopt
+            | libc::SYS_setsockopt
+            | libc::SYS_recvfrom
+            | libc::SYS_sendto
+            | libc::SYS_recvmsg
+            | libc::SYS_sendmsg
+            | libc::SYS_recvmmsg
+            | libc::SYS_sendmmsg => on_descriptor(number, a),
+            _ => return None,
+        }
+    })
+}
+
+/// A call on an existing socket.
+#[inline]
+pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
+    if !is_virtual(a[0]) {
+        // SAFETY: forwarded promise.
+        return unsafe { gate::syscall(number, a) };
+    }
+    let fd = a[0] as c_int;
+    // SAFETY: the program's addresses and buffers.
+    unsafe {
+        match number {
+            libc::SYS_bind => dmt(|call| call.bind(fd, address(a[1], a[2]))) as isize,
+            libc::SYS_listen => dmt(|call| call.listen(fd, a[1] as c_int)) as isize,
+            libc::SYS_accept => accept(a, 0),
+            libc::SYS_accept4 => accept(a, a[3]),
+            libc::SYS_connect => dmt(|call| call.connect(fd, address(a[1], a[2]))) as isize,
+            libc::SYS_shutdown => dmt(|call| call.shutdown(fd, a[1] as c_int)) as isize,
+            libc::SYS_getsockname | libc::SYS_getpeername => name(number, a),
+            libc::SYS_getsockopt => getsockopt(a),
+            libc::SYS_setsockopt => {
+                let value = bytes(a[3], a[4]);
+                dmt(|call| call.set_socket_option(fd, a[1] as c_int, a[2] as c_int, value)) as isize
+            }
+            libc::SYS_recvfrom => recvfrom(a),
+            libc::SYS_sendto => {
+                let to = address(a[4], a[5]);
+                dmt(|call| call.send(fd, &piece(a[1], a[2]), a[3] as c_int, to)) as isize
+            }
+            libc::SYS_recvmsg => recvmsg(fd, a[1] as *mut libc::msghdr, a[2] as c_int),
+            libc::SYS_sendmsg => sendmsg(fd, a[1] as *const libc::msghdr, a[2] as c_int),
+            libc::SYS_recvmmsg => many(a, |message, flags| recvmsg(fd, message, flags)),
+            libc::SYS_sendmmsg => many(a, |message, flags| sendmsg(fd, message, flags)),
+            _ => -(libc::ENOSYS as isize),
+        }
+    }
+}
+
+/// The program's bytes.
+unsafe fn bytes<'a>(at: usize, len: usize) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    if at == 0 || len == 0 { &[] } else { unsafe { core::slice::from_raw_parts(at as *const u8, len) } }
+}
+
+/// The program's address.
+unsafe fn address<'a>(at: usize, len: usize) -> &'a [u8] {
+    // SAFETY: the caller's promise.
+    unsafe { bytes(at, len as u32 as usize) }
+}
+
+/// Gives the program an address, cut to the room that it has.
+unsafe fn store_address(from: &SocketAddress, at: usize, len: usize) -> isize {
+    if at == 0 || len == 0 {
+        return 0;
+    }
+    let from = from.bytes();
+    // SAFETY: the program's buffer and its length variable.
+    unsafe {
+        let len = len as *mut libc::socklen_t;
+        let room = *len as usize;
+        core::ptr::copy_nonoverlapping(from.as_ptr(), at as *mut u8, from.len().min(room));
+        *len = from.len() as libc::socklen_t;
+    }
+    0
+}
+
+/// `socket`: internet and unix-domain sockets are dmt's, the others (netlink) the kernel's.
+pub unsafe fn socket(a: [usize; 6]) -> isize {
+    let kind = a[1] as c_int & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    let known = matches!(a[0] as c_int, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX) && kind != libc::SOCK_RAW;
+    if !known {
+        // SAFETY: forwarded promise.
+        return unsafe { gate::syscall(libc::SYS_socket, a) };
+    }
+    install(dmt(|call| call.socket(a[0] as c_int, a[1] as c_int, a[2] as c_int)), a[1], true)
+}
+
+/// `socketpair`.
+pub unsafe fn socketpair(a: [usize; 6]) -> isize {
+    let mut files = [0; 2];
+    let result = dmt(|call| call.socket_pair(a[0] as c_int, a[1] as c_int, a[2] as c_int, &mut files));
+    install_pair(result, files, a[1], libc::SYS_socketpair, a)
+}
+
+unsafe fn accept(a: [usize; 6], flags: usize) -> isize {
+    let mut peer = SocketAddress::NONE;
+    let file = dmt(|call| call.accept(a[0] as c_int, flags as c_int, &mut peer));
+    let fd = install(file, flags, true);
+    if fd >= 0 {
+        // SAFETY: the program's buffer.
+        unsafe { store_address(&peer, a[1], a[2]) };
+    }
+    fd
+}
+
+unsafe fn name(number: i64, a: [usize; 6]) -> isize {
+    let mut found = SocketAddress::NONE;
+    let result = dmt(|call| match number {
+        libc::SYS_getsockname => call.socket_name(a[0] as c_int, &mut found),
+        _ => call.peer_name(a[0] as c_int, &mut found),
+    });
+    // SAFETY: the program's buffer.
+    if result < 0 { result as isize } else { unsafe { store_address(&found, a[1], a[2]) } }
+}
+
+unsafe fn getsockopt(a: [usize; 6]) -> isize {
+    let len = a[4] as *mut libc::socklen_t;
+    if len.is_null() || a[3] == 0 {
+        return EFAULT;
+    }
+    // SAFETY: the program's buffer and its length variable.
+    unsafe {
+        let room = (*len as usize).min(MAX_OPTION_BYTES);
+        let value = core::slice::from_raw_parts_mut(a[3] as *mut u8, room);
+        let result = dmt(|call| call.socket_option(a[0] as c_int, a[1] as c_int, a[2] as c_int, value)) as isize;
+        if result < 0 {
+            return result;
+        }
+        *len = result as libc::socklen_t;
+    }
+    0
+}
+
+/// `recvfrom`.
+pub unsafe fn recvfrom(a: [usize; 6]) -> isize {
+    let (mut from, mut flags) = (SocketAddress::NONE, 0);
+    // SAFETY: the program's buffers.
+    unsafe {
+        let list = piece(a[1], a[2]);
+        let got = dmt(|call| call.receive(a[0] as c_int, &list, a[3] as c_int, &mut from, &mut flags)) as isize;
+        if got >= 0 {
+            store_address(&from, a[4], a[5]);
+        }
+        got
+    }
+}
+
+unsafe fn recvmsg(fd: c_int, message: *mut libc::msghdr, flags: c_int) -> isize {
+    let mut from = SocketAddress::NONE;
+    // SAFETY: the program's message and what it points to.
+    unsafe {
+        let m = &mut *message;
+        let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen as usize) else { return EINVAL };
+        let got = dmt(|call| call.receive(fd, list, flags, &mut from, &mut m.msg_flags)) as isize;
+        if got >= 0 {
+            m.msg_controllen = 0;
+            store_address(&from, m.msg_name as usize, &raw mut m.msg_namelen as usize);
+        }
+        got
+    }
+}
+
+unsafe fn sendmsg(fd: c_int, message: *const libc::msghdr, flags: c_int) -> isize {
+    // SAFETY: the program's message and what it points to.
+    unsafe {
+        let m = &*message;
+        let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen as usize) else { return EINVAL };
+        let to = address(m.msg_name as usize, m.msg_namelen as usize);
+        dmt(|call| call.send(fd, list, flags, to)) as isize
+    }
+}
+
+/// Several messages in one call: the first error ends it, and is reported only if nothing was done before.
+unsafe fn many(a: [usize; 6], mut one: impl FnMut(*mut libc::msghdr, c_int) -> isize) -> isize {
+    let mut flags = a[3] as c_int;
+    for i in 0..a[2] {
+        // SAFETY: the program's array of messages.
+        let message = unsafe { (a[1] as *mut libc::mmsghdr).add(i) };
+        // SAFETY: as above.
+        let result = one(unsafe { &raw mut (*message).msg_hdr }, flags & !libc::MSG_WAITFORONE);
+        if result < 0 {
+            return if i > 0 { i as isize } else { result };
+        }
+        // SAFETY: as above.
+        unsafe { (*message).msg_len = result as u32 };
+        if flags & libc::MSG_WAITFORONE != 0 {
+            flags |= libc::MSG_DONTWAIT;
+        }
+    }
+    a[2] as isize
+}

@@ -1,0 +1,124 @@
+//! The `hook!` macro: one exported symbol, the function that it replaces, and its row in the table of hooks.
+//!
+//! A hook acts only if [`crate::tls::Tls::active`]; in every other state (before the constructor, without an arena, in
+//! threads that dmt does not know, inside dmt) the generated guard calls the replaced function.
+
+use core::ffi::{CStr, c_void};
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+/// One row of the table of hooks, in linker section `brolga_hooks`.
+#[repr(C)]
+pub struct Row {
+    /// The symbol.
+    pub name: &'static str,
+    /// Path of the module that defines it.
+    pub module: &'static str,
+}
+
+/// A symbol of libc behind ours, looked up at first use.
+pub struct Real {
+    name: &'static CStr,
+    version: &'static CStr,
+    address: AtomicPtr<c_void>,
+}
+
+impl Real {
+    /// The symbol `name`, in `version` if there is one.
+    pub const fn new(name: &'static CStr, version: &'static CStr) -> Self {
+        Self { name, version, address: AtomicPtr::new(core::ptr::null_mut()) }
+    }
+
+    /// Its address.
+    pub fn get(&self) -> *mut c_void {
+        let known = self.address.load(Ordering::Relaxed);
+        if !known.is_null() {
+            return known;
+        }
+        let found = self.look_up();
+        if found.is_null() {
+            crate::fatal::die("libc has no function", self.name.to_bytes());
+        }
+        self.address.store(found, Ordering::Relaxed);
+        found
+    }
+
+    fn look_up(&self) -> *mut c_void {
+        let _section = crate::tls::Passthrough::enter();
+        // SAFETY: both names are C strings; RTLD_NEXT means "behind this library".
+        unsafe {
+            let exact = libc::dlvsym(libc::RTLD_NEXT, self.name.as_ptr(), self.version.as_ptr());
+            if exact.is_null() { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) } else { exact }
+        }
+    }
+}
+
+/// Version that [`Real`] asks for first: symbols whose older versions differ in behaviour.
+pub const fn version_of(name: &str) -> &'static CStr {
+    let bytes = name.as_bytes();
+    let cond = b"pthread_cond_";
+    let mut i = 0;
+    while i < cond.len() && i < bytes.len() {
+        if bytes[i] != cond[i] {
+            return c"GLIBC_2.34";
+        }
+        i += 1;
+    }
+    c"GLIBC_2.3.2"
+}
+
+/// Defines hooks; see the module.
+#[macro_export]
+macro_rules! hook {
+    ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
+        $(#[$meta])*
+        #[doc = concat!("Stands in for libc's `", stringify!($name), "`.")]
+        ///
+        /// # Safety
+        /// As the function that it replaces.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $name($($arg: $ty),*) $(-> $ret)? {
+            if !$crate::tls::current().active() {
+                // SAFETY: the replaced function, with the caller's own arguments.
+                return unsafe { $name::real()($($arg),*) };
+            }
+            $body
+        }
+
+        #[doc = concat!("What `", stringify!($name), "` replaces.")]
+        #[allow(unused_imports, non_snake_case)]
+        pub mod $name {
+            use super::*;
+            static REAL: $crate::hook::Real = $crate::hook::Real::new(
+                match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                    Ok(name) => name,
+                    Err(_) => panic!("symbol name"),
+                },
+                $crate::hook::version_of(stringify!($name)),
+            );
+            #[used]
+            #[unsafe(link_section = "brolga_hooks")]
+            static ROW: $crate::hook::Row =
+                $crate::hook::Row { name: stringify!($name), module: module_path!() };
+
+            /// The replaced function.
+            pub fn real() -> unsafe extern "C" fn($($ty),*) $(-> $ret)? {
+                // SAFETY: libc's symbol of this name has this signature.
+                unsafe { core::mem::transmute(REAL.get()) }
+            }
+        }
+    )*};
+}
+
+unsafe extern "C" {
+    #[link_name = "__start_brolga_hooks"]
+    static FIRST: Row;
+    #[link_name = "__stop_brolga_hooks"]
+    static END: Row;
+}
+
+/// All hooks, in no particular order.
+pub fn table() -> &'static [Row] {
+    let (first, end) = (&raw const FIRST, &raw const END);
+    // SAFETY: the linker defines both symbols around the section, which holds nothing but rows.
+    unsafe { core::slice::from_raw_parts(first, end.offset_from_unsigned(first)) }
+}

@@ -1,0 +1,99 @@
+//! The constructor: makes a process of the replica's server out of a plain one.
+//!
+//! Runs before every other constructor (`-z initfirst`). Without `BROLGA_ARENA` it does nothing, and every hook then calls what
+//! it replaces. In a program that was started by `exec` from a managed one the filter is in force already, so the gate
+//! page comes first, and everything else goes through it.
+
+use core::ffi::CStr;
+
+use dmt::arena::ARENA_BYTES;
+use dmt::bounds::ARENA_ADDRESS;
+
+use crate::fatal;
+use crate::maps::{self, environment};
+use crate::raw;
+use crate::signals::{self, NEVER_BLOCKED};
+use crate::world;
+use crate::{filter, gate, process, sigsys, tsc, vdso};
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = construct;
+
+extern "C" fn construct() {
+    let Some(arena) = environment(c"BROLGA_ARENA") else { return };
+    std::panic::set_hook(std::boxed::Box::new(on_panic));
+    must("map the gate page", gate::open());
+    must("map the arena named by BROLGA_ARENA", map_arena(arena));
+    world::set_kick_fd(environment(c"BROLGA_KICK_FD").and_then(maps::decimal).unwrap_or(-1));
+    crate::exec::save();
+    let pid = gate_getpid();
+    let Some(role) = process::role(pid) else { return };
+    must("install the SIGSYS handler", sigsys::install());
+    must("install the preemption handler", signals::install_preempt());
+    must("install the SIGSEGV handler", tsc::install());
+    unblock_own_signals();
+    must("patch the vDSO", vdso::patch());
+    tsc::trap();
+    if role == process::Role::First {
+        must("install the seccomp filter", filter::install(maps::loader_text()));
+    }
+    process::begin(role, pid);
+    overwrite_random_bytes();
+}
+
+fn gate_getpid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { raw!(libc::SYS_getpid) as i32 }
+}
+
+fn must(what: &str, outcome: Result<(), isize>) {
+    use core::fmt::Write;
+    let Err(error) = outcome else { return };
+    let mut line = fatal::Line::new();
+    let _ = writeln!(line, "brolga: cannot {what} (error {})", -error);
+    fatal::die_with(&line);
+}
+
+fn map_arena(path: &CStr) -> Result<(), isize> {
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: maps a file at an address that is kept free for it; NOREPLACE refuses if anything is there.
+    unsafe {
+        let fd = raw!(libc::SYS_open, path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC, 0);
+        if fd < 0 {
+            return Err(fd);
+        }
+        let rights = libc::PROT_READ | libc::PROT_WRITE;
+        let at = raw!(libc::SYS_mmap, ARENA_ADDRESS, ARENA_BYTES, rights, flags, fd, 0);
+        raw!(libc::SYS_close, fd);
+        if at == ARENA_ADDRESS as isize { Ok(()) } else { Err(at) }
+    }
+}
+
+fn unblock_own_signals() {
+    let set = NEVER_BLOCKED;
+    // SAFETY: the mask lives until the call returns.
+    unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_UNBLOCK, &raw const set, 0, signals::SET_BYTES) };
+}
+
+/// The 16 random bytes that the kernel gave to the process, from the virtual stream instead.
+fn overwrite_random_bytes() {
+    let Some(at) = maps::auxiliary(libc::AT_RANDOM) else { return };
+    // SAFETY: the auxiliary vector points to 16 bytes on the stack.
+    let bytes = unsafe { core::slice::from_raw_parts_mut(at as *mut u8, 16) };
+    crate::calls::random::fill(bytes);
+}
+
+/// A panic inside the library: says where, and ends the process. No allocation, no lock of the program's.
+fn on_panic(info: &std::panic::PanicHookInfo<'_>) {
+    use core::fmt::Write;
+    let mut line = fatal::Line::new();
+    let _ = write!(line, "brolga: internal error");
+    if let Some(at) = info.location() {
+        let _ = write!(line, " at {}:{}", at.file(), at.line());
+    }
+    let text = info.payload().downcast_ref::<&str>().copied();
+    let text = text.or_else(|| info.payload().downcast_ref::<std::string::String>().map(|s| s.as_str()));
+    let _ = writeln!(line, ": {}", text.unwrap_or("panic"));
+    fatal::die_with(&line);
+}

@@ -1,0 +1,46 @@
+//! A process in dmt's eyes: the first one, one that `exec` made anew, its threads' names in kernel and dmt.
+
+use dmt::thread::ThreadId;
+
+use crate::raw;
+use crate::tls;
+use crate::world;
+
+/// What a process is at the time of its constructor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The server's first process.
+    First,
+    /// dmt knows it: `exec` replaced its program while its main thread held the turn.
+    Replaced(ThreadId),
+}
+
+/// The role of process `pid`; `None` if it is no process of the server (someone looks around in its container).
+pub fn role(pid: i32) -> Option<Role> {
+    let call = world::call_as(0);
+    if let Some(thread) = call.with(|k| k.thread_of_pid(pid)) {
+        return Some(Role::Replaced(thread));
+    }
+    (!call.with(|k| k.has_processes())).then_some(Role::First)
+}
+
+/// Enters the scheduler; returns with the turn, after entry 0 was applied.
+pub fn begin(role: Role, pid: i32) {
+    match role {
+        Role::First => {
+            let id = world::call_as(0).first_process(pid);
+            tls::current().adopt(id.into(), pid);
+            world::dmt(|call| call.start_first());
+        }
+        Role::Replaced(id) => {
+            tls::current().adopt(id.into(), pid);
+            world::dmt(|call| call.after_exec(|fd| is_closed(fd)));
+        }
+    }
+}
+
+/// Whether the kernel closed the placeholder `fd`, as it does at `exec` with those that ask for it.
+fn is_closed(fd: i32) -> bool {
+    // SAFETY: reads a flag.
+    unsafe { raw!(libc::SYS_fcntl, fd, libc::F_GETFD) < 0 }
+}

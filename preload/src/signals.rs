@@ -1,0 +1,210 @@
+//! Signals: the kernel runs the program's handlers, dmt decides when.
+//!
+//! Every handler of the program is installed as [`on_signal`]. A signal that dmt delivers is sent by the thread to
+//! itself, marked in TLS, so mask, alternate stack and context are the kernel's own work. A signal that comes unmarked from elsewhere
+//! (the kernel's own SIGCHLD, say) is nothing that the log knows, and is dropped; faults of the program go through.
+
+use core::cell::UnsafeCell;
+use core::ffi::{c_int, c_void};
+
+use dmt::process::PendingSignal;
+
+use crate::errno::Kept;
+use crate::raw;
+use crate::tls;
+use crate::world;
+
+/// The watchdog's signal: the highest real-time one, which `SIGRTMAX` hides from the program.
+pub const PREEMPT: c_int = 64;
+/// Signals of the kernel, 1..=64.
+pub const COUNT: usize = 64;
+/// Bytes of the kernel's signal set.
+pub const SET_BYTES: usize = 8;
+/// The signals that libc uses inside itself: cancellation and set*id.
+pub const LIBC_INTERNAL: [c_int; 2] = [32, 33];
+const SA_RESTORER: c_int = 0x0400_0000;
+/// Signals that may never be blocked, as a kernel mask.
+pub const NEVER_BLOCKED: u64 = bit(libc::SIGSYS) | bit(PREEMPT);
+
+/// Bit of `signal` in a kernel mask.
+pub const fn bit(signal: c_int) -> u64 {
+    1 << (signal - 1)
+}
+
+/// The kernel's `struct sigaction`.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Action {
+    /// Address, `SIG_DFL` or `SIG_IGN`.
+    pub handler: usize,
+    /// `SA_` flags.
+    pub flags: u64,
+    /// Return stub.
+    pub restorer: usize,
+    /// Blocked while the handler runs.
+    pub mask: u64,
+}
+
+const DEFAULT: Action = Action { handler: libc::SIG_DFL, flags: 0, restorer: 0, mask: 0 };
+
+/// What the program asked for. Written only by the turn holder of this process.
+struct Actions(UnsafeCell<[Action; COUNT + 1]>);
+// SAFETY: see the field's comment; a forked child has its own copy.
+unsafe impl Sync for Actions {}
+static ACTIONS: Actions = Actions(UnsafeCell::new([DEFAULT; COUNT + 1]));
+
+/// What the program asked for `signal`.
+pub fn action(signal: c_int) -> Action {
+    // SAFETY: only the turn holder writes, and it is not inside a write here.
+    unsafe { (*ACTIONS.0.get())[signal as usize] }
+}
+
+/// Remembers what the program asked for.
+pub fn remember(signal: c_int, new: Action) {
+    // SAFETY: as above.
+    unsafe { (*ACTIONS.0.get())[signal as usize] = new };
+}
+
+/// The action that the kernel gets for what the program asked for.
+pub fn kernel_action(signal: c_int, wanted: Action) -> Action {
+    let plain = wanted.handler == libc::SIG_DFL || wanted.handler == libc::SIG_IGN;
+    let mut kernel = Action { mask: wanted.mask & !NEVER_BLOCKED, ..wanted };
+    if !plain && !LIBC_INTERNAL.contains(&signal) {
+        kernel.handler = on_signal as *const () as usize;
+        kernel.flags |= libc::SA_SIGINFO as u64;
+    }
+    kernel
+}
+
+/// Sets the kernel's action for `signal`.
+///
+/// # Safety
+/// The action's handler is a signal handler, and its restorer is right.
+pub unsafe fn set_kernel_action(signal: c_int, action: &Action) -> isize {
+    // SAFETY: the structure is the kernel's.
+    unsafe { raw!(libc::SYS_rt_sigaction, signal, core::ptr::from_ref(action), 0, SET_BYTES) }
+}
+
+/// Installs a handler of our own.
+pub fn install_own(signal: c_int, handler: usize, flags: c_int) -> Result<(), isize> {
+    let flags = (libc::SA_SIGINFO | SA_RESTORER | flags) as u32 as u64;
+    let action = Action { handler, flags, restorer: crate::sigsys::restorer(), mask: 0 };
+    // SAFETY: callers pass functions of the handler's type.
+    match unsafe { set_kernel_action(signal, &action) } {
+        0 => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// No signal.
+pub const NONE: PendingSignal = PendingSignal { signal: 0, code: 0, pid: 0, uid: 0, value: 0 };
+
+/// The kernel's structure for a signal.
+pub fn siginfo(signal: &PendingSignal, code: c_int) -> libc::siginfo_t {
+    // SAFETY: an all-zero siginfo is valid.
+    let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
+    info.si_signo = signal.signal;
+    info.si_code = code;
+    // SAFETY: behind the three words and padding follow pid, uid and value, in the layout of signals from processes.
+    unsafe {
+        let fields = (&raw mut info).cast::<u8>().add(16);
+        fields.cast::<i32>().write(signal.pid);
+        fields.add(4).cast::<u32>().write(signal.uid);
+        fields.add(8).cast::<u64>().write(signal.value);
+    }
+    info
+}
+
+/// Runs the handler (or the default action) of a signal that dmt hands to this thread.
+pub fn deliver(signal: &PendingSignal) {
+    // The kernel takes only negative codes from user space; the handler gets the right one from TLS.
+    let info = siginfo(signal, if signal.code >= 0 { libc::SI_QUEUE } else { signal.code });
+    let tls = tls::current();
+    tls.set_delivering(signal.signal as u32, signal.code);
+    // SAFETY: a signal to this very thread; it is delivered before the call returns unless the program blocks it.
+    unsafe {
+        let pid = raw!(libc::SYS_getpid);
+        raw!(libc::SYS_rt_tgsigqueueinfo, pid, tls.tid(), signal.signal, &raw const info);
+    }
+    tls.take_delivering();
+}
+
+/// Entry of all the program's handlers.
+unsafe extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let errno = Kept::now();
+    let tls = tls::current();
+    let (marked, code) = tls.take_delivering();
+    let expected = marked == signal as u32;
+    // SAFETY: the kernel's pointer.
+    let from_fault = unsafe { (*info).si_code } > 0 && is_fault(signal);
+    if tls.managed() && !expected && !from_fault {
+        tls.set_delivering(marked as u32, code);
+        return;
+    }
+    if expected {
+        // SAFETY: the kernel's pointer; the code that dmt gave and that the kernel did not take from us.
+        unsafe { (*info).si_code = code };
+    }
+    let wanted = action(signal);
+    if wanted.flags as u32 as c_int & libc::SA_RESETHAND != 0 {
+        remember(signal, DEFAULT);
+    }
+    // SAFETY: the context is the kernel's; the handler is the program's own for this signal.
+    unsafe { run(signal, wanted, info, context, tls) };
+    drop(errno);
+}
+
+/// Calls the program's handler as if no section of ours were open: it may use every hook.
+unsafe fn run(signal: c_int, wanted: Action, info: *mut libc::siginfo_t, context: *mut c_void, tls: &tls::Tls) {
+    let depth = tls.depth();
+    tls.reset_depth(0);
+    crate::calls::signal::publish_mask();
+    // SAFETY: the program gave a handler of this type, by its flags.
+    unsafe {
+        if wanted.flags & libc::SA_SIGINFO as u64 != 0 {
+            let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
+                core::mem::transmute(wanted.handler);
+            handler(signal, info, context);
+        } else {
+            let handler: extern "C" fn(c_int) = core::mem::transmute(wanted.handler);
+            handler(signal);
+        }
+    }
+    // SAFETY: the kernel's context; its mask is what holds after the handler.
+    let after = unsafe { (&raw const (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>().read() };
+    crate::calls::signal::publish(after);
+    tls.reset_depth(depth);
+}
+
+fn is_fault(signal: c_int) -> bool {
+    matches!(signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGFPE | libc::SIGILL | libc::SIGTRAP)
+}
+
+/// Passes a fault that is not ours on to the program's handler, or to the default action.
+///
+/// # Safety
+/// Called by a handler with its own arguments.
+pub unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let wanted = action(signal);
+    if wanted.handler == libc::SIG_DFL || wanted.handler == libc::SIG_IGN {
+        // The instruction runs again, and the fault then has its default effect.
+        // SAFETY: the default action has no handler.
+        unsafe { set_kernel_action(signal, &DEFAULT) };
+        return;
+    }
+    // SAFETY: forwarded promise.
+    unsafe { run(signal, wanted, info, context, tls::current()) };
+}
+
+/// The watchdog's signal: the thread may be spinning.
+unsafe extern "C" fn on_preempt(_signal: c_int, _info: *mut libc::siginfo_t, _context: *mut c_void) {
+    let _errno = Kept::now();
+    if tls::current().active() {
+        world::dmt(|call| call.preempt());
+    }
+}
+
+/// Installs the handler of the watchdog's signal.
+pub fn install_preempt() -> Result<(), isize> {
+    install_own(PREEMPT, on_preempt as *const () as usize, libc::SA_RESTART | libc::SA_NODEFER)
+}

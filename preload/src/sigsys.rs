@@ -1,0 +1,125 @@
+//! The handler of SIGSYS: where every system call lands that the filter caught.
+//!
+//! It runs in the middle of any code of the program or of libc, so it changes nothing but the registers that the call
+//! would have changed. In a thread that dmt does not manage, and inside pass-through sections, the call goes on to the
+//! kernel by the gate.
+
+use core::ffi::{c_int, c_void};
+
+use crate::calls::{self, process};
+use crate::errno::Kept;
+use crate::raw;
+use crate::tls;
+
+/// `si_code` of a SIGSYS that a filter sent.
+const SYS_SECCOMP: c_int = 1;
+
+/// The registers of an interrupted call.
+pub struct Frame<'a>(&'a mut libc::ucontext_t);
+
+impl Frame<'_> {
+    fn get(&self, register: c_int) -> usize {
+        self.0.uc_mcontext.gregs[register as usize] as usize
+    }
+
+    /// Number of the call.
+    pub fn number(&self) -> usize {
+        self.get(libc::REG_RAX)
+    }
+
+    /// Arguments of the call.
+    pub fn arguments(&self) -> [usize; 6] {
+        use libc::{REG_R8, REG_R9, REG_R10, REG_RDI, REG_RDX, REG_RSI};
+        [REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9].map(|r| self.get(r))
+    }
+
+    /// Address behind the instruction that made the call.
+    pub fn caller(&self) -> usize {
+        self.get(libc::REG_RIP)
+    }
+
+    /// Sets what the call returns.
+    pub fn set_result(&mut self, result: isize) {
+        self.0.uc_mcontext.gregs[libc::REG_RAX as usize] = result as i64;
+    }
+
+    /// Makes the interrupted code go on on another stack (a forked child that asked for one).
+    pub fn set_stack(&mut self, top: usize) {
+        self.0.uc_mcontext.gregs[libc::REG_RSP as usize] = top as i64;
+    }
+}
+
+/// The handler.
+///
+/// # Safety
+/// Called by the kernel only.
+pub unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let _errno = Kept::now();
+    // SAFETY: the kernel's pointers, valid until the handler returns.
+    let (info, mut frame) = unsafe { (&*info, Frame(&mut *context.cast::<libc::ucontext_t>())) };
+    if info.si_code != SYS_SECCOMP {
+        return;
+    }
+    let (number, arguments) = (frame.number(), frame.arguments());
+    let tls = tls::current();
+    if process::is_fork(number, arguments) && tls.managed() {
+        process::fork(number, arguments, &mut frame);
+        return;
+    }
+    // SAFETY: the program's own call with the program's own arguments.
+    let result = unsafe {
+        match tls.active() {
+            true => calls::call(number, arguments, frame.caller()),
+            false => forward(number, arguments),
+        }
+    };
+    frame.set_result(result);
+}
+
+/// Sends a call to the kernel, except that it can never block our two signals.
+///
+/// # Safety
+/// As the system call.
+pub unsafe fn forward(number: usize, a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise.
+    unsafe {
+        match number as i64 {
+            libc::SYS_rt_sigprocmask => calls::signal::real_sigprocmask(a),
+            libc::SYS_rt_sigaction => calls::signal::rt_sigaction(a),
+            _ => crate::gate::syscall(number as i64, a),
+        }
+    }
+}
+
+/// Installs the handler.
+pub fn install() -> Result<(), isize> {
+    crate::signals::install_own(libc::SIGSYS, on_sigsys as *const () as usize, libc::SA_NODEFER)
+}
+
+/// The stub that returns from signal handlers that we install without libc's help.
+pub fn restorer() -> usize {
+    brolga_restore as *const () as usize
+}
+
+core::arch::global_asm!(
+    ".pushsection .text.brolga_restore,\"ax\",@progbits",
+    ".globl brolga_restore",
+    ".hidden brolga_restore",
+    ".type brolga_restore,@function",
+    // Unwinders know a signal frame by the bytes of these two instructions.
+    "brolga_restore:",
+    "mov rax, 15",
+    "syscall",
+    ".size brolga_restore, . - brolga_restore",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    fn brolga_restore();
+}
+
+/// Thread id of the caller, from the kernel.
+pub fn gettid() -> i32 {
+    // SAFETY: no arguments.
+    unsafe { raw!(libc::SYS_gettid) as i32 }
+}

@@ -1,0 +1,157 @@
+//! What the library knows about the calling thread.
+//!
+//! The block is initial-exec TLS made in assembly: the compiler's own thread-locals call `__tls_get_addr` in a shared
+//! library, and that may allocate. All zero bytes = a thread that dmt does not manage. Only the thread itself and the
+//! signal handlers that interrupt it touch its block. Callable from any context.
+
+use core::arch::{asm, global_asm};
+use core::cell::Cell;
+
+global_asm!(
+    ".pushsection .tbss.brolga_tls,\"awT\",@nobits",
+    ".balign 64",
+    ".globl brolga_tls",
+    ".hidden brolga_tls",
+    ".type brolga_tls,@object",
+    ".size brolga_tls, 128",
+    "brolga_tls:",
+    ".zero 128",
+    ".popsection",
+);
+
+/// The block.
+#[repr(C)]
+pub struct Tls {
+    /// 1 if hooks are to act: managed, and neither inside dmt nor in a pass-through section. The one word that the
+    /// guard of every hook reads.
+    active: Cell<u32>,
+    /// 1 if dmt schedules this thread.
+    managed: Cell<u32>,
+    /// dmt's number of this thread.
+    id: Cell<u32>,
+    /// Depth of nested [`Inside`] and [`Passthrough`] sections.
+    depth: Cell<u32>,
+    /// The signal that dmt decided to deliver here and that the kernel is about to run, 0 = none.
+    delivering: Cell<u32>,
+    /// `si_code` of that signal.
+    code: Cell<i32>,
+    /// Kernel thread id.
+    tid: Cell<i32>,
+    /// 1 while a fatal message is being written.
+    dying: Cell<u32>,
+}
+const _: () = assert!(size_of::<Tls>() <= 128);
+
+/// The calling thread's block.
+#[inline]
+pub fn current() -> &'static Tls {
+    let block: *const Tls;
+    // SAFETY: computes the address of this thread's copy of `brolga_tls`, which lives as long as the thread.
+    unsafe {
+        asm!(
+            "mov {0}, qword ptr fs:[0]",
+            "add {0}, qword ptr [rip + brolga_tls@gottpoff]",
+            out(reg) block,
+            options(pure, nomem, nostack),
+        );
+        &*block
+    }
+}
+
+impl Tls {
+    /// Whether hooks act.
+    #[inline]
+    pub fn active(&self) -> bool {
+        self.active.get() != 0
+    }
+
+    /// Whether dmt schedules this thread.
+    pub fn managed(&self) -> bool {
+        self.managed.get() != 0
+    }
+
+    /// dmt's number of this thread.
+    #[inline]
+    pub fn id(&self) -> u32 {
+        self.id.get()
+    }
+
+    /// Kernel thread id.
+    pub fn tid(&self) -> i32 {
+        self.tid.get()
+    }
+
+    /// From here on dmt schedules this thread as number `id`.
+    pub fn adopt(&self, id: u32, tid: i32) {
+        self.id.set(id);
+        self.tid.set(tid);
+        self.managed.set(1);
+        self.active.set(u32::from(self.depth.get() == 0));
+    }
+
+    /// From here on dmt does not know this thread any more.
+    pub fn abandon(&self) {
+        self.managed.set(0);
+        self.active.set(0);
+    }
+
+    /// The signal about to be delivered by dmt's decision and its code; reset by reading.
+    pub fn take_delivering(&self) -> (u32, i32) {
+        (self.delivering.replace(0), self.code.get())
+    }
+
+    /// See [`Tls::take_delivering`].
+    pub fn set_delivering(&self, signal: u32, code: i32) {
+        self.delivering.set(signal);
+        self.code.set(code);
+    }
+
+    /// True only the first time: guards the fatal path against itself.
+    pub fn first_death(&self) -> bool {
+        self.dying.replace(1) == 0
+    }
+
+    fn enter(&self) {
+        self.depth.set(self.depth.get() + 1);
+        self.active.set(0);
+    }
+
+    fn leave(&self) {
+        let depth = self.depth.get() - 1;
+        self.depth.set(depth);
+        self.active.set(u32::from(depth == 0 && self.managed.get() != 0));
+    }
+
+    /// Forgets all open sections: for a thread that starts anew in a forked child's signal frame.
+    pub fn reset_depth(&self, depth: u32) {
+        self.depth.set(depth);
+        self.active.set(u32::from(depth == 0 && self.managed.get() != 0));
+    }
+
+    /// Depth of open sections.
+    pub fn depth(&self) -> u32 {
+        self.depth.get()
+    }
+}
+
+/// A section in which every hook and every trapped system call goes straight to libc and the kernel: inside dmt, and
+/// around real calls that we make on the program's behalf.
+#[must_use]
+pub struct Passthrough(&'static Tls);
+
+impl Passthrough {
+    /// Opens the section; dropping it ends it.
+    #[inline]
+    pub fn enter() -> Self {
+        let tls = current();
+        tls.enter();
+        Self(tls)
+    }
+}
+
+impl Drop for Passthrough {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}

@@ -1,0 +1,89 @@
+//! The way into dmt: the arena at its fixed address, the calling thread's [`Call`], and what dmt needs of the kernel.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use dmt::arena::Arena;
+use dmt::bounds::ARENA_ADDRESS;
+use dmt::call::Call;
+use dmt::platform::Platform;
+use dmt::process::PendingSignal;
+use dmt::thread::ThreadId;
+
+use crate::raw;
+use crate::tls::{self, Passthrough};
+
+/// The coordinator's eventfd, -1 if there is none.
+static KICK_FD: AtomicI32 = AtomicI32::new(-1);
+
+/// Sets the coordinator's eventfd; the constructor does it once.
+pub fn set_kick_fd(fd: i32) {
+    KICK_FD.store(fd, Ordering::Relaxed);
+}
+
+/// Whether `fd` is one of our own, which the program may not see.
+pub fn is_own_fd(fd: i32) -> bool {
+    fd >= 0 && fd == KICK_FD.load(Ordering::Relaxed)
+}
+
+/// Our own descriptor, or -1.
+pub fn own_fd() -> i32 {
+    KICK_FD.load(Ordering::Relaxed)
+}
+
+/// The arena. Only after the constructor mapped it, which a managed thread implies.
+pub fn arena() -> &'static Arena {
+    // SAFETY: mapped by the constructor for the life of the process; all-zero bytes are a valid arena.
+    unsafe { &*(ARENA_ADDRESS as *const Arena) }
+}
+
+/// Runs `f` inside dmt as the calling thread, which must be managed and hold the turn.
+#[inline]
+pub fn dmt<T>(f: impl FnOnce(Call<'static>) -> T) -> T {
+    let _inside = Passthrough::enter();
+    f(call_as(tls::current().id() as ThreadId))
+}
+
+/// Access to dmt for thread `id`.
+#[inline]
+pub fn call_as(id: ThreadId) -> Call<'static> {
+    Call::new(arena(), &World, id)
+}
+
+/// dmt's platform: system calls through the gate.
+pub struct World;
+
+/// `FUTEX_WAKE` wakes this many.
+const ALL: i32 = i32::MAX;
+
+impl Platform for World {
+    fn wait(&self, word: &AtomicU32, expected: u32, timeout_ns: Option<u64>) {
+        let timeout = timeout_ns.map(timespec);
+        let timeout = timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+        // SAFETY: the word is in the arena; the timeout lives until the call returns.
+        unsafe { raw!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, timeout) };
+    }
+
+    fn wake(&self, word: &AtomicU32) {
+        // SAFETY: as above.
+        unsafe { raw!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, ALL) };
+    }
+
+    fn real_time(&self) -> u64 {
+        crate::clock::real_nanoseconds()
+    }
+
+    fn deliver(&self, signal: &PendingSignal) {
+        crate::signals::deliver(signal);
+    }
+
+    fn kick_coordinator(&self) {
+        let one = 1u64;
+        // SAFETY: writes eight bytes to an eventfd; a closed or absent one gives an error that does not matter.
+        unsafe { raw!(libc::SYS_write, KICK_FD.load(Ordering::Relaxed), &raw const one, 8) };
+    }
+}
+
+/// Nanoseconds as the kernel's structure.
+pub fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 }
+}
