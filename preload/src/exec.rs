@@ -3,7 +3,7 @@
 
 use core::ffi::{CStr, c_char};
 
-use crate::maps;
+use crate::maps::Variables;
 
 /// Variables that every program of the server needs.
 const OURS: [&CStr; 3] = [c"LD_PRELOAD", c"BROLGA_ARENA", c"BROLGA_KICK_FD"];
@@ -15,9 +15,9 @@ const MAX_BYTES: usize = 256;
 static mut SAVED: [[u8; MAX_BYTES]; OURS.len()] = [[0; MAX_BYTES]; OURS.len()];
 
 /// Copies our variables; the constructor does it, before the program can change its environment.
-pub fn save() {
+pub fn save(variables: Variables) {
     for (i, name) in OURS.iter().enumerate() {
-        let Some(value) = maps::environment(name) else { continue };
+        let Some(value) = variables.get(name) else { continue };
         let (name, value) = (name.to_bytes(), value.to_bytes());
         if name.len() + value.len() + 2 > MAX_BYTES {
             continue;

@@ -75,7 +75,15 @@ pub fn open() -> Result<(), isize> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: a new private mapping at an address of our own; NOREPLACE refuses if anything is there.
     let at = unsafe {
-        raw!(libc::SYS_mmap, GATE_ADDRESS, GATE_BYTES, libc::PROT_READ | libc::PROT_WRITE, flags, usize::MAX, 0)
+        raw!(
+            libc::SYS_mmap,
+            GATE_ADDRESS,
+            GATE_BYTES,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            usize::MAX,
+            0
+        )
     };
     if at != GATE_ADDRESS as isize {
         return Err(at);
@@ -83,7 +91,8 @@ pub fn open() -> Result<(), isize> {
     // SAFETY: the page was mapped just now and nobody else knows of it: syscall; ret.
     unsafe { (GATE_ADDRESS as *mut [u8; 3]).write([0x0f, 0x05, 0xc3]) };
     // SAFETY: our own page.
-    let done = unsafe { raw!(libc::SYS_mprotect, GATE_ADDRESS, GATE_BYTES, libc::PROT_READ | libc::PROT_EXEC) };
+    let done =
+        unsafe { raw!(libc::SYS_mprotect, GATE_ADDRESS, GATE_BYTES, libc::PROT_READ | libc::PROT_EXEC) };
     if done != 0 {
         return Err(done);
     }

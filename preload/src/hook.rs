@@ -111,14 +111,14 @@ macro_rules! hook {
 
 unsafe extern "C" {
     #[link_name = "__start_brolga_hooks"]
-    static FIRST: Row;
+    static FIRST: u8;
     #[link_name = "__stop_brolga_hooks"]
-    static END: Row;
+    static END: u8;
 }
 
 /// All hooks, in no particular order.
 pub fn table() -> &'static [Row] {
-    let (first, end) = (&raw const FIRST, &raw const END);
+    let (first, end) = ((&raw const FIRST).cast::<Row>(), (&raw const END).cast::<Row>());
     // SAFETY: the linker defines both symbols around the section, which holds nothing but rows.
     unsafe { core::slice::from_raw_parts(first, end.offset_from_unsigned(first)) }
 }

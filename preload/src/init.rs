@@ -4,13 +4,13 @@
 //! it replaces. In a program that was started by `exec` from a managed one the filter is in force already, so the gate
 //! page comes first, and everything else goes through it.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_char, c_int};
 
 use dmt::arena::ARENA_BYTES;
 use dmt::bounds::ARENA_ADDRESS;
 
 use crate::fatal;
-use crate::maps::{self, environment};
+use crate::maps::{self, Variables};
 use crate::raw;
 use crate::signals::{self, NEVER_BLOCKED};
 use crate::world;
@@ -18,15 +18,17 @@ use crate::{filter, gate, process, sigsys, tsc, vdso};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
-static CONSTRUCTOR: extern "C" fn() = construct;
+static CONSTRUCTOR: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = construct;
 
-extern "C" fn construct() {
-    let Some(arena) = environment(c"BROLGA_ARENA") else { return };
+extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variables: *const *const c_char) {
+    // SAFETY: the array that the kernel made; nobody has run who could change it.
+    let variables = unsafe { Variables::new(variables) };
+    let Some(arena) = variables.get(c"BROLGA_ARENA") else { return };
     std::panic::set_hook(std::boxed::Box::new(on_panic));
     must("map the gate page", gate::open());
     must("map the arena named by BROLGA_ARENA", map_arena(arena));
-    world::set_kick_fd(environment(c"BROLGA_KICK_FD").and_then(maps::decimal).unwrap_or(-1));
-    crate::exec::save();
+    world::set_kick_fd(variables.get(c"BROLGA_KICK_FD").and_then(maps::decimal).unwrap_or(-1));
+    crate::exec::save(variables);
     let pid = gate_getpid();
     let Some(role) = process::role(pid) else { return };
     must("install the SIGSYS handler", sigsys::install());

@@ -22,6 +22,7 @@ mod hook;
 mod hooks;
 mod init;
 mod maps;
+mod pending;
 mod process;
 mod signals;
 mod sigsys;

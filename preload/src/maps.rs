@@ -1,6 +1,6 @@
 //! Where things lie in this process, from the auxiliary vector: `ld.so`, the vDSO, the 16 random bytes.
 
-use core::ffi::CStr;
+use core::ffi::{CStr, c_char};
 
 /// `ld.so`'s executable segment.
 pub fn loader_text() -> Option<(usize, usize)> {
@@ -21,7 +21,10 @@ pub fn program_headers(base: usize) -> &'static [libc::Elf64_Phdr] {
     // SAFETY: the caller got `base` from the kernel: an ELF header is mapped there, its program headers behind it.
     unsafe {
         let head = &*(base as *const libc::Elf64_Ehdr);
-        core::slice::from_raw_parts((base + head.e_phoff as usize) as *const libc::Elf64_Phdr, head.e_phnum.into())
+        core::slice::from_raw_parts(
+            (base + head.e_phoff as usize) as *const libc::Elf64_Phdr,
+            head.e_phnum.into(),
+        )
     }
 }
 
@@ -32,12 +35,36 @@ fn executable_segment(base: usize) -> Option<(usize, usize)> {
     })
 }
 
-/// A variable of the environment as it was at program start.
-pub fn environment(name: &CStr) -> Option<&'static CStr> {
-    // SAFETY: getenv walks the environment; the constructor calls this before the program can change it.
-    let value = unsafe { libc::getenv(name.as_ptr()) };
-    // SAFETY: a C string that stays, because nobody changes the environment before the constructor is done.
-    (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) })
+/// The environment as the constructor gets it. libc's own is not set up yet when the first constructor runs.
+#[derive(Clone, Copy)]
+pub struct Variables(*const *const c_char);
+
+impl Variables {
+    /// The null-terminated array at `at`.
+    ///
+    /// # Safety
+    /// It and its strings stay as they are while this value is used.
+    pub unsafe fn new(at: *const *const c_char) -> Self {
+        Self(at)
+    }
+
+    /// The value of a variable.
+    pub fn get(&self, name: &CStr) -> Option<&CStr> {
+        let name = name.to_bytes();
+        let mut at = self.0;
+        // SAFETY: promise of `new`, for all reads here.
+        unsafe {
+            while !at.is_null() && !(*at).is_null() {
+                let text = CStr::from_ptr(*at);
+                let bytes = text.to_bytes();
+                if bytes.len() > name.len() && bytes.starts_with(name) && bytes[name.len()] == b'=' {
+                    return CStr::from_bytes_with_nul(&text.to_bytes_with_nul()[name.len() + 1..]).ok();
+                }
+                at = at.add(1);
+            }
+        }
+        None
+    }
 }
 
 /// A decimal number.

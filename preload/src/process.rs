@@ -1,5 +1,6 @@
 //! A process in dmt's eyes: the first one, one that `exec` made anew, its threads' names in kernel and dmt.
 
+use crate::pending::Pending;
 use dmt::thread::ThreadId;
 
 use crate::raw;
@@ -18,10 +19,11 @@ pub enum Role {
 /// The role of process `pid`; `None` if it is no process of the server (someone looks around in its container).
 pub fn role(pid: i32) -> Option<Role> {
     let call = world::call_as(0);
-    if let Some(thread) = call.with(|k| k.thread_of_pid(pid)) {
+    let known = call.with(|k| k.threads.by_tid(pid));
+    if let Some(thread) = known {
         return Some(Role::Replaced(thread));
     }
-    (!call.with(|k| k.has_processes())).then_some(Role::First)
+    (call.with(|k| k.processes.get(1).pid == 0)).then_some(Role::First)
 }
 
 /// Enters the scheduler; returns with the turn, after entry 0 was applied.

@@ -155,7 +155,13 @@ unsafe extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, contex
 }
 
 /// Calls the program's handler as if no section of ours were open: it may use every hook.
-unsafe fn run(signal: c_int, wanted: Action, info: *mut libc::siginfo_t, context: *mut c_void, tls: &tls::Tls) {
+unsafe fn run(
+    signal: c_int,
+    wanted: Action,
+    info: *mut libc::siginfo_t,
+    context: *mut c_void,
+    tls: &tls::Tls,
+) {
     let depth = tls.depth();
     tls.reset_depth(0);
     crate::calls::signal::publish_mask();
@@ -190,6 +196,7 @@ pub unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_v
         // The instruction runs again, and the fault then has its default effect.
         // SAFETY: the default action has no handler.
         unsafe { set_kernel_action(signal, &DEFAULT) };
+        crate::calls::process::killed_by(signal);
         return;
     }
     // SAFETY: forwarded promise.

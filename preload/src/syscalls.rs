@@ -18,7 +18,8 @@ pub enum Class {
 use Class::{Emulated, Passed, Refused, Scheduled};
 
 const FILE: &str = "works on files of this replica alone, and only the turn holder runs";
-const MEM: &str = "changes this process's memory map; only the turn holder runs, and addresses are not randomised";
+const MEM: &str =
+    "changes this process's memory map; only the turn holder runs, and addresses are not randomised";
 const ID: &str = "answers from state that is the same on every replica";
 const HINT: &str = "a hint, limit or identity whose answer does not differ";
 const SELF: &str = "concerns the calling thread alone";

@@ -4,6 +4,7 @@
 //! away in its very last system call, after all destructors ran; the short life of its kernel thread after that is waited for where a
 //! result could depend on it: libc gives the stack of a dead thread to the next one.
 
+use crate::pending::Pending;
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
 
@@ -16,12 +17,8 @@ use crate::world;
 /// A thread's start routine.
 pub type Start = extern "C" fn(*mut c_void) -> *mut c_void;
 /// libc's `pthread_create`.
-pub type Create = unsafe extern "C" fn(
-    *mut libc::pthread_t,
-    *const libc::pthread_attr_t,
-    Start,
-    *mut c_void,
-) -> c_int;
+pub type Create =
+    unsafe extern "C" fn(*mut libc::pthread_t, *const libc::pthread_attr_t, Start, *mut c_void) -> c_int;
 
 /// Offset of the kernel thread id in libc's thread descriptor, the same since glibc 2.4 on x86-64.
 const TID_OFFSET: usize = 720;
@@ -64,10 +61,15 @@ pub unsafe fn create(
     result
 }
 
+unsafe extern "C" {
+    fn pthread_attr_getdetachstate(attributes: *const libc::pthread_attr_t, state: *mut c_int) -> c_int;
+}
+
 fn is_detached(attributes: *const libc::pthread_attr_t) -> bool {
     let mut state = 0;
     // SAFETY: reads the program's attribute object.
-    !attributes.is_null() && unsafe { libc::pthread_attr_getdetachstate(attributes, &mut state) } == 0
+    !attributes.is_null()
+        && unsafe { pthread_attr_getdetachstate(attributes, &mut state) } == 0
         && state == libc::PTHREAD_CREATE_DETACHED
 }
 

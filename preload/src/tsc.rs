@@ -42,7 +42,8 @@ pub fn install() -> Result<(), isize> {
 unsafe extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Kept::now();
     // SAFETY: the kernel's pointers.
-    let emulated = unsafe { (*info).si_code == SI_KERNEL && emulate(&mut *context.cast::<libc::ucontext_t>()) };
+    let emulated =
+        unsafe { (*info).si_code == SI_KERNEL && emulate(&mut *context.cast::<libc::ucontext_t>()) };
     if !emulated {
         // SAFETY: our own arguments.
         unsafe { signals::chain(signal, info, context) };
@@ -63,7 +64,11 @@ unsafe fn emulate(context: &mut libc::ucontext_t) -> bool {
             _ => return false,
         }
     };
-    let now = if tls::current().managed() { world::call_as(tls::current().id() as u16).with(|k| k.monotonic()) } else { 0 };
+    let now = if tls::current().managed() {
+        world::call_as(tls::current().id() as u16).with(|k| k.monotonic())
+    } else {
+        0
+    };
     registers[libc::REG_RAX as usize] = (now & 0xffff_ffff) as i64;
     registers[libc::REG_RDX as usize] = (now >> 32) as i64;
     if length == 3 {

@@ -100,8 +100,9 @@ fn for_each_symbol(base: usize, delta: usize, mut each: impl FnMut(&CStr, usize)
     let (mut names, mut symbols, mut hash) = (0usize, 0usize, 0usize);
     for header in program_headers(base).iter().filter(|h| h.p_type == libc::PT_DYNAMIC) {
         let mut entry = delta.wrapping_add(header.p_vaddr as usize) as *const Dynamic;
-        // SAFETY: the dynamic section ends with a zero tag.
-        while let Dynamic { tag, value } = unsafe { &*entry } {
+        loop {
+            // SAFETY: the dynamic section ends with a zero tag, where this loop ends, too.
+            let Dynamic { tag, value } = unsafe { &*entry };
             let address = delta.wrapping_add(*value as usize);
             match *tag {
                 0 => break,
@@ -138,6 +139,9 @@ fn dynsym_count(base: usize) -> usize {
         let head = &*(base as *const libc::Elf64_Ehdr);
         let sections = (base + head.e_shoff as usize) as *const libc::Elf64_Shdr;
         let sections = core::slice::from_raw_parts(sections, head.e_shnum.into());
-        sections.iter().find(|s| s.sh_type == SHT_DYNSYM).map_or(0, |s| s.sh_size as usize / size_of::<libc::Elf64_Sym>())
+        sections
+            .iter()
+            .find(|s| s.sh_type == SHT_DYNSYM)
+            .map_or(0, |s| s.sh_size as usize / size_of::<libc::Elf64_Sym>())
     }
 }

@@ -2,30 +2,31 @@
 
 use core::ffi::c_int;
 
+use dmt::sync::futex::FutexArgs;
+
 use crate::calls::time;
 use crate::world::dmt;
 
-/// `futex`: decodes operation and timeout; the waiting is dmt's.
+/// `futex`: decodes the time-out; the rest is dmt's.
 pub unsafe fn futex(a: [usize; 6]) -> isize {
-    let operation = a[1] as c_int;
-    let command = operation & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME);
-    let waits = matches!(
-        command,
-        libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_LOCK_PI | libc::FUTEX_WAIT_REQUEUE_PI
-    );
-    let deadline = if waits && a[3] != 0 {
+    let op = a[1] as c_int;
+    let mut timeout = None;
+    if FutexArgs::has_timeout(op) && a[3] != 0 {
         // SAFETY: the program's structure.
-        let Some(time) = (unsafe { time::nanoseconds(a[3]) }) else { return -(libc::EINVAL as isize) };
-        Some(match command {
-            libc::FUTEX_WAIT => time::after(time),
-            libc::FUTEX_LOCK_PI => time::deadline(libc::CLOCK_REALTIME, time),
-            _ if operation & libc::FUTEX_CLOCK_REALTIME != 0 => time::deadline(libc::CLOCK_REALTIME, time),
-            _ => time::deadline(libc::CLOCK_MONOTONIC, time),
-        })
-    } else {
-        None
+        timeout = unsafe { time::nanoseconds(a[3]) };
+        if timeout.is_none() {
+            return -(libc::EINVAL as isize);
+        }
+    }
+    let args = FutexArgs {
+        address: a[0] as *mut u32,
+        op,
+        value: a[2] as u32,
+        timeout,
+        value2: a[3] as u32,
+        address2: a[4] as *mut u32,
+        value3: a[5] as u32,
     };
-    let private = operation & libc::FUTEX_PRIVATE_FLAG != 0;
-    dmt(|call| call.futex(command, private, a[0] as u64, a[2] as u32, a[3] as u64, a[4] as u64, a[5] as u32, deadline))
-        as isize
+    // SAFETY: the program's words.
+    dmt(|call| unsafe { call.futex(&args) }) as isize
 }

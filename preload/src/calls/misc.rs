@@ -30,7 +30,9 @@ pub unsafe fn prctl(a: [usize; 6]) -> isize {
     const PR_SET_TSC: c_int = 26;
     const PR_SET_SYSCALL_USER_DISPATCH: c_int = 59;
     match a[0] as c_int {
-        libc::PR_SET_SECCOMP | PR_GET_TSC | PR_SET_TSC | PR_SET_SYSCALL_USER_DISPATCH => -(libc::EINVAL as isize),
+        libc::PR_SET_SECCOMP | PR_GET_TSC | PR_SET_TSC | PR_SET_SYSCALL_USER_DISPATCH => {
+            -(libc::EINVAL as isize)
+        }
         libc::PR_SET_PDEATHSIG => 0,
         // SAFETY: forwarded promise.
         _ => unsafe { gate::syscall(libc::SYS_prctl, a) },
@@ -44,8 +46,10 @@ pub unsafe fn getrusage(a: [usize; 6]) -> isize {
     unsafe {
         let out = a[1] as *mut libc::rusage;
         out.write(core::mem::zeroed());
-        (*out).ru_utime =
-            libc::timeval { tv_sec: (used / 1_000_000_000) as i64, tv_usec: (used % 1_000_000_000 / 1000) as i64 };
+        (*out).ru_utime = libc::timeval {
+            tv_sec: (used / 1_000_000_000) as i64,
+            tv_usec: (used % 1_000_000_000 / 1000) as i64,
+        };
     }
     0
 }
@@ -60,7 +64,10 @@ pub unsafe fn times(a: [usize; 6]) -> isize {
     let ticks = dmt(|call| call.with(|k| k.monotonic())) / (1_000_000_000 / TICKS_PER_SECOND);
     if a[0] != 0 {
         // SAFETY: the program's structure.
-        unsafe { *(a[0] as *mut libc::tms) = libc::tms { tms_utime: ticks as i64, tms_stime: 0, tms_cutime: 0, tms_cstime: 0 } };
+        unsafe {
+            *(a[0] as *mut libc::tms) =
+                libc::tms { tms_utime: ticks as i64, tms_stime: 0, tms_cutime: 0, tms_cstime: 0 }
+        };
     }
     ticks as isize
 }

@@ -1,5 +1,6 @@
 //! Processes: fork, exec, exit, wait.
 
+use crate::pending::Pending;
 use core::ffi::c_int;
 
 use crate::raw;
@@ -82,7 +83,8 @@ pub unsafe fn waitid(a: [usize; 6]) -> isize {
     let options = a[3] as i32;
     let mut status = 0;
     let keep = options & libc::WNOWAIT != 0;
-    let pid = dmt(|call| call.wait_child(selector, options & (libc::WNOHANG | libc::WNOWAIT), &mut status)) as isize;
+    let pid = dmt(|call| call.wait_child(selector, options & (libc::WNOHANG | libc::WNOWAIT), &mut status))
+        as isize;
     if pid > 0 && !keep {
         reap(pid as i32);
     }

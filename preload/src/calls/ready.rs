@@ -74,7 +74,11 @@ pub unsafe fn poll(at: usize, count: usize, limit: Option<u64>, mask: Option<u64
         return EINVAL;
     }
     // SAFETY: the program's array.
-    let fds = if count == 0 { &mut [][..] } else { unsafe { core::slice::from_raw_parts_mut(at as *mut PollFd, count) } };
+    let fds = if count == 0 {
+        &mut [][..]
+    } else {
+        unsafe { core::slice::from_raw_parts_mut(at as *mut PollFd, count) }
+    };
     for entry in fds.iter_mut() {
         entry.revents = if entry.fd < 0 || file::is_virtual(entry.fd as usize) {
             0
@@ -148,7 +152,8 @@ pub unsafe fn pselect6(a: [usize; 6]) -> isize {
 
 unsafe fn epoll_create(number: i64, a: [usize; 6]) -> isize {
     let flags = if number == libc::SYS_epoll_create1 { a[0] } else { 0 };
-    if number == libc::SYS_epoll_create && a[0] as c_int <= 0 || flags & !(libc::EPOLL_CLOEXEC as usize) != 0 {
+    if number == libc::SYS_epoll_create && a[0] as c_int <= 0 || flags & !(libc::EPOLL_CLOEXEC as usize) != 0
+    {
         return EINVAL;
     }
     install(dmt(|call| call.epoll_create()), flags, false)
@@ -160,7 +165,11 @@ pub unsafe fn epoll_ctl(a: [usize; 6]) -> isize {
         return if file::is_open(a[2] as c_int) { -(libc::EPERM as isize) } else { EBADF };
     }
     // SAFETY: the program's event; it may be absent for a deletion.
-    let event = if a[3] == 0 { EpollEvent::default() } else { unsafe { (a[3] as *const EpollEvent).read_unaligned() } };
+    let event = if a[3] == 0 {
+        EpollEvent::default()
+    } else {
+        unsafe { (a[3] as *const EpollEvent).read_unaligned() }
+    };
     dmt(|call| call.epoll_ctl(a[0] as c_int, a[1] as c_int, a[2] as c_int, event)) as isize
 }
 
@@ -176,7 +185,9 @@ pub unsafe fn epoll_wait(a: [usize; 6], limit: Option<u64>, mask: Option<u64>) -
 
 unsafe fn spec(at: usize) -> Option<TimerSpec> {
     // SAFETY: two times in a row.
-    unsafe { Some(TimerSpec { interval: nanoseconds(at)?, value: nanoseconds(at + size_of::<libc::timespec>())? }) }
+    unsafe {
+        Some(TimerSpec { interval: nanoseconds(at)?, value: nanoseconds(at + size_of::<libc::timespec>())? })
+    }
 }
 
 unsafe fn store_spec(at: usize, spec: TimerSpec) {

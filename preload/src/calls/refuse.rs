@@ -1,5 +1,6 @@
 //! Calls that brolga does not let through: each gives one line in the replica's log.
 
+use crate::pending::Pending;
 use core::fmt::Write;
 
 use crate::fatal::Line;

@@ -1,5 +1,6 @@
 //! Signals: actions, masks, sending, waiting.
 
+use crate::pending::Pending;
 use core::ffi::c_int;
 
 use crate::calls::time;

@@ -110,7 +110,8 @@ unsafe fn store_address(from: &SocketAddress, at: usize, len: usize) -> isize {
 /// `socket`: internet and unix-domain sockets are dmt's, the others (netlink) the kernel's.
 pub unsafe fn socket(a: [usize; 6]) -> isize {
     let kind = a[1] as c_int & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
-    let known = matches!(a[0] as c_int, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX) && kind != libc::SOCK_RAW;
+    let known =
+        matches!(a[0] as c_int, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX) && kind != libc::SOCK_RAW;
     if !known {
         // SAFETY: forwarded promise.
         return unsafe { gate::syscall(libc::SYS_socket, a) };
@@ -155,7 +156,8 @@ unsafe fn getsockopt(a: [usize; 6]) -> isize {
     unsafe {
         let room = (*len as usize).min(MAX_OPTION_BYTES);
         let value = core::slice::from_raw_parts_mut(a[3] as *mut u8, room);
-        let result = dmt(|call| call.socket_option(a[0] as c_int, a[1] as c_int, a[2] as c_int, value)) as isize;
+        let result =
+            dmt(|call| call.socket_option(a[0] as c_int, a[1] as c_int, a[2] as c_int, value)) as isize;
         if result < 0 {
             return result;
         }
@@ -170,7 +172,8 @@ pub unsafe fn recvfrom(a: [usize; 6]) -> isize {
     // SAFETY: the program's buffers.
     unsafe {
         let list = piece(a[1], a[2]);
-        let got = dmt(|call| call.receive(a[0] as c_int, &list, a[3] as c_int, &mut from, &mut flags)) as isize;
+        let got =
+            dmt(|call| call.receive(a[0] as c_int, &list, a[3] as c_int, &mut from, &mut flags)) as isize;
         if got >= 0 {
             store_address(&from, a[4], a[5]);
         }

@@ -1,5 +1,6 @@
 //! Clocks, sleeps and interval timers.
 
+use crate::pending::Pending;
 use core::ffi::c_int;
 
 use crate::gate;
@@ -25,9 +26,10 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_setitimer => setitimer(a),
             libc::SYS_getitimer => getitimer(a),
             libc::SYS_alarm => alarm(a),
-            libc::SYS_settimeofday | libc::SYS_clock_settime | libc::SYS_clock_adjtime | libc::SYS_adjtimex => {
-                -(libc::EPERM as isize)
-            }
+            libc::SYS_settimeofday
+            | libc::SYS_clock_settime
+            | libc::SYS_clock_adjtime
+            | libc::SYS_adjtimex => -(libc::EPERM as isize),
             _ => return None,
         }
     })
@@ -59,7 +61,8 @@ pub fn after(ns: u64) -> u64 {
 pub unsafe fn nanoseconds(at: usize) -> Option<u64> {
     // SAFETY: the caller's promise.
     let t = unsafe { *(at as *const libc::timespec) };
-    (t.tv_sec >= 0 && (0..NS as i64).contains(&t.tv_nsec)).then(|| (t.tv_sec as u64).saturating_mul(NS) + t.tv_nsec as u64)
+    (t.tv_sec >= 0 && (0..NS as i64).contains(&t.tv_nsec))
+        .then(|| (t.tv_sec as u64).saturating_mul(NS) + t.tv_nsec as u64)
 }
 
 /// `clock_gettime`; also the vDSO's.

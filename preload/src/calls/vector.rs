@@ -24,7 +24,9 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
         match number {
             libc::SYS_readv => readv(a),
             libc::SYS_writev => writev(a),
-            libc::SYS_pread64 | libc::SYS_pwrite64 | libc::SYS_preadv | libc::SYS_pwritev => positioned(number, a),
+            libc::SYS_pread64 | libc::SYS_pwrite64 | libc::SYS_preadv | libc::SYS_pwritev => {
+                positioned(number, a)
+            }
             libc::SYS_preadv2 if a[3] as i64 == -1 => readv(a),
             libc::SYS_pwritev2 if a[3] as i64 == -1 => writev(a),
             libc::SYS_preadv2 | libc::SYS_pwritev2 => positioned(number, a),
@@ -121,7 +123,11 @@ unsafe fn send_chunk(out: c_int, input: usize, position: *mut i64, left: usize) 
     let wanted = left.min(CHUNK).min((room as usize).max(1));
     // SAFETY: reads into our buffer, at the program's position or the file's own.
     unsafe {
-        let at = if position.is_null() { raw!(libc::SYS_lseek, input, 0, libc::SEEK_CUR) } else { *position as isize };
+        let at = if position.is_null() {
+            raw!(libc::SYS_lseek, input, 0, libc::SEEK_CUR)
+        } else {
+            *position as isize
+        };
         let got = gate::syscall(libc::SYS_pread64, args!(input, buffer.as_mut_ptr(), wanted, at));
         if got <= 0 {
             return got;

@@ -2,7 +2,9 @@
 
 use core::ffi::{c_int, c_uint, c_void};
 
-use libc::{SYS_accept, SYS_accept4, SYS_bind, SYS_connect, SYS_getpeername, SYS_getsockname, SYS_getsockopt};
+use libc::{
+    SYS_accept, SYS_accept4, SYS_bind, SYS_connect, SYS_getpeername, SYS_getsockname, SYS_getsockopt,
+};
 use libc::{SYS_listen, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg, SYS_sendmmsg, SYS_sendmsg, SYS_sendto};
 use libc::{SYS_setsockopt, SYS_shutdown, mmsghdr, msghdr, sockaddr, socklen_t};
 

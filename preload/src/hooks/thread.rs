@@ -1,5 +1,6 @@
 //! Threads: creation, joining, detaching.
 
+use crate::pending::Pending;
 use core::ffi::{c_int, c_void};
 
 use dmt::sync::Deadline;
