@@ -143,6 +143,11 @@ impl Cluster {
         self.published[0]
     }
 
+    /// The host's port of the published one with this number, from 0.
+    pub fn published(&self, number: usize) -> u16 {
+        self.published[number]
+    }
+
     /// Process id of `brolga run`.
     pub fn pid(&self) -> i32 {
         let run = self.run.as_ref().expect("the cluster runs");

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod layers;
 pub mod memcache;
 pub mod process;
+pub mod redis_benchmark;
 pub mod resp;
 pub mod scratch;
 pub mod serial;

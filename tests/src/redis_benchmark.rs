@@ -1,0 +1,71 @@
+//! Runs the real `redis-benchmark` and reads its table.
+
+use std::process::{Command, Stdio};
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// `SET` or `GET`.
+    pub command: &'static str,
+    /// Connections.
+    pub clients: u32,
+    /// Requests that a connection sends before it waits.
+    pub pipeline: u32,
+    /// Requests in all.
+    pub requests: u64,
+}
+
+/// What came out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// Requests a second.
+    pub rate: f64,
+    /// Median latency, milliseconds.
+    pub p50: f64,
+    /// 99th percentile of the latency, milliseconds.
+    pub p99: f64,
+}
+
+/// Runs one load to its end; the error is what the program said.
+pub fn run(port: u16, load: Load) -> Result<Outcome, String> {
+    let output =
+        command(port, load).output().map_err(|error| format!("cannot run redis-benchmark: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse(&text).ok_or_else(|| format!("redis-benchmark: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// The command line of a load.
+pub fn command(port: u16, load: Load) -> Command {
+    let mut command = Command::new("redis-benchmark");
+    command.stdin(Stdio::null()).args(["--csv", "-h", "127.0.0.1", "-r", "100000", "-d", "16"]);
+    command.args(["-p", &port.to_string(), "-t", &load.command.to_lowercase()]);
+    command.args([
+        "-c",
+        &load.clients.to_string(),
+        "-P",
+        &load.pipeline.to_string(),
+        "-n",
+        &load.requests.to_string(),
+    ]);
+    command
+}
+
+/// The last row of the table: `"SET","rps","avg","min","p50","p95","p99","max"`.
+fn parse(text: &str) -> Option<Outcome> {
+    let row = text.lines().rfind(|line| line.starts_with("\"SET\"") || line.starts_with("\"GET\""))?;
+    let field = |index: usize| row.split(',').nth(index)?.trim_matches('"').parse().ok();
+    Some(Outcome { rate: field(1)?, p50: field(4)?, p99: field(6)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Outcome, parse};
+
+    #[test]
+    fn reads_a_table() {
+        let text = "\"test\",\"rps\",\"avg_latency_ms\",\"min_latency_ms\",\"p50_latency_ms\",\"p95_latency_ms\",\
+                    \"p99_latency_ms\",\"max_latency_ms\"\n\"SET\",\"107526.88\",\"0.288\",\"0.072\",\"0.287\",\
+                    \"0.407\",\"0.535\",\"1.415\"\n";
+        assert_eq!(parse(text), Some(Outcome { rate: 107_526.88, p50: 0.287, p99: 0.535 }));
+    }
+}

@@ -1,0 +1,153 @@
+//! Three replicas of an unmodified nginx with one worker: static files, keep-alive, sendfile, big bodies, HTTPS.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::http::Http;
+use brolga_tests::layers;
+use brolga_tests::process;
+use brolga_tests::scratch::Scratch;
+use brolga_tests::serial;
+use brolga_tests::wait::{PATIENCE, until};
+
+const BIG_BYTES: usize = 100 << 20;
+/// A coordinator's own memory at the most: its buffers and the in-memory tail of its log.
+const COORDINATOR_BYTES: u64 = 128 << 20;
+
+/// Bytes that do not repeat and are cheap to make.
+fn pattern(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut words = Vec::with_capacity(bytes + 8);
+    while words.len() < bytes {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        words.extend(state.to_le_bytes());
+    }
+    words.truncate(bytes);
+    words
+}
+
+fn configuration(data: &Path) -> String {
+    let data = data.display();
+    format!(
+        "user www-data; worker_processes 1; pid {data}/nginx.pid; error_log {data}/error.log;
+         events {{ worker_connections 1024; }}
+         http {{
+           access_log {data}/access.log; sendfile on; keepalive_requests 100000; client_max_body_size 2g;
+           client_body_temp_path {data}/body; proxy_temp_path {data}/proxy; fastcgi_temp_path {data}/fastcgi;
+           uwsgi_temp_path {data}/uwsgi; scgi_temp_path {data}/scgi;
+           server {{ listen 80; root {data}/www; location /up/ {{ root {data}; dav_methods PUT DELETE; }} }}
+           server {{ listen 443 ssl; root {data}/www;
+                     ssl_certificate {data}/cert.pem; ssl_certificate_key {data}/key.pem; }}
+         }}"
+    )
+}
+
+fn start(label: &str) -> Cluster {
+    let scratch = Scratch::new(label);
+    let data = scratch.path().join("data");
+    fs::create_dir_all(data.join("www")).expect("make the site");
+    fs::create_dir_all(data.join("up")).expect("make the upload directory");
+    fs::set_permissions(data.join("up"), fs::Permissions::from_mode(0o777))
+        .expect("open the upload directory");
+    fs::write(data.join("www/index.html"), "<h1>Brolga</h1>").expect("write a page");
+    fs::write(data.join("www/big"), pattern(BIG_BYTES)).expect("write a big file");
+    fs::write(data.join("nginx.conf"), configuration(&data)).expect("write the configuration");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"])
+        .args(["-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(&data)
+        .output()
+        .expect("run openssl");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let conf = data.join("nginx.conf");
+    let command = ["nginx", "-c", conf.to_str().expect("a plain path"), "-g", "daemon off;"];
+    let mut cluster = Plan::new(&command).port(80).port(443).start_in(scratch);
+    cluster.await_complete();
+    cluster
+}
+
+fn client(cluster: &Cluster) -> Http {
+    until("nginx answers", PATIENCE, || {
+        let mut http = Http::connect(cluster.port()).ok()?;
+        http.get("/").ok().map(|_| http)
+    })
+}
+
+/// The most that one coordinator holds for itself now: its anonymous memory, not its mapped log and arena.
+fn coordinator_memory(cluster: &Cluster) -> u64 {
+    let Some(status) = cluster.status() else { return 0 };
+    let of = |pid: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+    };
+    status.replicas.iter().filter(|r| process::alive(r.pid)).filter_map(|r| of(r.pid)).max().unwrap_or(0)
+}
+
+#[test]
+fn pages_big_bodies_and_https_work_and_any_replica_may_be_killed() {
+    let _turn = serial::turn();
+    let mut cluster = start("nginx");
+    let mut http = client(&cluster);
+    for _ in 0..500 {
+        assert_eq!(http.get("/index.html").expect("a page").body, b"<h1>Brolga</h1>");
+    }
+    assert_eq!(http.get("/nothing").expect("an answer").code, 404);
+    let url = format!("https://localhost:{}/index.html", cluster.published(1));
+    let secure = Command::new("curl").args(["-sSk", "--max-time", "30", &url]).output().expect("run curl");
+    assert_eq!(secure.stdout, b"<h1>Brolga</h1>", "{}", String::from_utf8_lossy(&secure.stderr));
+
+    let big = pattern(BIG_BYTES);
+    let begin = Instant::now();
+    assert!(http.get("/big").expect("the big file").body == big, "the big file came changed");
+    let down = begin.elapsed();
+    let begin = Instant::now();
+    let code = http.put("/up/big", &big).expect("an upload").code;
+    assert!(code == 201 || code == 204, "upload: {code}");
+    let up = begin.elapsed();
+    assert!(
+        coordinator_memory(&cluster) < COORDINATOR_BYTES,
+        "a coordinator holds {}",
+        coordinator_memory(&cluster)
+    );
+    println!("100 MB down {down:?}, up {up:?}; a coordinator holds {} bytes", coordinator_memory(&cluster));
+
+    for leader in [true, false] {
+        let victim = if leader { cluster.leader() } else { cluster.follower() };
+        cluster.kill_replica(victim);
+        let mut http = client(&cluster);
+        assert_eq!(http.get("/index.html").expect("a page").body, b"<h1>Brolga</h1>");
+        cluster.await_complete();
+    }
+    assert_eq!(client(&cluster).put("/up/small", b"after").expect("an upload").code, 201);
+    let status = cluster.await_level();
+    let (files, bytes) = layers::assert_identical(&cluster.state(), 3);
+    println!("entries {}, files {files}, bytes {bytes}", status.replicas[0].committed);
+    cluster.stop();
+}
+
+#[test]
+fn a_slow_reader_does_not_grow_memory() {
+    let _turn = serial::turn();
+    let mut cluster = start("nginx-slow");
+    let mut slow = client(&cluster);
+    slow.request("GET", "/big", &[]).expect("send");
+    let mut other = client(&cluster);
+    let end = Instant::now() + Duration::from_secs(2);
+    let mut most = 0;
+    while Instant::now() < end {
+        assert_eq!(other.get("/index.html").expect("a page beside the slow reader").code, 200);
+        most = most.max(coordinator_memory(&cluster));
+    }
+    assert!(most < COORDINATOR_BYTES, "a coordinator holds {most} bytes");
+    assert!(slow.answer().expect("the rest").body == pattern(BIG_BYTES), "the big file came changed");
+    println!("beside a reader that does not read, a coordinator holds {most} bytes");
+    cluster.await_level();
+    cluster.stop();
+}
