@@ -1,1 +1,451 @@
+//! Seeded schedules of whole clusters: messages dropped, doubled and reordered, connections broken, replicas crashed
+//! between write and sync. Checked: decided values never change, leaders have all of them, progress after healing.
+//!
+//! `BROLGA_SCHEDULES=20000 cargo test -p coordinator cluster` runs more; `BROLGA_SEED=n` runs one.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::rng::Rng;
+use super::*;
+use crate::log::{Durability, Log, MemoryDisk, Options};
+
+const SCHEDULES: u64 = 1000;
+/// Length of the unquiet part of a schedule.
+const CHAOS: Nanos = 400 * MILLIS;
+/// How long a healed cluster may take until all replicas have a new value.
+const HEAL: Nanos = 2000 * MILLIS;
+
+#[derive(Debug)]
+enum Event {
+    Deliver { from: ReplicaId, to: ReplicaId, link: u64, frame: Vec<u8> },
+    Connected { at: ReplicaId, peer: ReplicaId, link: u64 },
+    Disconnected { at: ReplicaId, peer: ReplicaId },
+    Synced { at: ReplicaId, life: u64 },
+    Wake { at: ReplicaId, life: u64 },
+    Propose,
+    Fault,
+    Restart { at: ReplicaId },
+}
+
+struct Node {
+    paxos: Paxos,
+    log: Log<MemoryDisk>,
+    written: u64,
+    syncing: bool,
+    /// Entries that this life has seen decided.
+    learned: u64,
+    /// When the next `Wake` comes.
+    wake_at: Nanos,
+}
+
+struct Cluster {
+    seed: u64,
+    rng: Rng,
+    now: Nanos,
+    order: u64,
+    events: BTreeMap<(Nanos, u64), Event>,
+    ids: Vec<ReplicaId>,
+    disks: BTreeMap<ReplicaId, MemoryDisk>,
+    nodes: BTreeMap<ReplicaId, Node>,
+    lives: BTreeMap<ReplicaId, u64>,
+    /// Link number by pair (lower id first); 0 = broken.
+    links: BTreeMap<(ReplicaId, ReplicaId), u64>,
+    next_link: u64,
+    decided: Vec<Arc<[u8]>>,
+    values: u64,
+    calm: bool,
+    durability: Durability,
+    loss: u64,
+    leaders: BTreeMap<Ballot, u64>,
+}
+
+impl Cluster {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let n = [1, 2, 3, 3, 3, 5, 5, 7][rng.up_to(7) as usize];
+        let durability = if rng.up_to(2) == 0 { Durability::Memory } else { Durability::Disk };
+        let loss = [0, 0, 2, 10][rng.up_to(3) as usize];
+        let ids: Vec<ReplicaId> = (1..=n).collect();
+        let mut cluster = Self {
+            seed,
+            rng,
+            now: 0,
+            order: 0,
+            events: BTreeMap::new(),
+            disks: ids.iter().map(|id| (*id, MemoryDisk::default())).collect(),
+            nodes: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_link: 0,
+            ids,
+            decided: Vec::new(),
+            values: 0,
+            calm: false,
+            durability,
+            loss,
+            leaders: BTreeMap::new(),
+        };
+        for id in cluster.ids.clone() {
+            cluster.start(id);
+        }
+        cluster.schedule(MILLIS, Event::Propose);
+        cluster.schedule(20 * MILLIS, Event::Fault);
+        cluster
+    }
+
+    fn schedule(&mut self, after: Nanos, event: Event) {
+        self.order += 1;
+        self.events.insert((self.now + after, self.order), event);
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            cluster: *b"sixteen bytes ok",
+            durability: self.durability,
+            boot_id: "boot".to_owned(),
+            segment_bytes: 4096,
+        }
+    }
+
+    fn start(&mut self, id: ReplicaId) {
+        let life = self.lives.entry(id).or_default();
+        *life += 1;
+        let mut config = Config::new(id, self.ids.clone(), self.seed ^ u64::from(id) << 32 ^ *life << 48);
+        (config.heartbeat, config.election) = (5 * MILLIS, 50 * MILLIS);
+        (config.tail_entries, config.tail_bytes) = (8, 400);
+        let log = Log::open(self.disks[&id].clone(), self.options()).expect("the log opens");
+        let recovered = log.recovered(8, 400).expect("the log can be read");
+        let paxos = Paxos::new(config, recovered, self.now);
+        self.nodes
+            .insert(id, Node { paxos, log, written: 0, syncing: false, learned: 0, wake_at: Nanos::MAX });
+        for other in self.ids.clone() {
+            if other != id && self.nodes.contains_key(&other) {
+                self.connect(id, other);
+            }
+        }
+        self.wake(id);
+    }
+
+    fn crash(&mut self, id: ReplicaId) {
+        self.nodes.remove(&id);
+        for other in self.ids.clone() {
+            self.disconnect(id, other);
+        }
+        if self.durability == Durability::Disk {
+            let mut rng = Rng::new(self.rng.next());
+            self.disks[&id].crash(|| rng.up_to(1) == 0);
+        }
+    }
+
+    fn connect(&mut self, a: ReplicaId, b: ReplicaId) {
+        self.next_link += 1;
+        let link = self.next_link;
+        self.links.insert((a.min(b), a.max(b)), link);
+        for (at, peer) in [(a, b), (b, a)] {
+            let delay = self.rng.up_to(2 * MILLIS);
+            self.schedule(delay, Event::Connected { at, peer, link });
+        }
+    }
+
+    fn disconnect(&mut self, a: ReplicaId, b: ReplicaId) {
+        if a == b || self.links.insert((a.min(b), a.max(b)), 0).unwrap_or(0) == 0 {
+            return;
+        }
+        for (at, peer) in [(a, b), (b, a)] {
+            let delay = self.rng.up_to(MILLIS);
+            self.schedule(delay, Event::Disconnected { at, peer });
+        }
+    }
+
+    fn link(&self, a: ReplicaId, b: ReplicaId) -> u64 {
+        self.links.get(&(a.min(b), a.max(b))).copied().unwrap_or(0)
+    }
+
+    fn wake(&mut self, id: ReplicaId) {
+        let life = self.lives[&id];
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let deadline = node.paxos.deadline();
+        if deadline < node.wake_at {
+            node.wake_at = deadline;
+            self.schedule(deadline.saturating_sub(self.now), Event::Wake { at: id, life });
+        }
+    }
+
+    fn give(&mut self, id: ReplicaId, input: Input) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let mut out = Vec::new();
+        node.paxos.step(self.now, input, &mut out);
+        node.paxos.flush(self.now, &mut out);
+        self.perform(id, out);
+        self.wake(id);
+    }
+
+    fn perform(&mut self, id: ReplicaId, out: Vec<Output>) {
+        for output in out {
+            match output {
+                Output::Send { to, message } => self.transmit(id, to, &message),
+                Output::Persist { sequence, write } => self.persist(id, sequence, &write),
+                Output::Committed { from, to } => self.check_decided(id, from, to),
+                Output::BecameLeader { ballot, next } => self.check_leader(id, ballot, next),
+                Output::NeedOld { peer, from, to } => {
+                    let mut entries = Vec::new();
+                    let node = &self.nodes[&id];
+                    node.log.read(from, to, 200, &mut entries).expect("old entries are in the log");
+                    self.give(id, Input::OldEntries { peer, first: from, entries });
+                }
+                Output::Demoted { .. } | Output::Following { .. } | Output::LeaderLost => {}
+            }
+        }
+        self.finish_writes(id);
+    }
+
+    fn persist(&mut self, id: ReplicaId, sequence: u64, write: &Write) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.log.append(write).expect("the write fits");
+        assert_eq!(sequence, node.written + 1);
+        node.written = sequence;
+    }
+
+    fn finish_writes(&mut self, id: ReplicaId) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let written = node.written;
+        match self.durability {
+            Durability::Memory if node.paxos.persisted < written => self.give(id, Input::Persisted(written)),
+            Durability::Disk if node.paxos.persisted < written && !node.syncing => {
+                node.syncing = true;
+                let (life, delay) = (self.lives[&id], self.rng.up_to(3 * MILLIS));
+                self.schedule(delay, Event::Synced { at: id, life });
+            }
+            _ => {}
+        }
+    }
+
+    fn transmit(&mut self, from: ReplicaId, to: ReplicaId, message: &Message) {
+        let link = self.link(from, to);
+        if link == 0 || (!self.calm && self.rng.up_to(99) < self.loss) {
+            return;
+        }
+        let mut frame = Vec::new();
+        wire::encode(message, &mut frame).expect("a Vec takes all");
+        assert_eq!(frame.len(), wire::encoded_len(message));
+        let copies = if !self.calm && self.rng.up_to(99) < self.loss { 2 } else { 1 };
+        for _ in 0..copies {
+            let delay = match self.rng.up_to(99) {
+                _ if self.calm => 50_000,
+                0 => self.rng.up_to(60 * MILLIS),
+                _ => self.rng.up_to(MILLIS),
+            };
+            self.schedule(delay, Event::Deliver { from, to, link, frame: frame.clone() });
+        }
+    }
+
+    fn value_at(&self, id: ReplicaId, index: u64) -> Arc<[u8]> {
+        let node = &self.nodes[&id];
+        match node.paxos.entry(index) {
+            Some(entry) => entry.value.clone(),
+            None => {
+                let mut entries = Vec::new();
+                node.log.read(index, index + 1, 0, &mut entries).expect("a decided entry is in the log");
+                entries[0].value.clone()
+            }
+        }
+    }
+
+    fn check_decided(&mut self, id: ReplicaId, from: u64, to: u64) {
+        let learned = self.nodes[&id].learned;
+        assert_eq!(from, learned, "seed {}: replica {id} learned out of order", self.seed);
+        for index in from..to {
+            let value = self.value_at(id, index);
+            match self.decided.get(index as usize) {
+                Some(known) => assert_eq!(known, &value, "seed {}: entry {index} changed at {id}", self.seed),
+                None => self.decided.push(value),
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.learned = to;
+        }
+    }
+
+    fn check_leader(&mut self, id: ReplicaId, ballot: Ballot, next: u64) {
+        let life = self.lives[&id];
+        let known = self.leaders.insert(ballot, life);
+        assert_eq!(known, None, "seed {}: ballot {ballot} led twice", self.seed);
+        assert!(next >= self.decided.len() as u64, "seed {}: leader {id} lacks decided entries", self.seed);
+        for index in 0..self.decided.len() {
+            let value = self.value_at(id, index as u64);
+            assert_eq!(
+                value, self.decided[index],
+                "seed {}: leader {id} has another entry {index}",
+                self.seed
+            );
+        }
+    }
+
+    fn propose(&mut self) {
+        for id in self.ids.clone() {
+            let count = self.rng.up_to(3);
+            let Some(node) = self.nodes.get_mut(&id) else { continue };
+            if !node.paxos.is_leader() {
+                continue;
+            }
+            for _ in 0..count {
+                self.values += 1;
+                let len = if self.values % 50 == 0 { 900 } else { 8 + (self.values % 40) as usize };
+                let mut value = self.values.to_le_bytes().to_vec();
+                value.resize(len, id);
+                let next = node.paxos.len();
+                if node.paxos.propose(next, value.into()).is_err() {
+                    break;
+                }
+            }
+            let mut out = Vec::new();
+            node.paxos.flush(self.now, &mut out);
+            self.perform(id, out);
+            self.wake(id);
+        }
+    }
+
+    fn fault(&mut self) {
+        let id = self.ids[self.rng.up_to(self.ids.len() as u64 - 1) as usize];
+        let other = self.ids[self.rng.up_to(self.ids.len() as u64 - 1) as usize];
+        match self.rng.up_to(4) {
+            0 | 1 if self.nodes.contains_key(&id) => {
+                self.crash(id);
+                let pause = self.rng.up_to(100 * MILLIS);
+                self.schedule(pause, Event::Restart { at: id });
+            }
+            2 => self.disconnect(id, other),
+            3 => self.ids.clone().into_iter().for_each(|other| self.disconnect(id, other)),
+            _ => self.reconnect_all(),
+        }
+    }
+
+    fn reconnect_all(&mut self) {
+        for (at, a) in self.ids.clone().into_iter().enumerate() {
+            for b in self.ids[at + 1..].to_vec() {
+                if self.nodes.contains_key(&a) && self.nodes.contains_key(&b) && self.link(a, b) == 0 {
+                    self.connect(a, b);
+                }
+            }
+        }
+    }
+
+    fn run_event(&mut self, event: Event) {
+        match event {
+            Event::Deliver { from, to, link, frame } => {
+                if self.link(from, to) == link {
+                    let message = wire::decode(&frame).expect("what was encoded can be decoded");
+                    self.give(to, Input::Message { from, message });
+                }
+            }
+            Event::Connected { at, peer, link } => {
+                if self.link(at, peer) == link {
+                    self.give(at, Input::PeerConnected(peer));
+                }
+            }
+            Event::Disconnected { at, peer } => {
+                if self.link(at, peer) == 0 {
+                    self.give(at, Input::PeerDisconnected(peer));
+                }
+            }
+            Event::Synced { at, life } => self.synced(at, life),
+            Event::Wake { at, life } => self.woken(at, life),
+            Event::Propose => {
+                self.propose();
+                let pause = self.rng.up_to(4 * MILLIS);
+                self.schedule(pause + 1000, Event::Propose);
+            }
+            Event::Fault if self.calm => {}
+            Event::Fault => {
+                self.fault();
+                let pause = self.rng.up_to(60 * MILLIS);
+                self.schedule(pause, Event::Fault);
+            }
+            Event::Restart { at } => {
+                if !self.nodes.contains_key(&at) {
+                    self.start(at);
+                }
+            }
+        }
+    }
+
+    fn woken(&mut self, at: ReplicaId, life: u64) {
+        if self.lives[&at] != life {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(&at) else { return };
+        if node.wake_at <= self.now {
+            node.wake_at = Nanos::MAX;
+        }
+        if node.paxos.deadline() <= self.now {
+            self.give(at, Input::Tick);
+        }
+        self.wake(at);
+    }
+
+    fn synced(&mut self, at: ReplicaId, life: u64) {
+        if self.lives[&at] != life {
+            return;
+        }
+        let Some(node) = self.nodes.get_mut(&at) else { return };
+        // What is written from now on waits for the next sync.
+        node.log.sync().expect("memory syncs");
+        node.syncing = false;
+        let written = node.written;
+        self.give(at, Input::Persisted(written));
+    }
+
+    fn run_until(&mut self, end: Nanos) {
+        while let Some(((at, _), event)) = self.events.pop_first() {
+            self.now = self.now.max(at);
+            if at > end {
+                self.schedule(at - end, event);
+                return;
+            }
+            self.run_event(event);
+        }
+    }
+
+    fn run(&mut self) {
+        self.run_until(CHAOS);
+        self.calm = true;
+        for id in self.ids.clone() {
+            if !self.nodes.contains_key(&id) {
+                self.start(id);
+            }
+        }
+        self.reconnect_all();
+        // Entries decided before must reach all, and so must new ones.
+        let target = self.decided.len() as u64 + 20;
+        let end = self.now + HEAL;
+        while self.now < end {
+            self.run_until(self.now + 20 * MILLIS);
+            if self.nodes.values().all(|node| node.learned >= target) {
+                return;
+            }
+        }
+        let learned: Vec<_> =
+            self.nodes.iter().map(|(id, node)| (id, node.learned, node.paxos.role())).collect();
+        panic!("schedule {}: no progress after healing: target {target}, {learned:?}", self.seed);
+    }
+}
+
+#[test]
+fn decided_values_stay_and_healed_clusters_go_on() {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse().ok());
+    let seeds = match number("BROLGA_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("BROLGA_SCHEDULES").unwrap_or(SCHEDULES),
+    };
+    let (mut decided, mut leaders) = (0, 0);
+    for seed in seeds {
+        // Printed by the test harness only if the test fails, also if it fails by another panic than the ones here.
+        println!("seed {seed}");
+        let mut cluster = Cluster::new(seed);
+        cluster.run();
+        decided += cluster.decided.len();
+        leaders += cluster.leaders.len();
+    }
+    println!("{decided} entries decided under {leaders} leaders");
+}

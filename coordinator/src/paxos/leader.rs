@@ -166,7 +166,7 @@ impl Paxos {
         }
         self.send_accept(now, at, entries, out);
         // One chunk at a time: the answer leads back to `Stream`, and from there to the next chunk.
-        self.peers[at].flow = Flow::Probe { first: self.peers[at].next, waiting: true };
+        self.peers[at].flow = Flow::Probe { first, waiting: true };
     }
 
     pub(super) fn on_accepted(

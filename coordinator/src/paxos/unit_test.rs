@@ -1,1 +1,309 @@
+//! Single rules of the protocol, by hand-made messages; and the wire format against random bytes.
 
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn replica(id: ReplicaId, n: u8) -> Paxos {
+    Paxos::new(Config::new(id, (1..=n).collect(), u64::from(id)), Recovered::default(), 0)
+}
+
+/// Runs one input with instant durability, and returns what remains to be done.
+fn step(paxos: &mut Paxos, now: Nanos, input: Input) -> Vec<Output> {
+    let mut out = Vec::new();
+    paxos.step(now, input, &mut out);
+    settle(paxos, now, out)
+}
+
+fn settle(paxos: &mut Paxos, now: Nanos, mut out: Vec<Output>) -> Vec<Output> {
+    paxos.flush(now, &mut out);
+    while paxos.persisted < paxos.written {
+        paxos.step(now, Input::Persisted(paxos.written), &mut out);
+        paxos.flush(now, &mut out);
+    }
+    out
+}
+
+fn message(from: ReplicaId, message: Message) -> Input {
+    Input::Message { from, message }
+}
+
+fn sent(out: &[Output]) -> Vec<(ReplicaId, Message)> {
+    let send = |output: &Output| match output {
+        Output::Send { to, message } => Some((*to, message.clone())),
+        _ => None,
+    };
+    out.iter().filter_map(send).collect()
+}
+
+fn entry(ballot: Ballot, byte: u8) -> Entry {
+    Entry { ballot, value: Arc::from([byte]) }
+}
+
+/// Replica 1 of 3, leading in the returned ballot with an empty log, both peers connected.
+fn leader() -> (Paxos, Ballot) {
+    let mut paxos = replica(1, 3);
+    step(&mut paxos, 0, Input::PeerConnected(2));
+    step(&mut paxos, 0, Input::PeerConnected(3));
+    let now = paxos.deadline();
+    step(&mut paxos, now, Input::Tick);
+    let ballot = Ballot::new(1, 1);
+    for trial in [true, false] {
+        let promise = Message::Promise { ballot, trial, granted: true, promised: Ballot::ZERO };
+        step(&mut paxos, now, message(2, promise));
+    }
+    assert!(paxos.is_leader());
+    (paxos, ballot)
+}
+
+fn accept(ballot: Ballot, first: u64, previous: Ballot, commit: u64, entries: Vec<Entry>) -> Message {
+    Message::Accept { ballot, first, previous, commit, entries }
+}
+
+#[test]
+fn a_replica_alone_leads_at_once_and_decides_when_durable() {
+    let mut paxos = replica(1, 1);
+    let now = paxos.deadline();
+    let out = step(&mut paxos, now, Input::Tick);
+    assert!(out.iter().any(|output| matches!(output, Output::BecameLeader { next: 0, .. })));
+    paxos.propose(0, Arc::from(*b"a")).expect("it leads");
+    let mut out = Vec::new();
+    paxos.flush(now, &mut out);
+    assert_eq!(paxos.commit(), 0, "not durable yet");
+    assert!(matches!(out[..], [Output::Persist { write: Write::Entry { index: 0, .. }, .. }]));
+    settle(&mut paxos, now, Vec::new());
+    assert_eq!(paxos.commit(), 1);
+}
+
+#[test]
+fn proposals_share_a_message_and_go_out_before_the_own_write() {
+    let (mut paxos, ballot) = leader();
+    let now = paxos.deadline();
+    for peer in [2, 3] {
+        step(&mut paxos, now, message(peer, Message::Accepted { ballot, len: 0 }));
+    }
+    paxos.propose(0, Arc::from(*b"a")).expect("it leads");
+    paxos.propose(1, Arc::from(*b"b")).expect("it leads");
+    assert_eq!(paxos.propose(3, Arc::from(*b"c")), Err(ProposeError::WrongIndex { got: 3, next: 2 }));
+    let mut out = Vec::new();
+    paxos.flush(now, &mut out);
+    let entries = vec![entry(ballot, b'a'), entry(ballot, b'b')];
+    let expected = accept(ballot, 0, Ballot::ZERO, 0, entries);
+    assert_eq!(sent(&out), [(2, expected.clone()), (3, expected)]);
+    let kinds: Vec<bool> = out.iter().map(|output| matches!(output, Output::Persist { .. })).collect();
+    assert_eq!(kinds, [false, false, true, true]);
+    // A majority is enough, the leader's own disk is not needed for it.
+    let mut out = Vec::new();
+    for peer in [2, 3] {
+        paxos.step(now, message(peer, Message::Accepted { ballot, len: 2 }), &mut out);
+    }
+    assert!(matches!(out[..], [Output::Committed { from: 0, to: 2 }]));
+}
+
+#[test]
+fn an_idle_follower_learns_the_commit_index_within_the_notice_time() {
+    let (mut paxos, ballot) = leader();
+    let now = paxos.deadline();
+    step(&mut paxos, now, message(2, Message::Accepted { ballot, len: 0 }));
+    paxos.propose(0, Arc::from(*b"a")).expect("it leads");
+    settle(&mut paxos, now, Vec::new());
+    let out = step(&mut paxos, now, message(2, Message::Accepted { ballot, len: 1 }));
+    assert!(matches!(out[0], Output::Committed { from: 0, to: 1 }));
+    assert!(paxos.deadline() <= now + MILLIS);
+    let out = step(&mut paxos, now + MILLIS, Input::Tick);
+    assert!(sent(&out).contains(&(2, accept(ballot, 1, ballot, 1, Vec::new()))));
+}
+
+#[test]
+fn a_follower_answers_only_what_is_durable() {
+    let mut paxos = replica(2, 3);
+    let ballot = Ballot::new(1, 1);
+    let mut out = Vec::new();
+    paxos.step(0, message(1, accept(ballot, 0, Ballot::ZERO, 1, vec![entry(ballot, 1)])), &mut out);
+    assert_eq!(sent(&out), []);
+    assert_eq!(paxos.commit(), 1, "that a majority has it is true whatever this disk does");
+    out.clear();
+    paxos.step(0, Input::Persisted(1), &mut out);
+    assert_eq!(sent(&out), [], "the promise alone is no acceptance");
+    paxos.step(0, Input::Persisted(2), &mut out);
+    assert_eq!(sent(&out), [(1, Message::Accepted { ballot, len: 1 })]);
+}
+
+#[test]
+fn gaps_and_conflicts_are_refused_with_a_hint() {
+    let mut paxos = replica(2, 3);
+    let (old, new) = (Ballot::new(1, 1), Ballot::new(2, 3));
+    step(&mut paxos, 0, message(1, accept(old, 0, Ballot::ZERO, 1, (0..4).map(|i| entry(old, i)).collect())));
+    let out = step(&mut paxos, 0, message(3, accept(new, 6, new, 1, Vec::new())));
+    assert_eq!(sent(&out), [(3, Message::Rejected { ballot: new, first: 6, hint: 4 })]);
+    let out = step(&mut paxos, 0, message(3, accept(new, 3, new, 1, Vec::new())));
+    assert_eq!(sent(&out), [(3, Message::Rejected { ballot: new, first: 3, hint: 0 })]);
+    // The raised last entry of a shorter log replaces the entry and all that follow.
+    let out = step(&mut paxos, 0, message(3, accept(new, 1, old, 1, vec![entry(new, 9)])));
+    assert_eq!(paxos.len(), 2);
+    assert!(
+        out.iter()
+            .any(|output| matches!(output, Output::Persist { write: Write::Entry { index: 1, .. }, .. }))
+    );
+    let out = step(&mut paxos, 0, message(1, accept(old, 4, old, 1, Vec::new())));
+    assert_eq!(sent(&out), [(1, Message::Nack { promised: new })]);
+}
+
+#[test]
+#[should_panic(expected = "would change decided entry 0")]
+fn a_decided_entry_is_never_replaced() {
+    let mut paxos = replica(2, 3);
+    let (old, new) = (Ballot::new(1, 1), Ballot::new(2, 3));
+    step(&mut paxos, 0, message(1, accept(old, 0, Ballot::ZERO, 1, vec![entry(old, 1)])));
+    step(&mut paxos, 0, message(3, accept(new, 0, Ballot::ZERO, 1, vec![entry(new, 2)])));
+}
+
+#[test]
+fn a_live_leader_is_left_alone_until_its_connection_breaks() {
+    let mut paxos = replica(2, 3);
+    for peer in [1, 3] {
+        step(&mut paxos, 0, Input::PeerConnected(peer));
+    }
+    let ballot = Ballot::new(1, 1);
+    step(&mut paxos, 0, message(1, accept(ballot, 0, Ballot::ZERO, 0, Vec::new())));
+    let wanted = Ballot::new(2, 3);
+    let ask = |trial| message(3, Message::Prepare { ballot: wanted, trial, last: ballot, len: 9 });
+    for trial in [true, false] {
+        let out = step(&mut paxos, MILLIS, ask(trial));
+        let refused = Message::Promise { ballot: wanted, trial, granted: false, promised: ballot };
+        assert_eq!(sent(&out), [(3, refused)]);
+    }
+    let out = step(&mut paxos, 2 * MILLIS, Input::PeerDisconnected(1));
+    assert!(matches!(out[..], [Output::LeaderLost]));
+    assert!(paxos.deadline() <= 4 * MILLIS, "a broken connection starts an election within milliseconds");
+    let out = step(&mut paxos, 2 * MILLIS, ask(false));
+    let granted = Message::Promise { ballot: wanted, trial: false, granted: true, promised: wanted };
+    assert!(sent(&out).contains(&(3, granted)));
+}
+
+#[test]
+fn a_candidate_with_a_shorter_log_gets_no_promise() {
+    let mut paxos = replica(2, 3);
+    let ballot = Ballot::new(1, 1);
+    step(
+        &mut paxos,
+        0,
+        message(1, accept(ballot, 0, Ballot::ZERO, 0, vec![entry(ballot, 1), entry(ballot, 2)])),
+    );
+    step(&mut paxos, 0, Input::PeerConnected(3));
+    let now = 5000 * MILLIS;
+    let wanted = Ballot::new(7, 3);
+    let out = step(
+        &mut paxos,
+        now,
+        message(3, Message::Prepare { ballot: wanted, trial: false, last: ballot, len: 1 }),
+    );
+    let refused = Message::Promise { ballot: wanted, trial: false, granted: false, promised: ballot };
+    assert!(sent(&out).contains(&(3, refused)));
+    assert_eq!(paxos.role(), RoleKind::Trial, "it has the longer log, so it tries itself");
+}
+
+#[test]
+fn a_leader_without_a_majority_steps_down() {
+    let (mut paxos, ballot) = leader();
+    let mut demoted = None;
+    for _ in 0..100 {
+        let now = paxos.deadline();
+        let out = step(&mut paxos, now, Input::Tick);
+        if out.iter().any(|output| matches!(output, Output::Demoted { ballot: b } if *b == ballot)) {
+            demoted = Some(now);
+            break;
+        }
+    }
+    assert!(demoted.is_some_and(|now| now <= 2000 * MILLIS));
+    assert_eq!(paxos.propose(0, Arc::from(*b"a")), Err(ProposeError::NotLeader));
+}
+
+#[test]
+fn ballots_leave_room_for_connection_numbers() {
+    let highest = Ballot::new(MAX_ROUND, 255);
+    assert!(highest.0.checked_mul(1 << 24).is_some_and(|id| i64::try_from(id).is_ok()));
+    assert!(highest.is_sane() && !Ballot(highest.0 + 1).is_sane());
+    assert_eq!((Ballot::new(5, 3).round(), Ballot::new(5, 3).replica()), (5, 3));
+}
+
+#[test]
+fn an_unknown_version_is_refused() {
+    let mut frame = Vec::new();
+    wire::encode(&Message::Nack { promised: Ballot::new(1, 1) }, &mut frame).expect("a Vec takes all");
+    frame[4] += 1;
+    assert_eq!(wire::decode(&frame), Err(wire::WireError::Version(wire::VERSION + 1)));
+    assert_eq!(wire::frame_len(&frame), Err(wire::WireError::Version(wire::VERSION + 1)));
+    assert_eq!(wire::frame_len(&frame[..wire::HEADER_BYTES - 1]), Ok(None));
+}
+
+prop_compose! {
+    fn ballots()(round in 0..=MAX_ROUND, id in 1..=255u8) -> Ballot { Ballot::new(round, id) }
+}
+
+fn messages() -> impl Strategy<Value = Message> {
+    let index = 0..u64::MAX / 4;
+    let entries = prop::collection::vec((ballots(), prop::collection::vec(any::<u8>(), 0..40)), 0..5);
+    let entry = |(ballot, value): (Ballot, Vec<u8>)| Entry { ballot, value: value.into() };
+    prop_oneof![
+        (ballots(), index.clone(), ballots(), index.clone(), entries).prop_map(
+            move |(ballot, first, previous, commit, entries)| {
+                let entries = entries.into_iter().map(entry).collect();
+                Message::Accept { ballot, first, previous, commit, entries }
+            }
+        ),
+        (ballots(), index.clone()).prop_map(|(ballot, len)| Message::Accepted { ballot, len }),
+        (ballots(), index.clone(), index.clone()).prop_map(|(ballot, first, hint)| Message::Rejected {
+            ballot,
+            first,
+            hint
+        }),
+        ballots().prop_map(|promised| Message::Nack { promised }),
+        (ballots(), any::<bool>(), ballots(), index)
+            .prop_map(|(ballot, trial, last, len)| Message::Prepare { ballot, trial, last, len }),
+        (ballots(), any::<bool>(), any::<bool>(), ballots()).prop_map(
+            |(ballot, trial, granted, promised)| Message::Promise { ballot, trial, granted, promised }
+        ),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_is_decoded(message in messages()) {
+        let mut frame = Vec::new();
+        wire::encode(&message, &mut frame).expect("a Vec takes all");
+        prop_assert_eq!(wire::encoded_len(&message), frame.len());
+        prop_assert_eq!(wire::frame_len(&frame), Ok(Some(frame.len())));
+        prop_assert_eq!(wire::decode(&frame), Ok(message));
+        prop_assert!(wire::decode(&frame[..frame.len() - 1]).is_err());
+    }
+
+    #[test]
+    fn broken_frames_never_panic(message in messages(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let mut frame = Vec::new();
+        wire::encode(&message, &mut frame).expect("a Vec takes all");
+        let at = at.index(frame.len());
+        frame[at] = with;
+        // What decodes must not harm a replica either.
+        if let Ok(message) = wire::decode(&frame) {
+            let mut paxos = replica(1, 3);
+            step(&mut paxos, 0, Input::Message { from: 2, message: message.clone() });
+            let (mut paxos, _) = leader();
+            step(&mut paxos, 0, Input::Message { from: 2, message });
+        }
+    }
+
+    #[test]
+    fn random_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..200), whole in any::<bool>()) {
+        if whole && bytes.len() >= wire::HEADER_BYTES {
+            let body = (bytes.len() - wire::HEADER_BYTES) as u32;
+            bytes[..4].copy_from_slice(&body.to_le_bytes());
+            bytes[4] = wire::VERSION;
+            bytes[5] %= 8;
+        }
+        let _ = wire::frame_len(&bytes);
+        let _ = wire::decode(&bytes);
+    }
+}
