@@ -6,39 +6,44 @@
 //! placeholder and installs the file, or calls [`Call::discard`] if the kernel has no descriptor left. Calls on a
 //! descriptor return -`EBADF` if it is not virtual.
 //!
-//! Timeouts are relative, in nanoseconds; `None` = for ever.
+//! Timeouts are relative, in nanoseconds; `None` = for ever. A call that a signal interrupts returns -`EINTR` (or what
+//! it has done so far).
+//!
+//! # How it works
+//! All files are slots of one table ([`table`]); bytes to read are queues in one pool ([`pool`]). Whoever changes what a
+//! file is ready for calls `Kernel::notify` ([`notify`]), which wakes threads that wait for it and marks it in the
+//! epolls that watch it.
 //!
 //! [`Call::install`]: crate::call::Call::install
 //! [`Call::discard`]: crate::call::Call::discard
 
 pub mod abi;
-pub mod counter;
+mod accept;
+mod address;
+mod client;
+mod connections;
+mod control;
 pub mod descriptor;
 pub mod epoll;
-pub mod io;
+mod event;
+mod io;
+mod memory;
+mod message;
+mod notify;
+mod options;
 pub mod poll;
-pub mod socket;
+pub mod pool;
+mod signals;
+mod socket;
+mod stream;
+pub mod table;
+mod timerfd;
+mod waiting;
 
-use crate::entry::Event;
-use crate::kernel::Kernel;
-use crate::link::Shared;
+pub use table::Files;
 
 /// Number of an open file, from 1; 0 means none.
 pub type FileId = u32;
-
-/// The table of open files.
-#[repr(C)]
-pub struct Files {
-    descriptors: descriptor::Descriptors,
-    used_blocks: u64,
-}
-
-impl Files {
-    /// Blocks of the buffer pool in use.
-    pub fn pool_used(&self) -> u64 {
-        self.used_blocks
-    }
-}
 
 /// What a virtual file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,19 +73,4 @@ pub enum FileKind {
     Inotify = 10,
     /// `/dev/urandom` or `/dev/random`.
     Random = 11,
-}
-
-impl Kernel {
-    /// A client connected.
-    pub fn client_connected(&mut self, _shared: &Shared, _event: &Event<'_>) {}
-    /// Bytes came from a client.
-    pub fn client_data(&mut self, _shared: &Shared, _event: &Event<'_>) {}
-    /// A client sent FIN.
-    pub fn client_closed(&mut self, _shared: &Shared, _event: &Event<'_>) {}
-    /// A client is gone.
-    pub fn client_reset(&mut self, _shared: &Shared, _event: &Event<'_>) {}
-    /// A client took output.
-    pub fn client_drained(&mut self, _shared: &Shared, _event: &Event<'_>) {}
-    /// The timerfd with this file number expired.
-    pub fn timerfd_fired(&mut self, _file: u32) {}
 }

@@ -1,0 +1,399 @@
+//! Names and listeners: bind, listen, accept, connect.
+
+use crate::bounds::MAX_BACKLOG;
+use crate::call::Call;
+use crate::file::abi::{
+    EADDRINUSE, EAGAIN, ECONNREFUSED, EDESTADDRREQ, EINVAL, EISCONN, ENETUNREACH, ENFILE, EOPNOTSUPP,
+    EPROTOTYPE, O_NONBLOCK, O_RDWR, SOCK_DGRAM, SocketAddress,
+};
+use crate::file::address::{Inet, is_named_unix, is_v6, parse_unix, unnamed_unix};
+use crate::file::options::{SO_REUSEADDR, SO_REUSEPORT, V6ONLY};
+use crate::file::socket::Phase;
+use crate::file::table::READ_SHUT;
+use crate::file::waiting::{Try, Wait};
+use crate::file::{FileId, FileKind};
+use crate::kernel::Kernel;
+use crate::link::Shared;
+use crate::op::Op;
+use crate::park::Space;
+use crate::upcall::UpcallKind;
+
+/// Ports that a socket which asks for any gets, as Linux has them by default.
+const EPHEMERAL_PORTS: core::ops::RangeInclusive<u32> = 32_768..=60_999;
+
+impl Kernel {
+    fn inet_of(&self, id: FileId) -> Inet {
+        let socket = &self.files.get(id).socket;
+        Inet::parse(socket.domain, socket.local.bytes()).unwrap_or(Inet::any(is_v6(socket.domain), 0))
+    }
+
+    /// `getsockname`.
+    pub(crate) fn local_name(&self, id: FileId) -> SocketAddress {
+        let file = self.files.get(id);
+        match file.kind {
+            _ if file.socket.local.len > 0 => file.socket.local,
+            FileKind::Unix => unnamed_unix(),
+            _ => Inet::any(is_v6(file.socket.domain), 0).to_socket(),
+        }
+    }
+
+    fn enter_bound(&mut self, id: FileId) {
+        let first = self.files.bound;
+        let socket = &mut self.files.get_mut(id).socket;
+        (socket.is_bound, socket.bound_next, socket.bound_previous) = (true, first, 0);
+        if first != 0 {
+            self.files.get_mut(first).socket.bound_previous = id;
+        }
+        self.files.bound = id;
+    }
+
+    /// Takes a socket out of the list of bound ones, if it is there.
+    pub(crate) fn unbind(&mut self, id: FileId) {
+        let socket = &mut self.files.get_mut(id).socket;
+        if !core::mem::take(&mut socket.is_bound) {
+            return;
+        }
+        let (previous, next) = (socket.bound_previous, socket.bound_next);
+        match previous {
+            0 => self.files.bound = next,
+            _ => self.files.get_mut(previous).socket.bound_next = next,
+        }
+        if next != 0 {
+            self.files.get_mut(next).socket.bound_previous = previous;
+        }
+    }
+
+    /// The first bound socket, newest first, that `wanted` takes.
+    fn find_bound(&self, wanted: impl Fn(&Self, FileId) -> bool) -> Option<FileId> {
+        let mut id = self.files.bound;
+        while id != 0 {
+            if wanted(self, id) {
+                return Some(id);
+            }
+            id = self.files.get(id).socket.bound_next;
+        }
+        None
+    }
+
+    /// The listener with this id.
+    pub(crate) fn find_listener(&self, listener: u64) -> Option<FileId> {
+        self.find_bound(|k, id| {
+            let socket = &k.files.get(id).socket;
+            socket.is_listening() && socket.listener == listener
+        })
+    }
+
+    fn conflicts(&self, id: FileId, wanted: &Inet, other: FileId) -> bool {
+        let (mine, theirs) = (self.files.get(id), self.files.get(other));
+        let bound = self.inet_of(other);
+        if mine.kind != theirs.kind || bound.port != wanted.port {
+            return false;
+        }
+        let only = |id: FileId, inet: &Inet| inet.is_any_v6() && self.option(id, V6ONLY) == 0;
+        let overlap = bound.address == wanted.address
+            || (bound.is_any() && bound.v6 == wanted.v6)
+            || (wanted.is_any() && bound.v6 == wanted.v6)
+            || (only(other, &bound) && wanted.is_mapped())
+            || (only(id, wanted) && bound.is_mapped());
+        let both = |name| self.option(id, name) != 0 && self.option(other, name) != 0;
+        let share = both(SO_REUSEPORT) || (both(SO_REUSEADDR) && !theirs.socket.is_listening());
+        overlap && !share
+    }
+
+    /// The next port that no bound socket has.
+    fn ephemeral_port(&mut self) -> Result<u16, i64> {
+        for _ in EPHEMERAL_PORTS {
+            let next = self.files.last_port + 1;
+            let port = if EPHEMERAL_PORTS.contains(&next) { next } else { *EPHEMERAL_PORTS.start() };
+            self.files.last_port = port;
+            if self.find_bound(|k, id| k.inet_of(id).port == port as u16).is_none() {
+                return Ok(port as u16);
+            }
+        }
+        Err(EADDRINUSE)
+    }
+
+    fn bind(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+        let file = self.files.get(id);
+        let domain = file.socket.domain;
+        if file.socket.is_bound || file.socket.phase != Phase::Idle {
+            return Err(EINVAL);
+        }
+        let local = if file.kind == FileKind::Unix {
+            self.unix_name(address)?
+        } else {
+            let mut inet = Inet::parse(domain, address)?;
+            if inet.port == 0 {
+                inet.port = self.ephemeral_port()?;
+            } else if self.find_bound(|k, other| k.conflicts(id, &inet, other)).is_some() {
+                return Err(EADDRINUSE);
+            }
+            inet.to_socket()
+        };
+        self.files.get_mut(id).socket.local = local;
+        self.enter_bound(id);
+        Ok(0)
+    }
+
+    /// The name to bind a unix socket to. Preload has bound the placeholder to a path before, so the path is free and
+    /// whoever had it in this table has lost it; abstract names are refused if they are taken.
+    fn unix_name(&mut self, address: &[u8]) -> Result<SocketAddress, i64> {
+        let name = parse_unix(address)?;
+        if !is_named_unix(&name) {
+            self.files.last_port += 1;
+            let mut auto = *b"\x01\x00\x0000000";
+            for (i, digit) in auto[3..].iter_mut().enumerate() {
+                *digit = b"0123456789abcdef"[(self.files.last_port >> (16 - 4 * i)) as usize & 15];
+            }
+            return SocketAddress::new(&auto).ok_or(EINVAL);
+        }
+        if name.bytes()[2] == 0 && self.find_named(&name).is_some() {
+            return Err(EADDRINUSE);
+        }
+        Ok(name)
+    }
+
+    pub(crate) fn find_named(&self, name: &SocketAddress) -> Option<FileId> {
+        self.find_bound(|k, id| {
+            let file = k.files.get(id);
+            file.kind == FileKind::Unix && file.socket.local.bytes() == name.bytes()
+        })
+    }
+
+    fn listen(&mut self, shared: &Shared, id: FileId, backlog: i32) -> Result<i64, i64> {
+        let file = self.files.get(id);
+        if file.kind == FileKind::Udp || file.socket.kind == SOCK_DGRAM {
+            return Err(EOPNOTSUPP);
+        }
+        match file.socket.phase {
+            Phase::Connected => return Err(EINVAL),
+            Phase::Listening => return Ok(0),
+            Phase::Idle => {}
+        }
+        if !file.socket.is_bound {
+            if file.kind == FileKind::Unix {
+                return Err(EDESTADDRREQ);
+            }
+            let any = Inet { port: self.ephemeral_port()?, ..self.inet_of(id) };
+            self.files.get_mut(id).socket.local = any.to_socket();
+            self.enter_bound(id);
+        }
+        self.files.listeners += 1;
+        let listener = u64::from(self.files.listeners) << 32 | u64::from(id);
+        let tcp = self.files.get(id).kind == FileKind::Tcp;
+        let socket = &mut self.files.get_mut(id).socket;
+        socket.phase = Phase::Listening;
+        if tcp {
+            socket.listener = listener;
+            let inet = self.inet_of(id);
+            let backlog = u64::from(backlog.clamp(1, MAX_BACKLOG as i32) as u32);
+            self.upcall(
+                shared,
+                UpcallKind::Listen,
+                [listener, u64::from(inet.port), backlog, 0],
+                0,
+                &[&inet.address],
+            );
+        }
+        Ok(0)
+    }
+
+    /// Ends a listener: its waiting connections are closed, and the coordinator learns of it.
+    pub(crate) fn stop_listening(&mut self, shared: &Shared, id: FileId) {
+        let socket = &mut self.files.get_mut(id).socket;
+        socket.phase = Phase::Idle;
+        let listener = core::mem::take(&mut socket.listener);
+        while let Some(connection) = self.dequeue_connection(id) {
+            self.files.get_mut(connection).state |= READ_SHUT;
+            self.release_file(shared, connection);
+        }
+        if listener != 0 {
+            self.upcall(shared, UpcallKind::Unlisten, [listener, 0, 0, 0], 0, &[]);
+        }
+    }
+
+    /// Appends a connected file to a listener's accept queue, which takes over the reference.
+    pub(crate) fn enqueue_connection(&mut self, listener: FileId, id: FileId) {
+        let socket = &mut self.files.get_mut(listener).socket;
+        let tail = core::mem::replace(&mut socket.queue_tail, id);
+        socket.queued += 1;
+        if tail == 0 {
+            socket.queue_head = id;
+        } else {
+            self.files.get_mut(tail).next = id;
+        }
+        self.notify_accept(listener);
+    }
+
+    fn dequeue_connection(&mut self, listener: FileId) -> Option<FileId> {
+        let id = self.files.get(listener).socket.queue_head;
+        if id == 0 {
+            return None;
+        }
+        let next = core::mem::take(&mut self.files.get_mut(id).next);
+        let socket = &mut self.files.get_mut(listener).socket;
+        socket.queue_head = next;
+        socket.queued -= 1;
+        if next == 0 {
+            socket.queue_tail = 0;
+        }
+        Some(id)
+    }
+
+    /// Gives a new connection what Linux lets it inherit from its listener.
+    pub(crate) fn inherit_socket(&mut self, listener: FileId, id: FileId) {
+        let from = &self.files.get(listener).socket;
+        let (domain, kind, protocol, options) = (from.domain, from.kind, from.protocol, from.options);
+        let (creator, local) = (from.creator, from.local);
+        let timeouts = (from.receive_timeout, from.send_timeout);
+        let socket = &mut self.files.get_mut(id).socket;
+        (socket.domain, socket.kind, socket.protocol, socket.options) = (domain, kind, protocol, options);
+        (socket.creator, socket.local) = (creator, local);
+        (socket.receive_timeout, socket.send_timeout) = timeouts;
+    }
+
+    fn accept(&mut self, id: FileId, flags: i32, peer: &mut SocketAddress) -> Try {
+        if let Err(errno) = self.is_socket(id) {
+            return Try::Done(-errno);
+        }
+        let file = self.files.get(id);
+        if !file.socket.is_stream() && file.kind != FileKind::Unix || file.socket.kind == SOCK_DGRAM {
+            return Try::Done(-EOPNOTSUPP);
+        }
+        if !file.socket.is_listening() {
+            return Try::Done(-EINVAL);
+        }
+        let (nonblocking, timeout) = (file.nonblocking(), file.socket.receive_timeout);
+        let Some(connection) = self.dequeue_connection(id) else {
+            return if nonblocking { Try::Done(-EAGAIN) } else { Wait::after(Space::Read, timeout, 0) };
+        };
+        let file = self.files.get_mut(connection);
+        file.flags = O_RDWR | flags & O_NONBLOCK;
+        *peer = file.socket.remote;
+        Try::Done(i64::from(connection))
+    }
+
+    fn connect(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+        let file = self.files.get(id);
+        if file.socket.is_stream() || file.kind != FileKind::Udp && file.socket.kind != SOCK_DGRAM {
+            match file.socket.phase {
+                Phase::Connected => return Err(EISCONN),
+                Phase::Listening => return Err(EINVAL),
+                Phase::Idle => {}
+            }
+        }
+        match file.kind {
+            FileKind::Tcp => self.connect_tcp(id, address),
+            FileKind::Unix => self.connect_unix(id, address),
+            _ => self.connect_udp(id, address),
+        }
+    }
+
+    fn connect_tcp(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+        let to = Inet::parse(self.files.get(id).socket.domain, address)?;
+        let target = if to.is_any() {
+            Inet { v6: to.v6, ..Inet::loopback(to.v6 && !to.is_mapped(), to.port) }
+        } else {
+            to
+        };
+        let listener = self.find_bound(|k, other| {
+            let (file, bound) = (k.files.get(other), k.inet_of(other));
+            let takes = bound.address == target.address
+                || (bound.is_any() && bound.v6 != target.is_mapped())
+                || (bound.is_any_v6() && target.is_mapped() && k.option(other, V6ONLY) == 0);
+            file.kind == FileKind::Tcp && file.socket.is_listening() && bound.port == to.port && takes
+        });
+        let listener = listener.ok_or(ECONNREFUSED)?;
+        if !self.files.get(id).socket.is_bound {
+            let local = Inet { port: self.ephemeral_port()?, ..target };
+            self.files.get_mut(id).socket.local = local.to_socket();
+        }
+        let accepted = self.queue_pair(listener, id)?;
+        let domain_v6 = is_v6(self.files.get(accepted).socket.domain);
+        let (local, peer) = (target, self.inet_of(id));
+        let socket = &mut self.files.get_mut(accepted).socket;
+        socket.local = Inet { v6: domain_v6, ..local }.to_socket();
+        socket.remote = Inet { v6: domain_v6, ..peer }.to_socket();
+        self.files.get_mut(id).socket.remote = target.to_socket();
+        self.enqueue_connection(listener, accepted);
+        Ok(0)
+    }
+
+    /// Makes the listener's end of a connection inside this server, paired with `id`; not yet in the accept queue.
+    fn queue_pair(&mut self, listener: FileId, id: FileId) -> Result<FileId, i64> {
+        let (kind, queued) = (self.files.get(listener).kind, self.files.get(listener).socket.queued);
+        if queued as usize >= MAX_BACKLOG {
+            return Err(if kind == FileKind::Unix { EAGAIN } else { ECONNREFUSED });
+        }
+        let accepted = self.files.create(kind, O_RDWR).ok_or(ENFILE)?;
+        self.inherit_socket(listener, accepted);
+        self.pair(id, accepted);
+        Ok(accepted)
+    }
+
+    fn connect_unix(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+        let name = parse_unix(address)?;
+        let other = self.find_named(&name).ok_or(ECONNREFUSED)?;
+        let (mine, theirs) = (&self.files.get(id).socket, &self.files.get(other).socket);
+        if mine.kind != theirs.kind {
+            return Err(EPROTOTYPE);
+        }
+        let (datagram, listening) = (mine.kind == SOCK_DGRAM, theirs.is_listening());
+        if !datagram {
+            if !listening {
+                return Err(ECONNREFUSED);
+            }
+            let accepted = self.queue_pair(other, id)?;
+            let local = self.local_name(id);
+            self.files.get_mut(accepted).socket.remote = local;
+            self.enqueue_connection(other, accepted);
+        }
+        let socket = &mut self.files.get_mut(id).socket;
+        (socket.remote, socket.phase) = (name, Phase::Connected);
+        Ok(0)
+    }
+
+    /// A UDP socket gets the address that packets to `address` would come from; there is no network but loopback.
+    fn connect_udp(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+        if address.len() >= 2 && address[..2] == [0, 0] {
+            let socket = &mut self.files.get_mut(id).socket;
+            (socket.phase, socket.remote) = (Phase::Idle, SocketAddress::NONE);
+            return Ok(0);
+        }
+        let to = Inet::parse(self.files.get(id).socket.domain, address)?;
+        if !to.is_loopback() && !to.is_any() {
+            return Err(ENETUNREACH);
+        }
+        if !self.files.get(id).socket.is_bound {
+            let port = self.ephemeral_port()?;
+            let local = Inet { port, v6: to.v6, ..Inet::loopback(!to.is_mapped(), 0) };
+            self.files.get_mut(id).socket.local = local.to_socket();
+            self.enter_bound(id);
+        }
+        let socket = &mut self.files.get_mut(id).socket;
+        (socket.remote, socket.phase) = (to.to_socket(), Phase::Connected);
+        Ok(0)
+    }
+}
+
+impl Call<'_> {
+    /// `bind`. For a path, preload has bound the placeholder first, so that the file exists and is free.
+    pub fn bind(&self, fd: i32, address: &[u8]) -> i64 {
+        self.socket_output_op(Op::Bind, fd, |k, _, file| k.bind(file, address))
+    }
+
+    /// `listen`.
+    pub fn listen(&self, fd: i32, backlog: i32) -> i64 {
+        self.socket_output_op(Op::Listen, fd, |k, shared, file| k.listen(shared, file, backlog))
+    }
+
+    /// `accept4`: returns a file number; `peer` gets the address. `flags` may have `SOCK_NONBLOCK`.
+    pub fn accept(&self, fd: i32, flags: i32, peer: &mut SocketAddress) -> i64 {
+        self.file_op(Op::Accept, fd, |k, _, _, file| k.accept(file, flags, peer))
+    }
+
+    /// `connect`. Within the server it succeeds or fails at once; other hosts refuse.
+    pub fn connect(&self, fd: i32, address: &[u8]) -> i64 {
+        self.socket_output_op(Op::Connect, fd, |k, _, file| k.connect(file, address))
+    }
+}
