@@ -116,16 +116,14 @@ impl Call<'_> {
     }
 
     /// Makes the placeholder descriptor `fd` mean `file`, taking over the caller's reference. Costs no tick.
-    /// A virtual file that `fd` meant before is closed. A descriptor beyond [`MAX_FDS`] is refused with -`EBADF`.
-    pub fn install(&self, fd: i32, file: FileId, close_on_exec: bool) -> i64 {
+    /// A virtual file that `fd` meant before is closed. A descriptor beyond [`MAX_FDS`] drops the file.
+    pub fn install(&self, fd: i32, file: FileId, close_on_exec: bool) {
         if fd as usize >= MAX_FDS {
-            self.discard(file);
-            return -EBADF;
+            return self.discard(file);
         }
         let word = file | if close_on_exec { CLOSE_ON_EXEC } else { 0 };
         let process = self.process();
         self.with(|k| k.set_descriptor(self.shared(), process, fd, word));
-        0
     }
 
     /// Drops the reference to a file that could not be installed.
