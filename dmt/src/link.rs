@@ -10,7 +10,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, UPCALL_RING_BYTES};
 use crate::control::{ARENA_MAGIC, CRANE_LEADER, Control, FOLLOWER};
-use crate::entry::EventHeader;
+use crate::entry::{EVENT_HEADER_BYTES, EventHeader};
 use crate::ring::{FRAME_HEADER_BYTES, Frame, Ring};
 use crate::upcall::{UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind};
 
@@ -87,6 +87,12 @@ impl Link {
         self.reclaim();
         // SAFETY: the Link is the only producer of this ring, and &mut self makes it one thread.
         unsafe { self.shared().pending.push(0, &[header.as_bytes(), payload]) }
+    }
+
+    /// Whether [`Link::push_event`] would take an event with so many bytes of payload now.
+    pub fn fits_event(&self, payload: usize) -> bool {
+        self.reclaim();
+        self.shared().pending.fits(EVENT_HEADER_BYTES + ((payload + 7) & !7))
     }
 
     /// Cursor behind the last event pushed.

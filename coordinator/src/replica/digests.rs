@@ -125,18 +125,28 @@ impl Report {
         self.waiting.push(digest);
     }
 
-    /// When the report is due, milliseconds; `None` if there is nothing to report.
-    pub fn due_ms(&self) -> Option<u64> {
-        match self.waiting.len() {
+    /// When the report of entries below `decided` is due, milliseconds; `None` if there is nothing to report. A server
+    /// that led may have run entries that are never decided: of those nothing is said.
+    pub fn due_ms(&self, decided: u64) -> Option<u64> {
+        match self.ready(decided) {
             0 => None,
             n if n >= REPORT_ENTRIES => Some(self.oldest_ms),
             _ => Some(self.oldest_ms + REPORT_MS),
         }
     }
 
-    /// Takes the digests if they are due.
-    pub fn take_due(&mut self, now_ms: u64) -> Option<Vec<Digest>> {
-        (self.due_ms()? <= now_ms).then(|| std::mem::take(&mut self.waiting))
+    /// Takes the digests of entries below `decided` if they are due.
+    pub fn take_due(&mut self, now_ms: u64, decided: u64) -> Option<Vec<Digest>> {
+        if self.due_ms(decided)? > now_ms {
+            return None;
+        }
+        let rest = self.waiting.split_off(self.ready(decided));
+        self.oldest_ms = now_ms;
+        Some(std::mem::replace(&mut self.waiting, rest))
+    }
+
+    fn ready(&self, decided: u64) -> usize {
+        self.waiting.partition_point(|digest| digest.entry < decided)
     }
 
     /// Drops what waits.
@@ -186,15 +196,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_said_of_entries_that_are_not_decided() {
+        let mut report = Report::default();
+        report.add(digest(4, 0), 0);
+        report.add(digest(5, 0), 0);
+        assert_eq!(report.due_ms(4), None);
+        assert_eq!(report.take_due(REPORT_MS, 5).unwrap(), [digest(4, 0)]);
+        assert_eq!(report.take_due(2 * REPORT_MS, 6).unwrap(), [digest(5, 0)]);
+    }
+
+    #[test]
     fn a_report_is_due_by_count_or_by_age() {
         let mut report = Report::default();
-        assert_eq!(report.take_due(1000), None);
+        assert_eq!(report.take_due(1000, 100), None);
         report.add(digest(0, 0), 5);
-        assert_eq!(report.take_due(5 + REPORT_MS - 1), None);
-        assert_eq!(report.take_due(5 + REPORT_MS).unwrap().len(), 1);
+        assert_eq!(report.take_due(5 + REPORT_MS - 1, 100), None);
+        assert_eq!(report.take_due(5 + REPORT_MS, 100).unwrap().len(), 1);
         for entry in 0..REPORT_ENTRIES as u64 {
             report.add(digest(entry, 0), 7);
         }
-        assert_eq!(report.take_due(7).unwrap().len(), REPORT_ENTRIES);
+        assert_eq!(report.take_due(7, 100).unwrap().len(), REPORT_ENTRIES);
     }
 }

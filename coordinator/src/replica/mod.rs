@@ -1,6 +1,29 @@
-//! One replica's daemon: it joins clients, peers, Paxos, the log and the server's arena in one thread.
+//! One replica's daemon: it joins clients, peers, Paxos, log and the server's arena in one thread.
 
+mod clients;
+pub mod config;
+mod consensus;
+mod crane;
 pub mod digests;
-pub mod flow;
-pub mod outputs;
+mod entries;
+mod error;
+mod flow;
+mod frames;
+mod intake;
+mod outputs;
+mod peer;
+mod peers;
+mod poll;
+mod ports;
+mod rebuild;
+mod relay;
+mod role;
+mod run;
+mod server;
 pub mod status;
+mod telling;
+mod tls;
+mod upcalls;
+
+pub use error::ReplicaError;
+pub use run::run;

@@ -150,7 +150,8 @@ impl Outputs {
     }
 
     /// Items that wait for commit.
-    pub fn waiting(&self) -> usize {
+    #[cfg(test)]
+    fn waiting(&self) -> usize {
         self.queue.len()
     }
 }

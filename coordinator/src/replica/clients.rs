@@ -1,0 +1,366 @@
+//! The leader's client connections: bytes in become events, committed bytes go out.
+//!
+//! Memory is bounded: input stands in the pending ring only (a connection is not read when its window or the ring is
+//! full), output in [`Outputs`], which the server's send window bounds for each connection.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+
+use dmt::bounds::{MAX_CONNECTIONS, MAX_EVENT_BYTES};
+use dmt::entry::{ConnectInfo, EventKind};
+use nix::sys::epoll::EpollFlags;
+use nix::sys::socket::{setsockopt, sockopt};
+use zerocopy::IntoBytes;
+use zerocopy::little_endian::{U16, U32};
+
+use super::flow::Flow;
+use super::intake::{Intake, event};
+use super::outputs::Outputs;
+use super::poll::{Poll, Ready, Token};
+
+/// Client connections at the same time; more are closed at once.
+pub const MAX_CLIENTS: usize = MAX_CONNECTIONS - 256;
+/// Connection ids are `ballot << NUMBER_BITS | number`.
+pub const NUMBER_BITS: u32 = 24;
+const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
+
+#[derive(Debug)]
+struct Client {
+    socket: TcpStream,
+    sequence: u64,
+    flow: Flow,
+    watches: EpollFlags,
+    /// Nothing more will be read.
+    input_over: bool,
+    /// A `PeerClosed` event must still be queued.
+    close_due: bool,
+    /// A `PeerReset` event must still be queued; the connection is forgotten then.
+    reset_due: bool,
+    /// FIN was sent.
+    ended: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Clients {
+    ballot: u64,
+    next: u64,
+    clients: BTreeMap<u64, Client>,
+    /// Clients with an event that is due.
+    due: BTreeSet<u64>,
+    /// Clients that have something to read, while reading is paused.
+    parked: BTreeSet<u64>,
+    buffer: Box<[u8]>,
+    /// Connections refused so far.
+    pub refused: u64,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            ballot: 0,
+            next: 1,
+            clients: BTreeMap::new(),
+            due: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            buffer: vec![0; MAX_EVENT_BYTES].into(),
+            refused: 0,
+        }
+    }
+}
+
+impl Clients {
+    /// Starts to take clients under `ballot`; connections of before are closed. Numbers go on if the ballot is the same.
+    pub fn begin(&mut self, ballot: u64) {
+        self.close_all();
+        if self.ballot != ballot {
+            self.ballot = ballot;
+            self.next = 1;
+        }
+    }
+
+    /// Closes all connections without a word to the server.
+    pub fn close_all(&mut self) {
+        self.clients.clear();
+        self.due.clear();
+        self.parked.clear();
+    }
+
+    /// Open connections.
+    pub fn count(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn id(&self, number: u64) -> u64 {
+        self.ballot << NUMBER_BITS | number
+    }
+
+    fn number(&self, id: u64) -> Option<u64> {
+        (id >> NUMBER_BITS == self.ballot).then_some(id & NUMBER_MASK)
+    }
+
+    /// A free number. After 2^24 connections in one leadership numbers come again, those in use are passed over.
+    fn take_number(&mut self) -> u64 {
+        loop {
+            let number = self.next;
+            self.next = if number == NUMBER_MASK { 1 } else { number + 1 };
+            if !self.clients.contains_key(&number) {
+                return number;
+            }
+        }
+    }
+
+    /// Takes a new connection to listener `listener` of the server.
+    pub fn open(
+        &mut self,
+        poll: &Poll,
+        intake: &mut dyn Intake,
+        outputs: &mut Outputs,
+        socket: TcpStream,
+        listener: (u64, u16),
+    ) {
+        if self.clients.len() >= MAX_CLIENTS {
+            self.refused += 1;
+            return;
+        }
+        let prepared = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true));
+        let (Ok(()), Ok(peer), Ok(local)) = (prepared, socket.peer_addr(), socket.local_addr()) else {
+            return;
+        };
+        let number = self.take_number();
+        let id = self.id(number);
+        let info = connect_info(peer, local, listener.1);
+        if poll.add(&socket, Token::Client(number), EpollFlags::EPOLLIN).is_err() {
+            return;
+        }
+        let head = event(EventKind::Connect, id, 0, listener.0, size_of::<ConnectInfo>());
+        if !intake.put(&head, info.as_bytes()) {
+            return;
+        }
+        outputs.open(id);
+        let client = Client {
+            socket,
+            sequence: 1,
+            flow: Flow::default(),
+            watches: EpollFlags::EPOLLIN,
+            input_over: false,
+            close_due: false,
+            reset_due: false,
+            ended: false,
+        };
+        self.clients.insert(number, client);
+    }
+
+    /// Handles an event of a connection. `paused` = nothing may be read now.
+    pub fn ready(
+        &mut self,
+        poll: &Poll,
+        intake: &mut dyn Intake,
+        outputs: &mut Outputs,
+        number: u64,
+        ready: Ready,
+        paused: bool,
+    ) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        if ready.writable() {
+            flush(client, outputs, self.ballot << NUMBER_BITS | number);
+        }
+        if ready.readable() && !client.input_over && !client.reset_due {
+            if paused || !intake.has_room(MAX_EVENT_BYTES) {
+                self.parked.insert(number);
+            } else {
+                read(client, intake, self.ballot << NUMBER_BITS | number, &mut self.buffer);
+            }
+        }
+        let unread = self.parked.contains(&number) || client.flow.read_budget() == 0;
+        if ready.broken() && (client.input_over || unread) {
+            // The client reset, or both directions are over. The kernel reports it whatever we watch for, so it cannot
+            // wait until reading goes on.
+            client.reset_due = true;
+        }
+        self.settle(poll, intake, outputs, number);
+    }
+
+    /// The server has read `total` bytes of `connection`.
+    pub fn consumed(&mut self, poll: &Poll, connection: u64, total: u64) {
+        let Some(number) = self.number(connection) else { return };
+        if let Some(client) = self.clients.get_mut(&number) {
+            client.flow.consumed(total);
+            watch(client, poll, number, self.parked.contains(&number), None);
+        }
+    }
+
+    /// Outputs of `connection` were released: writes them.
+    pub fn released(&mut self, poll: &Poll, intake: &mut dyn Intake, outputs: &mut Outputs, connection: u64) {
+        let Some(number) = self.number(connection) else { return };
+        if let Some(client) = self.clients.get_mut(&number) {
+            flush(client, outputs, connection);
+            self.settle(poll, intake, outputs, number);
+        }
+    }
+
+    /// Queues events that had no room, and reads on where reading was paused.
+    pub fn resume(&mut self, poll: &Poll, intake: &mut dyn Intake, outputs: &mut Outputs, paused: bool) {
+        for number in self.due.iter().copied().collect::<Vec<_>>() {
+            self.settle(poll, intake, outputs, number);
+        }
+        if !paused && intake.has_room(MAX_EVENT_BYTES) {
+            for number in std::mem::take(&mut self.parked) {
+                if let Some(client) = self.clients.get_mut(&number) {
+                    watch(client, poll, number, false, outputs.get_mut(self.ballot << NUMBER_BITS | number));
+                }
+            }
+        }
+    }
+
+    /// True if [`Clients::resume`] has something to do once there is room.
+    pub fn waits_for_room(&self) -> bool {
+        !self.due.is_empty() || !self.parked.is_empty()
+    }
+
+    /// Queues what is due for one connection, ends it if it is over, and sets what it is watched for.
+    fn settle(&mut self, poll: &Poll, intake: &mut dyn Intake, outputs: &mut Outputs, number: u64) {
+        let id = self.id(number);
+        let Some(client) = self.clients.get_mut(&number) else {
+            self.due.remove(&number);
+            return;
+        };
+        if server_is_done(client, outputs, id) {
+            return self.forget(outputs, number);
+        }
+        if client.reset_due {
+            if put(client, intake, id, EventKind::PeerReset, 0, &[]) {
+                return self.forget(outputs, number);
+            }
+            poll.remove(&client.socket);
+            self.due.insert(number);
+            return;
+        }
+        if let Some(total) = client.flow.drained_due() {
+            if put(client, intake, id, EventKind::Drained, total, &[]) {
+                client.flow.reported(total);
+            }
+        }
+        if client.close_due && put(client, intake, id, EventKind::PeerClosed, 0, &[]) {
+            client.close_due = false;
+        }
+        if client.close_due || client.flow.drained_due().is_some() {
+            self.due.insert(number);
+        } else {
+            self.due.remove(&number);
+        }
+        watch(client, poll, number, self.parked.contains(&number), outputs.get_mut(id));
+    }
+
+    fn forget(&mut self, outputs: &mut Outputs, number: u64) {
+        outputs.drop_connection(self.id(number));
+        self.clients.remove(&number);
+        self.due.remove(&number);
+        self.parked.remove(&number);
+    }
+}
+
+fn put(
+    client: &mut Client,
+    intake: &mut dyn Intake,
+    id: u64,
+    kind: EventKind,
+    arg: u64,
+    payload: &[u8],
+) -> bool {
+    let taken = intake.put(&event(kind, id, client.sequence, arg, payload.len()), payload);
+    client.sequence += u64::from(taken);
+    taken
+}
+
+/// One read, straight into one event. The caller made sure that the intake has room.
+fn read(client: &mut Client, intake: &mut dyn Intake, id: u64, buffer: &mut [u8]) {
+    let budget = client.flow.read_budget().min(buffer.len());
+    if budget == 0 {
+        return;
+    }
+    match client.socket.read(&mut buffer[..budget]) {
+        Ok(0) => {
+            client.input_over = true;
+            client.close_due = true;
+        }
+        Ok(count) => {
+            let taken = put(client, intake, id, EventKind::Data, 0, &buffer[..count]);
+            assert!(taken, "the intake had room for the longest event");
+            client.flow.pushed(count);
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+        Err(_) => client.reset_due = true,
+    }
+}
+
+/// Writes what is released, then FIN if the server is through.
+fn flush(client: &mut Client, outputs: &mut Outputs, id: u64) {
+    let Some(outbox) = outputs.get_mut(id) else { return };
+    while !outbox.ready().is_empty() && !client.reset_due {
+        match client.socket.write(outbox.ready()) {
+            Ok(count) => {
+                outbox.take(count);
+                client.flow.taken(count);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(_) => client.reset_due = true,
+        }
+    }
+    if outbox.end == Some(false) && outbox.is_empty() && !std::mem::replace(&mut client.ended, true) {
+        let _ = client.socket.shutdown(Shutdown::Write);
+    }
+}
+
+/// True if the server dropped the connection and all it wrote is with the kernel: dropping the socket closes it then.
+fn server_is_done(client: &Client, outputs: &mut Outputs, id: u64) -> bool {
+    let Some(outbox) = outputs.get_mut(id) else { return true };
+    if outbox.end == Some(true) {
+        let now = libc::linger { l_onoff: 1, l_linger: 0 };
+        let _ = setsockopt(&client.socket, sockopt::Linger, &now);
+        return true;
+    }
+    outbox.closed && outbox.is_empty()
+}
+
+fn watch(
+    client: &mut Client,
+    poll: &Poll,
+    number: u64,
+    parked: bool,
+    outbox: Option<&mut super::outputs::Outbox>,
+) {
+    if client.reset_due {
+        return;
+    }
+    let mut wanted = client.watches & EpollFlags::EPOLLOUT;
+    if let Some(outbox) = outbox {
+        wanted.set(EpollFlags::EPOLLOUT, !outbox.ready().is_empty());
+    }
+    let reads = !client.input_over && !parked && client.flow.read_budget() > 0;
+    wanted.set(EpollFlags::EPOLLIN, reads);
+    if wanted != client.watches {
+        client.watches = wanted;
+        let _ = poll.modify(&client.socket, Token::Client(number), wanted);
+    }
+}
+
+fn connect_info(peer: SocketAddr, local: SocketAddr, server_port: u16) -> ConnectInfo {
+    ConnectInfo {
+        peer_address: mapped(peer.ip()),
+        local_address: mapped(local.ip()),
+        peer_port: U16::new(peer.port()),
+        local_port: U16::new(server_port),
+        reserved: U32::new(0),
+    }
+}
+
+fn mapped(address: IpAddr) -> [u8; 16] {
+    let v6: Ipv6Addr = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    v6.octets()
+}

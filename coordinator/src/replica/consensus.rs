@@ -1,0 +1,201 @@
+//! Paxos and the log together: does the writes that Paxos asks for, reads old entries for it, and hands out what is
+//! left to do. A full disk holds back acknowledgements, nothing else.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::log::{Directory, Log, LogError};
+use crate::paxos::{
+    Ballot, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Message, Nanos, Output, Paxos, ProposeError,
+    ReplicaId, Write,
+};
+
+/// How long to wait before a full disk is tried again.
+pub const DISK_RETRY_NS: Nanos = 500_000_000;
+
+/// What the replica has to do.
+#[derive(Debug)]
+pub enum Happening {
+    /// Send to a peer.
+    Send {
+        /// The peer.
+        to: ReplicaId,
+        /// The message.
+        message: Message,
+    },
+    /// Entries `from..to` are decided.
+    Committed {
+        /// First.
+        from: u64,
+        /// One past the last.
+        to: u64,
+    },
+    /// This replica leads; entries below `next` are known.
+    BecameLeader {
+        /// The leadership.
+        ballot: Ballot,
+        /// The first index to propose.
+        next: u64,
+    },
+    /// This replica leads no more.
+    Demoted,
+    /// Another replica leads.
+    Following(ReplicaId),
+    /// No leader is known.
+    LeaderLost,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Consensus {
+    paxos: Paxos,
+    log: Log<Directory>,
+    outputs: Vec<Output>,
+    /// Writes that wait for space on the disk.
+    blocked: VecDeque<(u64, Write)>,
+    retry_at: Nanos,
+    /// Highest write appended and not reported as durable.
+    appended: Option<u64>,
+}
+
+impl Consensus {
+    /// Joins the two.
+    pub fn new(paxos: Paxos, log: Log<Directory>) -> Self {
+        Self { paxos, log, outputs: Vec::new(), blocked: VecDeque::new(), retry_at: 0, appended: None }
+    }
+
+    /// The state machine, to look at.
+    pub fn paxos(&self) -> &Paxos {
+        &self.paxos
+    }
+
+    /// True while the disk is full.
+    pub fn disk_full(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
+    /// Gives one input.
+    pub fn input(&mut self, now: Nanos, input: Input) {
+        self.paxos.step(now, input, &mut self.outputs);
+    }
+
+    /// Proposes the next entry.
+    pub fn propose(&mut self, index: u64, value: Arc<[u8]>) -> Result<(), ProposeError> {
+        self.paxos.propose(index, value)
+    }
+
+    /// When [`Consensus::tick`] is due.
+    pub fn deadline(&self) -> Nanos {
+        let paxos = self.paxos.deadline();
+        if self.disk_full() { paxos.min(self.retry_at) } else { paxos }
+    }
+
+    /// Passes time.
+    pub fn tick(&mut self, now: Nanos) -> Result<(), LogError> {
+        if self.paxos.deadline() <= now {
+            self.paxos.step(now, Input::Tick, &mut self.outputs);
+        }
+        if self.disk_full() && self.retry_at <= now {
+            self.retry_at = now + DISK_RETRY_NS;
+            self.unblock()?;
+            if !self.disk_full() {
+                tracing::info!("the disk has space again: acknowledging goes on");
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what Paxos asked for, up to what needs durability, and appends what is left to do to `happenings`.
+    pub fn collect(&mut self, now: Nanos, happenings: &mut Vec<Happening>) -> Result<(), LogError> {
+        loop {
+            self.paxos.flush(now, &mut self.outputs);
+            if self.outputs.is_empty() {
+                return Ok(());
+            }
+            for output in std::mem::take(&mut self.outputs) {
+                match output {
+                    Output::Send { to, message } => happenings.push(Happening::Send { to, message }),
+                    Output::Persist { sequence, write } => self.persist(now, sequence, write)?,
+                    Output::NeedOld { peer, from, to } => self.send_old(now, peer, from, to)?,
+                    Output::Committed { from, to } => happenings.push(Happening::Committed { from, to }),
+                    Output::BecameLeader { ballot, next } => {
+                        happenings.push(Happening::BecameLeader { ballot, next });
+                    }
+                    Output::Demoted { .. } => happenings.push(Happening::Demoted),
+                    Output::Following { leader, .. } => happenings.push(Happening::Following(leader)),
+                    Output::LeaderLost => happenings.push(Happening::LeaderLost),
+                }
+            }
+        }
+    }
+
+    /// True if [`Consensus::collect`] has something to do besides proposals.
+    pub fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
+    /// True if [`Consensus::make_durable`] has something to do.
+    pub fn needs_durability(&self) -> bool {
+        self.appended.is_some()
+    }
+
+    /// Waits until what was appended is as durable as was configured, and tells Paxos.
+    pub fn make_durable(&mut self, now: Nanos) -> Result<(), LogError> {
+        if let Some(sequence) = self.appended.take() {
+            self.log.sync()?;
+            self.paxos.step(now, Input::Persisted(sequence), &mut self.outputs);
+        }
+        Ok(())
+    }
+
+    /// Up to `max_bytes` of the entries `from..to` (at least one), from memory or from the log.
+    pub fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Arc<[u8]>>, LogError> {
+        if from >= self.paxos.tail_start() {
+            return Ok((from..to).map_while(|index| Some(self.paxos.entry(index)?.value.clone())).collect());
+        }
+        let mut entries = Vec::new();
+        self.log.read(from, to.min(self.log.len()), max_bytes, &mut entries)?;
+        Ok(entries.into_iter().map(|entry| entry.value).collect())
+    }
+
+    /// The value at `index`, if it is in memory.
+    pub fn recent(&self, index: u64) -> Option<&Arc<[u8]>> {
+        self.paxos.entry(index).map(|entry| &entry.value)
+    }
+
+    fn persist(&mut self, now: Nanos, sequence: u64, write: Write) -> Result<(), LogError> {
+        self.blocked.push_back((sequence, write));
+        if self.blocked.len() > 1 {
+            return Ok(());
+        }
+        self.unblock()?;
+        if self.disk_full() {
+            tracing::warn!("the disk of the log is full: nothing is acknowledged until it has space");
+            self.retry_at = now + DISK_RETRY_NS;
+        }
+        Ok(())
+    }
+
+    fn unblock(&mut self) -> Result<(), LogError> {
+        while let Some((sequence, write)) = self.blocked.front() {
+            match self.log.append(write) {
+                Ok(()) => self.appended = Some(*sequence),
+                Err(error) if error.is_full() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+            self.blocked.pop_front();
+        }
+        Ok(())
+    }
+
+    fn send_old(&mut self, now: Nanos, peer: ReplicaId, from: u64, to: u64) -> Result<(), LogError> {
+        let to = to.min(from + MAX_BATCH_ENTRIES as u64).min(self.log.len());
+        if from >= to {
+            return Ok(());
+        }
+        let mut entries = Vec::new();
+        self.log.read(from, to, MAX_BATCH_BYTES, &mut entries)?;
+        self.paxos.step(now, Input::OldEntries { peer, first: from, entries }, &mut self.outputs);
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Why a replica ends.
+
+use std::io;
+
+use super::tls::TlsError;
+use crate::container::ContainerError;
+use crate::log::LogError;
+
+/// An error that ends the replica. Its supervisor starts it again, or reports it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicaError {
+    /// The operating system refused something that always works.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// See [`LogError`].
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// See [`ContainerError`].
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// See [`TlsError`].
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Peers cannot reach this replica.
+    #[error("cannot listen for peers on {address}: {source}; is another replica still running?")]
+    PeerAddress {
+        /// Where.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log was written for something else.
+    #[error(
+        "the log in {directory} belongs to another command, environment or cluster; use the same as before, or start over with --fresh"
+    )]
+    OtherCommand {
+        /// The log's directory.
+        directory: String,
+    },
+    /// Entry 0 is not what it must be.
+    #[error(
+        "entry 0 of the log in {directory} is not the start of a run by this version; start over with --fresh"
+    )]
+    NoGenesis {
+        /// The log's directory.
+        directory: String,
+    },
+}
+
+impl ReplicaError {
+    /// Wraps an error of the operating system.
+    pub fn system(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::System { what, source }
+    }
+}

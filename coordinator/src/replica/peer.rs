@@ -1,0 +1,167 @@
+//! One connection to a peer: TCP, TLS, and the frames in it, all non-blocking.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use rustls::Connection;
+
+use super::frames::{self, Frame};
+
+/// Bytes that may wait to be sent to a peer; beyond it the connection is dropped, and the peer catches up after the
+/// next one.
+pub const SEND_QUEUE_BYTES: usize = 32 << 20;
+/// Bytes of plain text read from a peer in one turn at the most, so that one peer cannot starve the loop.
+const READ_PER_TURN_BYTES: usize = 4 << 20;
+/// A queue that ran empty keeps this much memory, bytes.
+const KEEP_BYTES: usize = 64 * 1024;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The TCP connection is being made.
+    Connecting,
+    /// TLS is being agreed on.
+    Handshake,
+    /// The peer is known and frames flow.
+    Up,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct PeerConnection {
+    /// The socket.
+    pub socket: TcpStream,
+    /// The other end.
+    pub address: SocketAddr,
+    /// The peer: known from the start on the connecting side, after the handshake on the accepting one.
+    pub peer: Option<u8>,
+    /// True on the connecting side.
+    pub dialled: bool,
+    /// See [`Stage`].
+    pub stage: Stage,
+    /// When it was begun, nanoseconds.
+    pub since: u64,
+    /// Bytes sent and received, as they are on the wire.
+    pub wire_bytes: (u64, u64),
+    /// Whether the epoll looks for room to write.
+    pub watches_write: bool,
+    tls: Connection,
+    queue: Vec<u8>,
+    queued_from: usize,
+    received: Vec<u8>,
+}
+
+impl PeerConnection {
+    /// Starts with a non-blocking socket.
+    pub fn new(socket: TcpStream, address: SocketAddr, tls: Connection, stage: Stage, now: u64) -> Self {
+        Self {
+            socket,
+            address,
+            peer: None,
+            dialled: stage == Stage::Connecting,
+            stage,
+            since: now,
+            wire_bytes: (0, 0),
+            watches_write: false,
+            tls,
+            queue: Vec::new(),
+            queued_from: 0,
+            received: Vec::new(),
+        }
+    }
+
+    /// The TLS state, to ask who the peer is.
+    pub fn tls(&self) -> &Connection {
+        &self.tls
+    }
+
+    /// The queue, to append frames to.
+    pub fn queue(&mut self) -> &mut Vec<u8> {
+        &mut self.queue
+    }
+
+    /// True if the peer takes less than we send.
+    pub fn overflowed(&self) -> bool {
+        self.queue.len() - self.queued_from > SEND_QUEUE_BYTES
+    }
+
+    /// Sends what the socket takes. True if something is left.
+    pub fn flush(&mut self) -> io::Result<bool> {
+        if self.stage == Stage::Connecting {
+            return Ok(false);
+        }
+        loop {
+            if self.stage == Stage::Up && self.queued_from < self.queue.len() {
+                self.queued_from += self.tls.writer().write(&self.queue[self.queued_from..])?;
+                if self.queued_from == self.queue.len() {
+                    self.queue.clear();
+                    self.queue.shrink_to(KEEP_BYTES);
+                    self.queued_from = 0;
+                }
+            }
+            if !self.tls.wants_write() {
+                return Ok(false);
+            }
+            match self.tls.write_tls(&mut self.socket) {
+                Ok(count) => self.wire_bytes.0 += count as u64,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Reads what is there and calls `each` with every frame. An error or the end of the stream ends the connection.
+    pub fn read(&mut self, frames: &mut Vec<Frame>) -> io::Result<()> {
+        let mut budget = READ_PER_TURN_BYTES;
+        while budget > 0 {
+            match self.tls.read_tls(&mut self.socket) {
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the peer closed the connection",
+                    ));
+                }
+                Ok(count) => {
+                    self.wire_bytes.1 += count as u64;
+                    budget = budget.saturating_sub(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            let state = self.tls.process_new_packets().map_err(|error| self.tls_error(error))?;
+            let plain = state.plaintext_bytes_to_read();
+            if plain > 0 {
+                let start = self.received.len();
+                self.received.resize(start + plain, 0);
+                self.tls.reader().read_exact(&mut self.received[start..])?;
+            }
+        }
+        self.split(frames)
+    }
+
+    /// Sends the alert that explains a refusal, and says what it was.
+    fn tls_error(&mut self, error: rustls::Error) -> io::Error {
+        let _ = self.tls.write_tls(&mut self.socket);
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+
+    fn split(&mut self, frames: &mut Vec<Frame>) -> io::Result<()> {
+        let mut at = 0;
+        while let Some((frame, len)) = frames::take(&self.received[at..]).map_err(io::Error::other)? {
+            frames.push(frame);
+            at += len;
+        }
+        self.received.drain(..at);
+        if self.received.is_empty() {
+            self.received.shrink_to(KEEP_BYTES);
+        }
+        Ok(())
+    }
+
+    /// True once TLS stands.
+    pub fn handshake_done(&self) -> bool {
+        !self.tls.is_handshaking()
+    }
+}

@@ -1,0 +1,185 @@
+//! Starting the server, and starting it again from nothing: its state comes back by the replay of the log.
+//!
+//! The replica goes on to vote and to accept meanwhile; what it has decided and promised is not touched.
+
+use std::sync::atomic::Ordering;
+
+use nix::sys::epoll::EpollFlags;
+
+use super::digests::{Digest, Mismatch};
+use super::error::ReplicaError;
+use super::frames::{Control, Frame};
+use super::poll::Token;
+use super::run::{Phase, Replica};
+use super::server::Server;
+use super::status::{DigestState, ServerExit};
+use crate::container::{ExitStatus, Report};
+use crate::paxos::Input;
+
+/// A server that diverged this often in a row, without an equal digest in between, stays fenced.
+pub const MAX_DIVERGENCES: u32 = 3;
+
+impl Replica {
+    /// Starts the server with a fresh arena.
+    pub(super) fn start_server(&mut self) -> Result<(), ReplicaError> {
+        let server = Server::start(&self.recipe, &self.kick)?;
+        self.poll
+            .add(&server.report_fd(), Token::Container, EpollFlags::EPOLLIN)
+            .map_err(ReplicaError::system("watch the container"))?;
+        server.link.set_committed(self.consensus.paxos().commit());
+        self.status.container_pid = server.init_pid();
+        self.told_tail = server.link.pending_tail();
+        self.server = Some(server);
+        self.wake = true;
+        Ok(())
+    }
+
+    /// Kills the server and starts it from nothing.
+    pub(super) fn rebuild_server(&mut self, reason: &str) -> Result<(), ReplicaError> {
+        tracing::warn!("rebuilds its server from the log: {reason}");
+        self.server = None;
+        self.stop_serving();
+        self.given = super::entries::Given::default();
+        self.replay.clear();
+        self.current_entry = 0;
+        self.report.clear();
+        self.book.forget_own();
+        self.status.listeners.clear();
+        self.status.server_exit = None;
+        self.status.rebuilds += 1;
+        self.status_at = 0;
+        if let Some(leader) = self.leader.filter(|id| *id != self.id) {
+            self.peers.send_control(leader, &Control::Restarted);
+        }
+        if let Phase::Leading { ballot } | Phase::TakingOver { ballot, .. } = self.phase {
+            self.phase = Phase::TakingOver { ballot, next: self.consensus.paxos().len() };
+        }
+        self.watch_ports();
+        self.start_server()?;
+        self.feed()
+    }
+
+    /// The container has news: the server ended.
+    pub(super) fn hear_container(&mut self) {
+        let Some(server) = &mut self.server else { return };
+        match server.container().report() {
+            Ok(Some(Report::ServerExited(status))) => {
+                let wait_status = match status {
+                    ExitStatus::Code(code) => code << 8,
+                    ExitStatus::Signal(signal) => signal,
+                };
+                tracing::warn!("the server ended: {status}");
+                self.status.server_exit = Some(ServerExit { wait_status });
+                self.status_at = 0;
+                // The channel stays readable after its end.
+                self.poll.remove(&server.report_fd());
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!("the container cannot be heard: {error}");
+                self.poll.remove(&server.report_fd());
+            }
+        }
+    }
+
+    /// The server is somewhere else than the leader's: it must not go on.
+    pub(super) fn diverged(&mut self, entry: u64, tick: u64, reason: &str) {
+        tracing::error!("DIVERGED at entry {entry}, logical time {tick}: {reason}");
+        self.status.digests = DigestState::Diverged { entry, tick, reason: reason.to_owned() };
+        self.status_at = 0;
+        if let Some(server) = &self.server {
+            server.halt();
+        }
+        self.divergences += 1;
+        if self.divergences >= MAX_DIVERGENCES {
+            if !std::mem::replace(&mut self.fenced, true) {
+                tracing::error!("diverged {MAX_DIVERGENCES} times in a row: the server stays fenced");
+            }
+            return;
+        }
+        self.rebuild = Some(format!("it diverged at entry {entry}"));
+    }
+
+    /// The own server's digest at the end of a bubble.
+    pub(super) fn own_digest(&mut self, digest: Digest) {
+        let wrong = self.book.own(digest);
+        if self.leads() {
+            self.tell_diverged(&wrong);
+        } else if self.leader.is_some() {
+            let now_ms = self.now() / 1_000_000;
+            self.report.add(digest, now_ms);
+        }
+    }
+
+    fn leads(&self) -> bool {
+        self.leader == Some(self.id)
+    }
+
+    fn tell_diverged(&mut self, wrong: &[Mismatch]) {
+        for &Mismatch { replica, expected, actual } in wrong {
+            tracing::error!(
+                "replica {replica} DIVERGED at entry {}: digest {:016x} at logical time {}, expected {:016x} at {}",
+                expected.entry,
+                actual.value,
+                actual.tick,
+                expected.value,
+                expected.tick
+            );
+            self.book.forget(replica);
+            self.peers.send_control(replica, &Control::Diverged { expected, actual });
+        }
+    }
+
+    /// Sends the follower's digests if it is time.
+    pub(super) fn report_digests(&mut self, now: u64) {
+        let Some(leader) = self.leader.filter(|id| *id != self.id) else {
+            self.report.clear();
+            return;
+        };
+        if let Some(digests) = self.report.take_due(now / 1_000_000, self.consensus.paxos().commit()) {
+            self.peers.send_control(leader, &Control::Digests(digests));
+        }
+    }
+
+    /// A frame of a peer.
+    pub(super) fn peer_frame(&mut self, now: u64, from: u8, frame: Frame) {
+        match frame {
+            Frame::Paxos(message) => self.consensus.input(now, Input::Message { from, message }),
+            Frame::Control(Control::Digests(digests)) => {
+                if self.leads() {
+                    let wrong = self.book.theirs(from, &digests);
+                    self.tell_diverged(wrong.as_slice());
+                    if let Some(until) = self.book.agreed_until(from) {
+                        self.peers.send_control(from, &Control::Agreed(until));
+                    }
+                }
+            }
+            Frame::Control(Control::Agreed(until)) => {
+                if self.leader == Some(from) && self.rebuild.is_none() && !self.fenced {
+                    self.status.digests = DigestState::Agrees { until };
+                    self.divergences = 0;
+                }
+            }
+            Frame::Control(Control::Diverged { expected, actual }) => {
+                if self.leader == Some(from) && self.rebuild.is_none() {
+                    let reason = format!(
+                        "digest {:016x} at logical time {}, the leader has {:016x} at {}",
+                        actual.value, actual.tick, expected.value, expected.tick
+                    );
+                    self.diverged(expected.entry, actual.tick, &reason);
+                }
+            }
+            Frame::Control(Control::Restarted) => self.book.forget(from),
+        }
+    }
+
+    /// Counts that only the arena knows.
+    pub(super) fn read_arena_status(&mut self) {
+        let Some(server) = &self.server else { return };
+        let control = server.link.control();
+        self.status.applied = control.applied.load(Ordering::Relaxed);
+        self.status.tick = control.tick.load(Ordering::Relaxed);
+        self.status.digest = control.digest.load(Ordering::Relaxed);
+        self.status.preemptions = control.preemptions.load(Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,106 @@
+//! The server of this replica: its container, its arena, and our end of it.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use dmt::arena::ARENA_BYTES;
+use dmt::link::{Link, Shared};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::container::{ArenaMapping, Container, ContainerError, ContainerSpec, SharedDirectory};
+
+/// What it takes to start the server.
+#[derive(Debug)]
+pub struct Recipe {
+    /// The container; `shared` is filled in here.
+    pub spec: ContainerSpec,
+    /// The preload library.
+    pub preload: PathBuf,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Replica.
+    pub id: u8,
+}
+
+/// A running server. Fields are dropped in this order: the container dies before the arena goes.
+pub struct Server {
+    container: Container,
+    /// Our end of the arena.
+    pub link: Link,
+    _mapping: ArenaMapping,
+    _directory: SharedDirectory,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("container", &self.container).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Starts the server in a new container with a zeroed arena and empty upper layers.
+    pub fn start(recipe: &Recipe, kick: &EventFd) -> Result<Self, ContainerError> {
+        let directory =
+            SharedDirectory::create(&recipe.cluster, u32::from(recipe.id), &recipe.preload, ARENA_BYTES)?;
+        let mapping = directory
+            .map_arena()
+            .map_err(|source| ContainerError::Directory { path: directory.path().to_owned(), source })?;
+        // SAFETY: the mapping is a fresh arena, this is the only Link to it, and the Link is dropped before the mapping.
+        let mut link = unsafe { Link::attach(mapping.as_ptr::<Shared>()) };
+        link.initialise();
+        let mut spec = recipe.spec.clone();
+        spec.shared = Some(directory.path().to_owned());
+        let container = Container::start(&spec, Some(kick.as_fd()))?;
+        Ok(Self { container, link, _mapping: mapping, _directory: directory })
+    }
+
+    /// Readable when the container has news.
+    pub fn report_fd(&self) -> BorrowedFd<'_> {
+        self.container.report_fd()
+    }
+
+    /// The container.
+    pub fn container(&mut self) -> &mut Container {
+        &mut self.container
+    }
+
+    /// Process id of the container's init.
+    pub fn init_pid(&self) -> i32 {
+        self.container.init_pid()
+    }
+
+    /// Wakes the server if it sleeps and has to look at what changed.
+    pub fn wake(&self) {
+        if self.link.wants_wake() {
+            // SAFETY: the word lives as long as the mapping; FUTEX_WAKE reads nothing else.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.link.wake_word().as_ptr(),
+                    libc::FUTEX_WAKE,
+                    i32::MAX,
+                    std::ptr::null::<libc::timespec>(),
+                );
+            }
+        }
+    }
+
+    /// Stops the server's execution for good: it is fenced.
+    pub fn halt(&self) {
+        self.link.control().halt.store(1, Ordering::SeqCst);
+        self.wake();
+    }
+}
+
+/// The eventfd that the server writes to wake us.
+pub fn make_kick() -> nix::Result<EventFd> {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+}
+
+/// Takes all kicks out of the eventfd.
+pub fn drain_kick(kick: &EventFd) {
+    let mut count = [0_u8; 8];
+    // SAFETY: the buffer has the eight bytes that an eventfd writes.
+    let _ = unsafe { libc::read(kick.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+}

@@ -1,0 +1,48 @@
+//! The status goes to the supervisor.
+
+use super::config::FromReplica;
+use super::run::{Phase, Replica, STATUS_NS};
+use super::status::Role;
+
+impl Replica {
+    /// Sends the status if it is time; `status_at = 0` makes it time.
+    pub(super) fn send_status_if_due(&mut self, now: u64) {
+        if now < self.status_at {
+            return;
+        }
+        self.status_at = now + STATUS_NS;
+        self.read_arena_status();
+        let paxos = self.consensus.paxos();
+        let wire = self.peers.wire_bytes();
+        let status = &mut self.status;
+        status.pid = std::process::id() as i32;
+        status.ballot = paxos.ballot().0;
+        status.leader = self.leader.unwrap_or(0);
+        status.committed = paxos.commit();
+        status.lag = status.committed.saturating_sub(status.applied);
+        status.connections = self.clients.count() as u64;
+        status.relayed = self.relay.count() as u64;
+        status.relayed_bytes = self.relay.bytes;
+        status.refused = self.relay.refused + self.clients.refused;
+        (status.peer_bytes_out, status.peer_bytes_in) = wire;
+        status.peers_connected = self.peers.connected();
+        status.disk_full = self.consensus.disk_full();
+        status.log_bytes = directory_bytes(&self.log_directory);
+        status.role = match self.phase {
+            Phase::Leading { .. } => Role::Leader,
+            Phase::TakingOver { .. } => Role::TakingOver,
+            Phase::Follower if self.leader.is_none() || status.lag > RECOVERING_LAG => Role::Recovering,
+            Phase::Follower => Role::Follower,
+        };
+        // A supervisor that is gone shows as the end of its channel.
+        let _ = self.supervisor.send(&FromReplica::Status(Box::new(status.clone())));
+    }
+}
+
+/// A follower that is this many entries behind replays rather than follows.
+const RECOVERING_LAG: u64 = 4096;
+
+fn directory_bytes(directory: &std::path::Path) -> u64 {
+    let Ok(files) = std::fs::read_dir(directory) else { return 0 };
+    files.flatten().filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
