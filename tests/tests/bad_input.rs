@@ -1,0 +1,235 @@
+//! What a user may do wrong: each is answered by a clear line and a failure, and leaves nothing behind.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use brolga_tests::cluster::{self, Cluster, Plan};
+use brolga_tests::process;
+use brolga_tests::resp::Redis;
+use brolga_tests::scratch::Scratch;
+use brolga_tests::serial;
+use brolga_tests::wait::{PATIENCE, until};
+
+const REDIS: [&str; 7] = ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"];
+
+/// Runs `brolga run` with these words to its end; panics if it does not end by itself.
+fn run(scratch: &Scratch, words: &[&str]) -> Output {
+    let child = Command::new(cluster::brolga())
+        .args(["run", "--state"])
+        .arg(scratch.path().join("state"))
+        .args(["--name", scratch.name()])
+        .args(words)
+        .current_dir(scratch.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.expect("start brolga");
+    if brolga_tests::wait::poll(PATIENCE, || child.try_wait().expect("wait for brolga")).is_none() {
+        let _ = child.kill();
+        panic!("brolga run {words:?} did not end");
+    }
+    child.wait_with_output().expect("the output of brolga")
+}
+
+/// It failed, said all of `parts` in one line of error, and left nothing.
+fn assert_refused(words: &[&str], parts: &[&str]) {
+    let scratch = Scratch::new("bad");
+    let output = run(&scratch, words);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{words:?} succeeded: {error}");
+    let told = error.lines().any(|line| parts.iter().all(|part| line.to_lowercase().contains(part)));
+    assert!(told, "{words:?}: no line says {parts:?}:\n{error}");
+    assert!(!error.contains("panicked"), "{error}");
+    assert_clean(&scratch);
+    println!("{words:?}: {}", error.lines().next().unwrap_or_default());
+}
+
+fn assert_clean(scratch: &Scratch) {
+    let path = scratch.path().to_str().expect("a plain path");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+    assert!(!mounts.contains(path), "mounts left behind:\n{mounts}");
+    let mentions = |pid: i32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(path) && process::alive(pid)
+    };
+    until("no process is left behind", PATIENCE, || {
+        (!process::all().iter().any(|p| mentions(p.pid))).then_some(())
+    });
+    let shared = fs::read_dir("/dev/shm").expect("list /dev/shm").flatten().map(|entry| entry.file_name());
+    let own = scratch.path().file_name().expect("a name");
+    let shared: Vec<_> =
+        shared.filter(|n| n.to_string_lossy().contains(scratch.name()) && n != own).collect();
+    assert!(shared.is_empty(), "left in /dev/shm: {shared:?}");
+}
+
+#[test]
+fn wrong_commands_are_refused() {
+    let _turn = serial::turn();
+    assert_refused(&["--no-such-option", "--", "true"], &["--no-such-option"]);
+    assert_refused(&["-n", "0", "--", "sleep", "1"], &["0"]);
+    assert_refused(&["--", "no-such-program-anywhere"], &["no-such-program-anywhere", "not"]);
+    assert_refused(&["--", "/etc/hostname"], &["/etc/hostname"]);
+}
+
+#[test]
+fn programs_that_cannot_be_replicated_are_refused() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("programs");
+    let path = |name: &str| scratch.path().join(name);
+    fs::write(path("main.c"), "int main(void) { return 0; }").expect("write a program");
+    let compile = |name: &str, flags: &[&str]| {
+        let built = Command::new("cc").args(flags).arg(path("main.c")).arg("-o").arg(path(name)).status();
+        assert!(built.expect("run cc").success());
+    };
+    compile("static", &["-static"]);
+    compile("setuid", &[]);
+    fs::set_permissions(path("setuid"), fs::Permissions::from_mode(0o4755)).expect("make it setuid");
+    // The fifth byte of an ELF file says for how many bits it is.
+    let mut program = fs::read(path("setuid")).expect("read the program");
+    program[4] = 1;
+    fs::write(path("narrow"), program).expect("write the program");
+    fs::set_permissions(path("narrow"), fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let text = |name: &str| path(name).to_str().expect("a plain path").to_owned();
+    assert_refused(&["--", &text("static")], &["static"]);
+    assert_refused(&["--", &text("setuid")], &["set", "uid"]);
+    assert_refused(&["--", &text("narrow")], &["32"]);
+}
+
+#[test]
+fn a_server_that_ends_at_once_is_reported_with_what_it_said() {
+    let _turn = serial::turn();
+    assert_refused(&["--", "sh", "-c", "echo boom of the server >&2; exit 3"], &["boom of the server"]);
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    let _turn = serial::turn();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let port = taken.local_addr().expect("an address").port();
+    let publish = format!("127.0.0.1:{port}:6379");
+    let words = [&["--publish", publish.as_str(), "--"], REDIS.as_slice()].concat();
+    assert_refused(&words, &["in use", &port.to_string()]);
+}
+
+#[test]
+fn two_replicas_work_with_a_warning() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).replicas(2).port(6379).start("two");
+    cluster.await_complete();
+    let printed = cluster.printed();
+    assert!(printed.lines().any(|l| l.to_lowercase().contains("warning") && l.contains('2')), "{printed}");
+    cluster.stop();
+}
+
+#[test]
+fn a_server_that_never_listens_runs_and_status_says_so() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&["sleep", "1000"]).start("mute");
+    cluster.await_complete();
+    let output = cluster.call(&["status"]);
+    let text = String::from_utf8_lossy(&output.stdout).to_lowercase();
+    assert!(text.contains("listen"), "{text}");
+    cluster.stop();
+}
+
+fn redis(cluster: &Cluster) -> Redis {
+    until("redis answers", PATIENCE, || {
+        let mut redis = Redis::connect(cluster.port()).ok()?;
+        redis.call(&["PING"]).ok().map(|_| redis)
+    })
+}
+
+#[test]
+fn a_state_directory_of_another_command_is_refused() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("other");
+    cluster.await_complete();
+    redis(&cluster).must(&["SET", "kept", "yes"]);
+    cluster.stop();
+    let output = cluster.brolga(&["run"]).args(["--", "sleep", "1000"]).output().expect("run brolga");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.contains("command"), "{error}");
+    cluster.assert_nothing_left();
+    println!("{}", error.trim());
+    // And what it holds is still there.
+    cluster.run();
+    cluster.await_complete();
+    assert_eq!(redis(&cluster).must(&["GET", "kept"]).bytes(), b"yes");
+    cluster.stop();
+}
+
+#[test]
+fn what_a_killed_launcher_left_is_cleaned_by_stop_and_by_run() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("orphan");
+    cluster.await_complete();
+    redis(&cluster).must(&["SET", "kept", "yes"]);
+    cluster.kill_launcher();
+    let output = cluster.call(&["stop"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    cluster.assert_nothing_left();
+    cluster.run();
+    cluster.await_complete();
+    cluster.kill_launcher();
+    cluster.run();
+    cluster.await_complete();
+    assert_eq!(redis(&cluster).must(&["GET", "kept"]).bytes(), b"yes");
+    cluster.stop();
+}
+
+/// The newest segment of a replica's log.
+fn segment(cluster: &Cluster, replica: u8) -> std::path::PathBuf {
+    fn largest(directory: &Path, found: &mut Vec<(u64, std::path::PathBuf)>) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() && name != "layers" && name != "root" => largest(&path, found),
+                Ok(meta) if meta.is_file() => found.push((meta.len(), path)),
+                _ => {}
+            }
+        }
+    }
+    let mut found = Vec::new();
+    largest(&cluster.state(), &mut found);
+    let own = format!("replica-{replica}/");
+    found.retain(|(_, path)| path.to_string_lossy().contains(&own));
+    found.sort();
+    found.pop().expect("a log file").1
+}
+
+#[test]
+fn a_torn_log_is_cut_and_a_corrupt_one_is_named() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("torn");
+    cluster.await_complete();
+    let mut client = redis(&cluster);
+    for number in 0..200 {
+        client.must(&["SET", &format!("k{number}"), "v"]);
+    }
+    cluster.stop();
+    let file = segment(&cluster, 1);
+    let mut bytes = fs::read(&file).expect("read the log");
+    let used = bytes.iter().rposition(|&byte| byte != 0).expect("a log that is not empty");
+    bytes[used] ^= 0xff;
+    fs::write(&file, &bytes).expect("tear the log");
+    cluster.run();
+    cluster.await_complete();
+    assert_eq!(redis(&cluster).must(&["DBSIZE"]).number(), 200);
+    cluster.await_level();
+    cluster.stop();
+
+    let mut bytes = fs::read(&file).expect("read the log");
+    let used = bytes.iter().rposition(|&byte| byte != 0).expect("a log that is not empty");
+    bytes[used / 2] ^= 0xff;
+    fs::write(&file, &bytes).expect("corrupt the log");
+    cluster.run();
+    let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+    until("the corrupt file is named", PATIENCE, || cluster.printed().contains(&name).then_some(()));
+    // The other two are a majority and serve.
+    assert_eq!(redis(&cluster).must(&["DBSIZE"]).number(), 200);
+    cluster.stop();
+}
