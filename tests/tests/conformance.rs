@@ -1,0 +1,96 @@
+//! Small C programs, each about one family of calls, print the same natively and in every replica.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use brolga_tests::cluster;
+use brolga_tests::scratch::Scratch;
+use brolga_tests::serial;
+use brolga_tests::wait::{PATIENCE, poll};
+
+fn programs() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
+    let entries =
+        fs::read_dir(&directory).unwrap_or_else(|e| panic!("cannot list {}: {e}", directory.display()));
+    let mut sources: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
+    sources.sort();
+    assert!(!sources.is_empty(), "no programs in {}", directory.display());
+    sources
+}
+
+fn build(source: &Path, binary: &Path) {
+    let mut cc = Command::new("cc");
+    cc.args(["-std=gnu2x", "-O1", "-g", "-pthread"]).arg(source).arg("-o").arg(binary).arg("-ldl");
+    let built = cc.output().expect("run cc");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// What the program printed in each replica, and the exit code of `brolga run`.
+fn under_brolga(binary: &Path, replicas: u8) -> Result<(Vec<String>, Option<i32>), String> {
+    let scratch = Scratch::new("conformance");
+    let state = scratch.path().join("state");
+    let mut command = Command::new(cluster::brolga());
+    command.args(["run", "-n", &replicas.to_string(), "--name", scratch.name(), "--state"]).arg(&state);
+    command.arg("--").arg(binary).current_dir(scratch.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("start brolga");
+    let pid = i32::try_from(child.id()).expect("a process id");
+    let Some(status) = poll(PATIENCE, || child.try_wait().expect("wait for brolga")) else {
+        brolga_tests::process::signal(pid, libc::SIGTERM);
+        let said = child.wait_with_output().expect("the output of brolga");
+        return Err(format!("no end after {PATIENCE:?}: {}", String::from_utf8_lossy(&said.stderr)));
+    };
+    let said = child.wait_with_output().expect("the output of brolga");
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    let logs = (1..=replicas).map(|id| state.join(format!("replica-{id}/coordinator.log")));
+    if logs.filter_map(|log| fs::read_to_string(log).ok()).any(|log| log.to_lowercase().contains("diverged"))
+    {
+        return Err(format!("the replicas diverged: {said}"));
+    }
+    let output =
+        |id| fs::read_to_string(state.join(format!("replica-{id}/output/stdout"))).unwrap_or_default();
+    Ok(((1..=replicas).map(output).collect(), status.code()))
+}
+
+fn compare(replicas: u8) {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("programs");
+    let mut wrong = Vec::new();
+    for source in programs() {
+        let name = source.file_stem().expect("a name").to_string_lossy().into_owned();
+        let binary = scratch.path().join(&name);
+        build(&source, &binary);
+        let native = Command::new(&binary).stdin(Stdio::null()).current_dir(scratch.path()).output();
+        let native = native.expect("run a conformance program");
+        let expected = String::from_utf8_lossy(&native.stdout).into_owned();
+        match under_brolga(&binary, replicas) {
+            Err(error) => wrong.push(format!("{name}: {error}")),
+            Ok((printed, code)) => {
+                // When the leader's server ends the others may be an entry behind, so they hold a beginning of it.
+                let complete = printed.iter().filter(|text| **text == expected).count();
+                let prefixes = printed.iter().all(|text| expected.starts_with(text.as_str()));
+                if complete == 0 || !prefixes || code != native.status.code() {
+                    wrong.push(format!(
+                        "{name}: {code:?}, natively {:?}\n{expected}\n{printed:#?}",
+                        native.status
+                    ));
+                } else {
+                    println!("ok {name}: {} lines", expected.lines().count());
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn programs_print_the_same_with_one_replica() {
+    compare(1);
+}
+
+#[test]
+fn programs_print_the_same_with_three_replicas() {
+    compare(3);
+}

@@ -1,0 +1,134 @@
+//! Faults that are not a death: a full disk, a peer with a wrong key.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::journal::Writer;
+use brolga_tests::resp::Redis;
+use brolga_tests::scratch::Scratch;
+use brolga_tests::serial;
+use brolga_tests::wait::{PATIENCE, until};
+
+const REDIS: [&str; 7] = ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"];
+/// Room for the logs of three replicas, and little more.
+const SMALL_DISK: &str = "size=512m";
+const BIG_VALUE_BYTES: usize = 256 << 10;
+
+fn redis(cluster: &Cluster) -> Redis {
+    until("redis answers", PATIENCE, || {
+        let mut redis = Redis::connect(cluster.port()).ok()?;
+        redis.call(&["PING"]).ok().map(|_| redis)
+    })
+}
+
+/// A small file system of its own, unmounted at the end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(path: &Path) -> Self {
+        fs::create_dir_all(path).expect("make the mount point");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", SMALL_DISK, "brolga-small"]).arg(path).status();
+        assert!(mounted.expect("run mount").success(), "cannot mount a small file system: are you root?");
+        Self(path.to_owned())
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut filler = fs::File::create(self.0.join("filler")).expect("make a file");
+        let block = vec![1; 64 << 10];
+        while filler.write_all(&block).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.0.join("filler")).expect("remove the filler");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l"]).arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_stops_acknowledgements_until_there_is_space() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("full");
+    let disk = SmallDisk::mount(&scratch.path().join("state"));
+    let mut cluster = Plan::new(&REDIS).port(6379).start_in(scratch);
+    cluster.await_complete();
+    redis(&cluster).must(&["SET", "before", "yes"]);
+    disk.fill();
+    // Big values use up what the open log files still hold.
+    let port = cluster.port();
+    let pusher = std::thread::spawn(move || push_big_values(port));
+    cluster.await_status("a replica tells that its disk is full", |status| {
+        status.replicas.iter().any(|replica| replica.disk_full).then_some(())
+    });
+    let text = cluster.call(&["status"]);
+    let text = String::from_utf8_lossy(&text.stdout).to_lowercase();
+    assert!(text.contains("full"), "{text}");
+    disk.make_room();
+    let pushed = pusher.join().expect("the client that pushes");
+    cluster.await_status("no disk is full any more", |status| {
+        status.replicas.iter().all(|replica| !replica.disk_full).then_some(())
+    });
+    let mut client = redis(&cluster);
+    assert_eq!(client.must(&["GET", "before"]).bytes(), b"yes");
+    assert_eq!(client.must(&["GET", "pushed"]).number(), pushed);
+    cluster.await_complete();
+    println!("{pushed} big values acknowledged across a full disk");
+    cluster.stop();
+    drop(disk);
+}
+
+/// Writes big values and counts them until one had to wait for more than a second; returns how many were acknowledged.
+fn push_big_values(port: u16) -> i64 {
+    let mut redis = Redis::connect(port).expect("connect");
+    let value = "x".repeat(BIG_VALUE_BYTES);
+    for number in 1.. {
+        let begin = std::time::Instant::now();
+        redis.must(&["SET", "big", &value]);
+        redis.must(&["SET", "pushed", &number.to_string()]);
+        if begin.elapsed() > Duration::from_secs(1) {
+            return number;
+        }
+    }
+    unreachable!("the loop has no end of its own")
+}
+
+#[test]
+fn a_peer_with_a_wrong_key_is_kept_out() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("key");
+    cluster.await_complete();
+    redis(&cluster).must(&["SET", "kept", "yes"]);
+    cluster.stop();
+    let mut stranger = Plan::new(&["sleep", "1000"]).start("stranger");
+    stranger.await_complete();
+    stranger.stop();
+    // Replica 3 gets a stranger's keys: they are not signed by the authority that the others check against.
+    for file in ["replica-3.pem", "replica-3.key"] {
+        let (from, to) = (stranger.state().join("keys").join(file), cluster.state().join("keys").join(file));
+        fs::copy(&from, &to).unwrap_or_else(|e| panic!("copy {}: {e}", from.display()));
+    }
+    cluster.run();
+    cluster.await_status("replicas 1 and 2 serve without 3", |status| {
+        let leader = status.leader()?;
+        (leader.id != 3 && leader.peers_connected.len() == 1 && !leader.peers_connected.contains(&3))
+            .then_some(())
+    });
+    assert_eq!(redis(&cluster).must(&["GET", "kept"]).bytes(), b"yes");
+    let writer = Writer::start(cluster.port(), 2);
+    until("writes are acknowledged", PATIENCE, || (writer.acknowledged() > 500).then_some(()));
+    let status = cluster.status().expect("a status");
+    assert!(!status.leader().is_some_and(|leader| leader.peers_connected.contains(&3)));
+    let verdict = writer.finish().compare(&mut redis(&cluster)).unwrap_or_else(|wrong| panic!("{wrong}"));
+    println!("{verdict:?}");
+    cluster.stop();
+}
