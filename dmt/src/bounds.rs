@@ -25,6 +25,11 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 pub const MAX_EPOLL_ITEMS: usize = 32_768;
 /// Armed deadlines: one for each thread in a timed wait, each timerfd and each interval timer.
 pub const MAX_TIMERS: usize = 4096;
+/// Signals that can be pending with what came with them, all threads and processes together. A standard signal beyond
+/// that is delivered without; a real-time one is `EAGAIN`.
+pub const MAX_QUEUED_SIGNALS: usize = 1024;
+/// POSIX timers (`timer_create`) of one process.
+pub const MAX_PROCESS_TIMERS: usize = 32;
 /// Blocks of the buffer pool that holds bytes in virtual sockets and pipes.
 pub const POOL_BLOCKS: usize = 24_576;
 /// Bytes in one block of the buffer pool.

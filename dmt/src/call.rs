@@ -14,6 +14,7 @@ use crate::kernel::{Kernel, Step};
 use crate::link::Shared;
 use crate::op::Op;
 use crate::platform::Platform;
+use crate::process::delivery::is_interruptible;
 use crate::thread::{ThreadId, ThreadState};
 
 /// Free bytes of the upcall ring that an operation may count on. More than any single operation writes.
@@ -67,6 +68,7 @@ impl<'a> Call<'a> {
                     return value;
                 }
                 Step::Block => self.park(),
+                Step::Restart => self.handle_within(),
             }
         }
     }
@@ -179,8 +181,33 @@ impl<'a> Call<'a> {
     }
 
     /// Gives the turn away after the thread was queued or parked, and returns when it comes back.
+    ///
+    /// A signal that is due ends the wait. In a wait that does not end with `EINTR` its handler runs in here, so the
+    /// caller need only look again at what it waits for.
     pub fn park(&self) {
+        let space = self.with(|k| {
+            let space = k.threads.get(self.me).key.space;
+            k.wake_if_signalled(self.me);
+            space
+        });
         self.switch();
+        if !is_interruptible(space) && self.with(|k| k.signal_due(self.me)) {
+            self.handle_within();
+        }
+    }
+
+    /// Runs handlers in the middle of an operation, whose notes in the thread's slot their operations must not change.
+    #[cold]
+    fn handle_within(&self) {
+        let (wake, scratch, bits, files) = self.with(|k| {
+            let thread = k.threads.get(self.me);
+            (thread.wake, thread.scratch, thread.futex_bits, thread.poll_files)
+        });
+        self.deliver_signals();
+        self.with(|k| {
+            let thread = k.threads.get_mut(self.me);
+            (thread.wake, thread.scratch, thread.futex_bits, thread.poll_files) = (wake, scratch, bits, files);
+        });
     }
 
     fn switch(&self) {

@@ -24,6 +24,8 @@ pub enum Step<T> {
     Done(T),
     /// The thread is queued; try again when it has the turn.
     Block,
+    /// A signal ended the wait; take the signals that are due, then try again.
+    Restart,
 }
 
 /// All deterministic state of a replica's server. All zeroes is its first state.
@@ -106,6 +108,15 @@ impl Kernel {
             self.timers.disarm(timer);
         }
         self.sched.enqueue(&mut self.threads, id);
+    }
+
+    /// Takes a killed thread out of its wait.
+    pub(crate) fn cancel_wait(&mut self, id: ThreadId) {
+        self.unpark(id);
+        let timer = core::mem::take(&mut self.threads.get_mut(id).timer);
+        if timer != 0 {
+            self.timers.disarm(timer);
+        }
     }
 
     fn unpark(&mut self, id: ThreadId) {

@@ -53,6 +53,8 @@ pub struct Scheduler {
     pub idle_closed: u32,
     /// Thread that the last entry preempted and that has not yet given the turn away, or 0.
     pub preempted: ThreadId,
+    /// Tick at which `turn` got the turn.
+    pub(crate) turn_since: u64,
     /// Preemptions applied.
     pub preemptions: u32,
 }
@@ -72,8 +74,29 @@ impl Scheduler {
         self.queued += 1;
     }
 
+    /// Takes a thread out of the run queue that has been killed.
+    pub(crate) fn remove(&mut self, threads: &mut Threads, id: ThreadId) {
+        let thread = threads.get_mut(id);
+        let (prev, next) = (core::mem::take(&mut thread.prev), core::mem::take(&mut thread.next));
+        if prev == 0 {
+            self.head = next;
+        } else {
+            threads.get_mut(prev).next = next;
+        }
+        if next == 0 {
+            self.tail = prev;
+        } else {
+            threads.get_mut(next).prev = prev;
+        }
+        self.queued -= 1;
+    }
+
     /// Takes the next thread out of the run queue and gives it the turn with a fresh slice.
     pub fn pick(&mut self, threads: &mut Threads) -> Option<ThreadId> {
+        if self.turn != 0 {
+            threads.get_mut(self.turn).ticks += self.tick - self.turn_since;
+        }
+        self.turn_since = self.tick;
         if self.head == 0 {
             self.turn = 0;
             return None;

@@ -38,6 +38,10 @@ pub enum Wake {
 /// Files that a thread in poll or select can name exactly; with more, it wakes on every file's change.
 pub const POLL_FILES: usize = 16;
 
+/// Threads that are created, all processes together, before the slot of a thread that was killed is used again. Its
+/// real thread is by then long gone: whoever killed it is already inside its last system call.
+const REST_SERIALS: u32 = 256;
+
 /// One slot.
 #[repr(C, align(64))]
 pub struct Thread {
@@ -49,6 +53,8 @@ pub struct Thread {
     pub wake: Wake,
     /// 1 if nobody will join it.
     pub detached: bool,
+    /// A signal may have to be taken by it; see [`crate::process::delivery`].
+    pub(crate) signals_due: bool,
     /// Neighbours in the run queue or a parking-lot bucket; 0 ends the list.
     pub(crate) next: ThreadId,
     pub(crate) prev: ThreadId,
@@ -74,6 +80,12 @@ pub struct Thread {
     pub signal_mask: u64,
     /// Signals sent to this thread and not yet delivered.
     pub signal_pending: u64,
+    /// Signals that it is in sigwait for, or 0.
+    pub(crate) waits_for: u64,
+    /// Logical time that it had the turn, ticks, before the current turn.
+    pub(crate) ticks: u64,
+    /// While free: not used again before [`Threads`] gave out this serial.
+    rests_until: u32,
     /// Tick at which it last asked for something; FIFO order of wakes.
     pub arrival: u64,
     /// Tick at which its time slice ends.
@@ -107,7 +119,9 @@ impl Threads {
 
     /// Takes the lowest free slot for a thread of `process`; `None` at [`MAX_THREADS`].
     pub fn allocate(&mut self, process: u16) -> Option<ThreadId> {
-        let index = self.slots.iter().position(|t| t.state == ThreadState::Free)?;
+        let free = |t: &Thread| t.state == ThreadState::Free;
+        let rested = self.slots.iter().position(|t| free(t) && t.rests_until <= self.next_serial);
+        let index = rested.or_else(|| self.slots.iter().position(free))?;
         self.next_serial += 1;
         let serial = self.next_serial;
         let slot = &mut self.slots[index];
@@ -123,6 +137,11 @@ impl Threads {
     /// Frees a slot.
     pub fn release(&mut self, id: ThreadId) {
         self.get_mut(id).state = ThreadState::Free;
+    }
+
+    /// Lets a free slot rest whose real thread still sleeps on it, because its process was ended by another thread.
+    pub(crate) fn retire(&mut self, id: ThreadId) {
+        self.get_mut(id).rests_until = self.next_serial + REST_SERIALS;
     }
 
     /// All thread numbers that were ever in use, in order.

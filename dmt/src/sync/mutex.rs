@@ -138,7 +138,7 @@ impl Call<'_> {
                     self.with(|k| k.note(me, op, mutex as u64, i64::from(result)));
                     return result;
                 }
-                Step::Block => {
+                Step::Block | Step::Restart => {
                     self.park();
                     // SAFETY: as above; a mutex may not be destroyed while a thread is queued for it.
                     unsafe { (*mutex).waiters -= 1 };

@@ -87,7 +87,7 @@ impl Call<'_> {
             });
             match step {
                 Step::Done(result) => return result,
-                Step::Block => {
+                Step::Block | Step::Restart => {
                     self.park();
                     // SAFETY: as above; the lock may not be destroyed while a thread is queued for it.
                     let l = unsafe { &mut *lock };

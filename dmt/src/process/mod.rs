@@ -1,0 +1,29 @@
+//! The server's processes, their threads' lives, their signals and their time.
+//!
+//! The real processes and threads are the kernel's; here stands what the log decides about them: who exists, who is
+//! whose child, which signal waits for whom and which thread takes it. Preload carries it out with real calls.
+//!
+//! What is left out on purpose: job control (stop signals with the default action do nothing), permission checks of
+//! `kill`, and core dumps in wait statuses.
+
+pub mod abi;
+pub mod clock;
+pub mod delivery;
+pub mod group;
+pub mod interval;
+pub mod kill;
+pub mod lifecycle;
+pub mod mask;
+pub mod queue;
+pub mod signal;
+pub mod signal_wait;
+pub mod table;
+pub mod threads;
+pub mod usage;
+pub mod wait;
+
+pub use signal::{Disposition, Handling, PendingSignal};
+pub use table::{Process, ProcessState, Processes};
+
+#[cfg(test)]
+mod tests;
