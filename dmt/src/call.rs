@@ -206,7 +206,8 @@ impl<'a> Call<'a> {
         self.deliver_signals();
         self.with(|k| {
             let thread = k.threads.get_mut(self.me);
-            (thread.wake, thread.scratch, thread.futex_bits, thread.poll_files) = (wake, scratch, bits, files);
+            (thread.wake, thread.scratch, thread.futex_bits, thread.poll_files) =
+                (wake, scratch, bits, files);
         });
     }
 

@@ -1,9 +1,7 @@
 //! A process in dmt's eyes: the first one, one that `exec` made anew, its threads' names in kernel and dmt.
 
-use crate::pending::Pending;
 use dmt::thread::ThreadId;
 
-use crate::raw;
 use crate::tls;
 use crate::world;
 
@@ -33,16 +31,11 @@ pub fn begin(role: Role, pid: i32) {
             let id = world::call_as(0).first_process(pid);
             tls::current().adopt(id.into(), pid);
             world::dmt(|call| call.start_first());
+            crate::calls::signal::publish_inherited();
         }
         Role::Replaced(id) => {
             tls::current().adopt(id.into(), pid);
-            world::dmt(|call| call.after_exec(|fd| is_closed(fd)));
+            world::dmt(|call| call.after_exec());
         }
     }
-}
-
-/// Whether the kernel closed the placeholder `fd`, as it does at `exec` with those that ask for it.
-fn is_closed(fd: i32) -> bool {
-    // SAFETY: reads a flag.
-    unsafe { raw!(libc::SYS_fcntl, fd, libc::F_GETFD) < 0 }
 }

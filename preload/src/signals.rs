@@ -97,7 +97,7 @@ pub fn install_own(signal: c_int, handler: usize, flags: c_int) -> Result<(), is
 }
 
 /// No signal.
-pub const NONE: PendingSignal = PendingSignal { signal: 0, code: 0, pid: 0, uid: 0, value: 0 };
+pub const NONE: PendingSignal = PendingSignal { signal: 0, code: 0, pid: 0, uid: 0, value: 0, fatal: false };
 
 /// The kernel's structure for a signal.
 pub fn siginfo(signal: &PendingSignal, code: c_int) -> libc::siginfo_t {
@@ -115,8 +115,40 @@ pub fn siginfo(signal: &PendingSignal, code: c_int) -> libc::siginfo_t {
     info
 }
 
-/// Runs the handler (or the default action) of a signal that dmt hands to this thread.
+/// Runs the handler (or the default action) of a signal that dmt hands to this thread, under the mask that dmt knows:
+/// in `ppoll` and its kin it is another than the kernel's.
 pub fn deliver(signal: &PendingSignal) {
+    if signal.fatal {
+        die_of(signal.signal);
+    }
+    let id = tls::current().id() as dmt::thread::ThreadId;
+    let mask = world::call_as(id).with(|k| k.signal_mask(id));
+    let mut old = 0u64;
+    // SAFETY: sets the mask of this thread from and to variables of ours; asked for by the program.
+    unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut old, SET_BYTES) };
+    send_to_self(signal);
+    if old != mask {
+        // SAFETY: as above.
+        unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const old, 0, SET_BYTES) };
+    }
+}
+
+/// Ends this process by `signal`, in dmt and then in the kernel, so that the real wait status is right, too.
+fn die_of(signal: c_int) -> ! {
+    crate::calls::process::killed_by(signal);
+    let unblocked = !0u64;
+    loop {
+        // SAFETY: the default action, no mask, and the signal: this ends the process.
+        unsafe {
+            set_kernel_action(signal, &DEFAULT);
+            raw!(libc::SYS_rt_sigprocmask, libc::SIG_UNBLOCK, &raw const unblocked, 0, SET_BYTES);
+            raw!(libc::SYS_kill, raw!(libc::SYS_getpid), signal);
+            raw!(libc::SYS_exit_group, 128 + signal);
+        }
+    }
+}
+
+fn send_to_self(signal: &PendingSignal) {
     // The kernel takes only negative codes from user space; the handler gets the right one from TLS.
     let info = siginfo(signal, if signal.code >= 0 { libc::SI_QUEUE } else { signal.code });
     let tls = tls::current();

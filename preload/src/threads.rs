@@ -4,7 +4,6 @@
 //! away in its very last system call, after all destructors ran; the short life of its kernel thread after that is waited for where a
 //! result could depend on it: libc gives the stack of a dead thread to the next one.
 
-use crate::pending::Pending;
 use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
 

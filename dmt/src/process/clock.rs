@@ -26,7 +26,10 @@ impl Call<'_> {
     pub fn clock_gettime(&self, clock: i32) -> i64 {
         self.quick(Op::Clock, clock as u64, |k, me| match clock {
             CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => k.clock() as i64,
-            CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME
+            CLOCK_MONOTONIC
+            | CLOCK_MONOTONIC_RAW
+            | CLOCK_MONOTONIC_COARSE
+            | CLOCK_BOOTTIME
             | CLOCK_BOOTTIME_ALARM => k.monotonic() as i64,
             CLOCK_PROCESS_CPUTIME_ID => k.cpu_time(me, RUSAGE_SELF) as i64,
             CLOCK_THREAD_CPUTIME_ID => k.cpu_time(me, RUSAGE_THREAD) as i64,

@@ -114,7 +114,8 @@ impl Kernel {
 
     fn timer_signal(&mut self, process: u16, number: usize, missed: u32) {
         if number < ITIMERS {
-            let info = PendingSignal { signal: ITIMER_SIGNALS[number], code: SI_KERNEL, ..Default::default() };
+            let info =
+                PendingSignal { signal: ITIMER_SIGNALS[number], code: SI_KERNEL, ..Default::default() };
             self.send_signal(Target::Process(process), info);
             return;
         }
@@ -260,4 +261,3 @@ impl Call<'_> {
         })
     }
 }
-

@@ -26,8 +26,7 @@ impl Kernel {
             if process.state == ProcessState::Free || process.pid == 0 || !named {
                 continue;
             }
-            let sent =
-                if info.signal == 0 { 0 } else { self.send_signal(Target::Process(id), info) };
+            let sent = if info.signal == 0 { 0 } else { self.send_signal(Target::Process(id), info) };
             if sent != 0 && selector > 0 {
                 return sent;
             }

@@ -1,6 +1,5 @@
 //! Processes: fork, exec, exit, wait.
 
-use crate::pending::Pending;
 use core::ffi::c_int;
 
 use crate::raw;

@@ -1,6 +1,5 @@
 //! Randomness: everything comes from dmt's ChaCha20 stream.
 
-use crate::pending::Pending;
 use crate::world::dmt;
 
 /// Bytes taken from the stream in one go.

@@ -1,6 +1,5 @@
 //! Signals: actions, masks, sending, waiting.
 
-use crate::pending::Pending;
 use core::ffi::c_int;
 
 use crate::calls::time;
@@ -99,6 +98,9 @@ pub unsafe fn rt_sigprocmask(a: [usize; 6]) -> isize {
     let result = unsafe { real_sigprocmask(a) };
     if result == 0 && a[1] != 0 {
         publish_mask();
+        if tls::current().managed() {
+            dmt(|call| call.deliver_signals());
+        }
     }
     result
 }
@@ -115,6 +117,20 @@ pub fn publish_mask() {
 pub fn publish(mask: u64) {
     if tls::current().managed() {
         dmt(|call| call.set_signal_mask(mask));
+    }
+}
+
+/// Tells dmt what the server's first process got from whoever started it: its mask and the signals that it ignores.
+pub fn publish_inherited() {
+    publish_mask();
+    for signal in 1..=63 {
+        let mut inherited = signals::action(signal);
+        // SAFETY: asks the kernel for an action, into our variable.
+        unsafe { raw!(libc::SYS_rt_sigaction, signal, 0, &raw mut inherited, SET_BYTES) };
+        if inherited.handler == libc::SIG_IGN && !LIBC_INTERNAL.contains(&signal) {
+            signals::remember(signal, inherited);
+            dmt(|call| call.signal_action(signal, inherited.handler as u64, inherited.flags as i32));
+        }
     }
 }
 

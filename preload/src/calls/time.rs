@@ -1,6 +1,5 @@
 //! Clocks, sleeps and interval timers.
 
-use crate::pending::Pending;
 use core::ffi::c_int;
 
 use crate::gate;
@@ -163,29 +162,31 @@ fn to_timeval(ns: u64) -> libc::timeval {
     libc::timeval { tv_sec: (ns / NS) as i64, tv_usec: (ns % NS / 1000) as i64 }
 }
 
-/// `setitimer`: the real-time one is dmt's; the two that count CPU time never expire.
+/// `setitimer`.
 pub unsafe fn setitimer(a: [usize; 6]) -> isize {
-    let mut new = [0u64; 2];
+    let (mut new, mut old) = ([0u64; 2], [0u64; 2]);
     if a[1] != 0 {
         // SAFETY: the program's structure.
         let t = unsafe { *(a[1] as *const libc::itimerval) };
         new = [of_timeval(t.it_value), of_timeval(t.it_interval)];
     }
-    if a[0] as c_int != libc::ITIMER_REAL as c_int {
-        new = [0, 0];
+    let result = dmt(|call| call.interval_timer(a[0] as c_int, Some(new), &mut old));
+    if result == 0 {
+        // SAFETY: the program's structure, if it gave one.
+        unsafe { store_itimer(a[2], old) };
     }
-    let old = dmt(|call| call.interval_timer(Some(new)));
-    // SAFETY: the program's structure, if it gave one.
-    unsafe { store_itimer(a[2], old) };
-    0
+    result as isize
 }
 
 /// `getitimer`.
 pub unsafe fn getitimer(a: [usize; 6]) -> isize {
-    let old = dmt(|call| call.interval_timer(None));
-    // SAFETY: the program's structure.
-    unsafe { store_itimer(a[1], old) };
-    0
+    let mut old = [0; 2];
+    let result = dmt(|call| call.interval_timer(a[0] as c_int, None, &mut old));
+    if result == 0 {
+        // SAFETY: the program's structure.
+        unsafe { store_itimer(a[1], old) };
+    }
+    result as isize
 }
 
 unsafe fn store_itimer(at: usize, [value, interval]: [u64; 2]) {
@@ -200,6 +201,7 @@ unsafe fn store_itimer(at: usize, [value, interval]: [u64; 2]) {
 
 /// `alarm`.
 pub fn alarm(a: [usize; 6]) -> isize {
-    let [left, _] = dmt(|call| call.interval_timer(Some([a[0] as u64 * NS, 0])));
-    left.div_ceil(NS) as isize
+    let mut old = [0; 2];
+    dmt(|call| call.interval_timer(libc::ITIMER_REAL as c_int, Some([a[0] as u64 * NS, 0]), &mut old));
+    old[0].div_ceil(NS) as isize
 }

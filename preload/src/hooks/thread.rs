@@ -1,6 +1,5 @@
 //! Threads: creation, joining, detaching.
 
-use crate::pending::Pending;
 use core::ffi::{c_int, c_void};
 
 use dmt::sync::Deadline;
