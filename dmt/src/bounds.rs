@@ -28,6 +28,8 @@ pub const MAX_TIMERS: usize = 4096;
 /// Signals that can be pending with what came with them, all threads and processes together. A standard signal beyond
 /// that is delivered without; a real-time one is `EAGAIN`.
 pub const MAX_QUEUED_SIGNALS: usize = 1024;
+/// signalfds that are open at the same time, all processes together.
+pub const MAX_SIGNALFDS: usize = 256;
 /// POSIX timers (`timer_create`) of one process.
 pub const MAX_PROCESS_TIMERS: usize = 32;
 /// Blocks of the buffer pool that holds bytes in virtual sockets and pipes.

@@ -129,6 +129,10 @@ impl Call<'_> {
             let id = k.create_numbered(FileKind::SignalFd, flags);
             if id > 0 {
                 k.files.get_mut(id as FileId).counter = mask;
+                if !k.watch_signals(id as FileId) {
+                    k.release_file(self.shared(), id as FileId);
+                    return -ENFILE;
+                }
             }
             id
         })

@@ -150,7 +150,7 @@ impl Call<'_> {
             if found > 0 || last {
                 return Step::Done(found);
             }
-            if why == Wake::Signal || signals::waiting(k, me) {
+            if signals::waiting(k, me) {
                 return Step::Done(-EINTR);
             }
             if !core::mem::replace(&mut waited, true) {

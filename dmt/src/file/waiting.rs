@@ -26,7 +26,7 @@ pub(crate) struct Wait {
     pub(crate) timeout: Option<u64>,
     /// Its result if the time is over first.
     pub(crate) timed_out: i64,
-    /// Its result if a signal comes first.
+    /// Its result if a signal comes first; -`ERESTART` = another try, or -`EINTR`, as the handler's flags say.
     pub(crate) interrupted: i64,
 }
 
@@ -38,7 +38,8 @@ impl Wait {
             space,
             timeout: (timeout > 0).then_some(timeout),
             timed_out: or(super::abi::EAGAIN),
-            interrupted: or(EINTR),
+            // Only a call without a time-out of its own starts again after a handler with SA_RESTART.
+            interrupted: if timeout > 0 { or(EINTR) } else { or(ERESTART) },
         })
     }
 }
@@ -51,6 +52,10 @@ struct Waiter {
     deadline: Option<u64>,
     timed_out: i64,
     interrupted: i64,
+}
+
+fn not_restarted(result: i64) -> i64 {
+    if result == -ERESTART { -EINTR } else { result }
 }
 
 impl Waiter {
@@ -67,8 +72,11 @@ impl Waiter {
         if why == Wake::Timeout {
             return self.finish(k, shared, wait.timed_out);
         }
-        if why == Wake::Signal || signals::waiting(k, me) {
-            return self.finish(k, shared, wait.interrupted);
+        if signals::waiting(k, me) {
+            if wait.interrupted == -ERESTART && k.restarts(me) {
+                return Step::Restart;
+            }
+            return self.finish(k, shared, not_restarted(wait.interrupted));
         }
         if !core::mem::replace(&mut self.waits, true) {
             // The file lives on if another thread closes its last descriptor meanwhile.
@@ -121,8 +129,9 @@ impl Call<'_> {
                 if waiter.waits {
                     let value = match k.take_wake(me) {
                         Wake::Timeout => waiter.timed_out,
-                        Wake::Signal => waiter.interrupted,
-                        Wake::Event | Wake::None => -ERESTART,
+                        Wake::Signal if !k.restarts(me) => not_restarted(waiter.interrupted),
+                        Wake::Signal if signals::waiting(k, me) => waiter.interrupted,
+                        Wake::Signal | Wake::Event | Wake::None => -ERESTART,
                     };
                     return waiter.finish(k, shared, value);
                 }

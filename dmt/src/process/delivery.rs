@@ -46,8 +46,8 @@ impl Kernel {
             }
             return -EAGAIN;
         }
-        self.notify(target, signal);
-        self.signal_became_pending(process);
+        self.notify_signal(target, signal);
+        self.signal_became_pending();
         0
     }
 
@@ -89,7 +89,7 @@ impl Kernel {
     }
 
     /// Tells a thread that a signal is pending which it may take.
-    pub(crate) fn notify(&mut self, target: Target, signal: i32) {
+    pub(crate) fn notify_signal(&mut self, target: Target, signal: i32) {
         match target {
             Target::Thread(id) => {
                 if !self.wake_signal_waiter(id, signal) && self.wants(id, signal) {
@@ -159,7 +159,7 @@ impl Kernel {
         while left != 0 {
             let signal = left.trailing_zeros() as i32 + 1;
             left &= left - 1;
-            self.notify(Target::Process(process), signal);
+            self.notify_signal(Target::Process(process), signal);
         }
     }
 

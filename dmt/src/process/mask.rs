@@ -43,16 +43,6 @@ impl Call<'_> {
         self.with(|k| k.swap_signal_mask(self.thread(), mask));
     }
 
-    /// Runs `wait` with another mask, as `ppoll`, `pselect` and `epoll_pwait` do; preload has set the kernel's mask and
-    /// sets it back afterwards.
-    pub fn with_signal_mask<T>(&self, mask: Option<SignalSet>, wait: impl FnOnce(&Self) -> T) -> T {
-        let Some(mask) = mask else { return wait(self) };
-        let old = self.with(|k| k.swap_signal_mask(self.thread(), mask));
-        let result = wait(self);
-        self.set_signal_mask(old);
-        result
-    }
-
     /// `sigaction`: `handler` is an address, `SIG_DFL` (0) or `SIG_IGN` (1). 0 or -`EINVAL`. The address stays with
     /// preload, and so does what the program asked for before.
     pub fn signal_action(&self, signal: i32, handler: u64, flags: i32) -> i64 {

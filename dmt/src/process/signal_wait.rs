@@ -1,6 +1,9 @@
 //! Waiting for signals: pause, sigsuspend, sigwait and its kin, and the hook of signalfd.
 
+use crate::bounds::MAX_SIGNALFDS;
 use crate::call::Call;
+use crate::file::abi::{POLLIN, POLLRDNORM};
+use crate::file::{FileId, FileKind};
 use crate::kernel::{Kernel, Step};
 use crate::op::Op;
 use crate::park::{Space, WaitKey};
@@ -23,7 +26,7 @@ impl Call<'_> {
 
     /// `sigsuspend`: pause with another mask, or `pause`. Preload sets the kernel's mask before and back afterwards.
     pub fn signal_suspend(&self, mask: Option<SignalSet>) -> i64 {
-        self.with_signal_mask(mask, |call| call.pause())
+        self.with_signal_mask(mask, || self.pause())
     }
 
     /// `sigwait`, `sigwaitinfo`, `sigtimedwait`: takes a pending signal of `set`. `timeout` is in
@@ -55,7 +58,39 @@ impl Call<'_> {
     }
 }
 
+/// The signalfds; one that was closed leaves the list at the next signal.
+#[repr(C)]
+pub(crate) struct SignalFds {
+    ids: [FileId; MAX_SIGNALFDS],
+    len: usize,
+}
+
 impl Kernel {
     /// A signal became pending for a process or one of its threads: signalfds may be readable.
-    pub(crate) fn signal_became_pending(&mut self, _process: u16) {}
+    pub(crate) fn signal_became_pending(&mut self) {
+        let mut at = 0;
+        while let Some(&file) = self.processes.signalfds.ids[..self.processes.signalfds.len].get(at) {
+            if self.files.get(file).kind == FileKind::SignalFd {
+                self.notify(file, POLLIN | POLLRDNORM);
+                at += 1;
+            } else {
+                let list = &mut self.processes.signalfds;
+                list.len -= 1;
+                list.ids[at] = list.ids[list.len];
+            }
+        }
+    }
+
+    /// Remembers a new signalfd, to tell it of signals; false at [`MAX_SIGNALFDS`].
+    pub(crate) fn watch_signals(&mut self, file: FileId) -> bool {
+        self.signal_became_pending();
+        let list = &mut self.processes.signalfds;
+        if list.ids[..list.len].contains(&file) {
+            return true;
+        }
+        let Some(slot) = list.ids.get_mut(list.len) else { return false };
+        *slot = file;
+        list.len += 1;
+        true
+    }
 }

@@ -5,6 +5,7 @@ use crate::kernel::Kernel;
 use crate::process::interval::IntervalTimers;
 use crate::process::queue::SignalQueue;
 use crate::process::signal::{Disposition, SIGNALS};
+use crate::process::signal_wait::SignalFds;
 use crate::thread::{ThreadId, ThreadState};
 
 /// Slot of the server's first process.
@@ -64,6 +65,7 @@ pub struct Process {
 pub struct Processes {
     slots: [Process; MAX_PROCESSES],
     pub(crate) queue: SignalQueue,
+    pub(crate) signalfds: SignalFds,
     pub(crate) deaths: u64,
 }
 
