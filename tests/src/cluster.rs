@@ -12,6 +12,9 @@ use crate::scratch::Scratch;
 use crate::status::Status;
 use crate::wait::{PATIENCE, until};
 
+/// Lines of each log that a failed test shows.
+const TAIL_LINES: usize = 30;
+
 /// What to run, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -283,12 +286,24 @@ impl Cluster {
     }
 }
 
+/// The last lines of a file.
+fn tail(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("---- brolga run printed:\n{}", self.printed());
-            let logs = self.call(&["logs"]);
-            println!("---- the server printed:\n{}", String::from_utf8_lossy(&logs.stdout));
+            for id in 1..=self.plan.replicas {
+                let replica = self.state().join(format!("replica-{id}"));
+                for file in ["coordinator.log", "output/stdout", "output/stderr"] {
+                    println!("---- replica {id}, end of {file}:\n{}", tail(&replica.join(file)));
+                }
+            }
         }
         let Some(mut run) = self.run.take() else { return };
         let pids: Vec<i32> =
