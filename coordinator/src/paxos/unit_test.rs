@@ -103,6 +103,29 @@ fn proposals_share_a_message_and_go_out_before_the_own_write() {
 }
 
 #[test]
+fn a_new_leader_counts_a_majority_only_at_its_own_stamp() {
+    let (old, ballot) = (Ballot::new(1, 2), Ballot::new(2, 1));
+    let mut stamps = Runs::default();
+    (0..3).for_each(|_| stamps.push(old));
+    let tail = (0..3).map(|byte| entry(old, byte)).collect();
+    let recovered = Recovered { promised: old, stamps, tail, commit: 0 };
+    let mut paxos = Paxos::new(Config::new(1, vec![1, 2, 3], 1), recovered, 0);
+    step(&mut paxos, 0, Input::PeerConnected(2));
+    let now = paxos.deadline();
+    step(&mut paxos, now, Input::Tick);
+    let promise = |trial| message(2, Message::Promise { ballot, trial, granted: true, promised: old });
+    step(&mut paxos, now, promise(true));
+    let out = step(&mut paxos, now, promise(false));
+    assert!(out.iter().any(|output| matches!(output, Output::BecameLeader { next: 3, .. })));
+    // Only the last entry is raised, and it travels behind the entry before it.
+    assert!(sent(&out).contains(&(2, accept(ballot, 2, old, 0, vec![entry(ballot, 2)]))));
+    step(&mut paxos, now, message(2, Message::Accepted { ballot, len: 2 }));
+    assert_eq!(paxos.commit(), 0, "a majority at an older stamp may still be overruled");
+    step(&mut paxos, now, message(2, Message::Accepted { ballot, len: 3 }));
+    assert_eq!(paxos.commit(), 3);
+}
+
+#[test]
 fn an_idle_follower_learns_the_commit_index_within_the_notice_time() {
     let (mut paxos, ballot) = leader();
     let now = paxos.deadline();
