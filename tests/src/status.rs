@@ -31,6 +31,13 @@ impl Status {
         self.replicas.iter().find(|replica| replica.id == id)
     }
 
+    /// The port of this machine on which one replica itself serves the first published port.
+    pub fn own_port(&self, id: u8) -> Option<u16> {
+        let own = self.raw.get("ports")?.get(0)?.get("own")?.as_array()?;
+        let pair = own.iter().find(|pair| pair.get(0).and_then(Value::as_u64) == Some(u64::from(id)))?;
+        pair.get(1)?.as_str()?.rsplit(':').next()?.parse().ok()
+    }
+
     /// All `count` replicas run, one leads, and the others follow.
     pub fn complete(&self, count: u8) -> bool {
         let followers = self.replicas.iter().filter(|replica| replica.role == Role::Follower).count();

@@ -12,6 +12,7 @@ use brolga_tests::resp::Redis;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
+use coordinator::replica::status::DigestState;
 
 const REDIS: [&str; 7] = ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"];
 /// Room for the logs of three replicas, and little more.
@@ -130,5 +131,39 @@ fn a_peer_with_a_wrong_key_is_kept_out() {
     assert!(!status.leader().is_some_and(|leader| leader.peers_connected.contains(&3)));
     let verdict = writer.finish().compare(&mut redis(&cluster)).unwrap_or_else(|wrong| panic!("{wrong}"));
     println!("{verdict:?}");
+    cluster.stop();
+}
+
+#[test]
+fn a_replica_that_diverges_is_reported_and_rebuilt() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("diverge");
+    cluster.await_complete();
+    let victim = cluster.follower();
+    let output = cluster.call(&["inject", "--replica", &victim.to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut client = redis(&cluster);
+    // One byte of what the victim's redis reads is another one, so its answer or its data differ.
+    for number in 0..100 {
+        client.must(&["SET", &format!("key{number}"), "value"]);
+    }
+    cluster.await_status("the divergence is noticed", |status| {
+        let replica = status.replica(victim)?;
+        (matches!(replica.digests, DigestState::Diverged { .. }) || replica.rebuilds > 0).then_some(())
+    });
+    let log = cluster.state().join(format!("replica-{victim}/coordinator.log"));
+    let told = until("the log names entry and tick", PATIENCE, || {
+        let text = fs::read_to_string(&log).unwrap_or_default().to_lowercase();
+        text.lines().find(|line| line.contains("diverge") && line.contains("entry")).map(str::to_owned)
+    });
+    println!("{told}");
+    let status = cluster.await_level();
+    assert!(
+        status.replica(victim).is_some_and(|replica| replica.rebuilds > 0),
+        "the replica was not rebuilt"
+    );
+    for number in 0..100 {
+        assert_eq!(client.must(&["GET", &format!("key{number}")]).bytes(), b"value");
+    }
     cluster.stop();
 }

@@ -176,6 +176,24 @@ fn kill_each_role(io_threads: &str) {
 }
 
 #[test]
+fn every_replica_serves_at_its_own_address() {
+    let _turn = serial::turn();
+    let mut cluster = redis("1").start("redis-relay");
+    cluster.await_complete();
+    drop(client(&cluster));
+    for id in 1..=3 {
+        let port = cluster.await_status("a replica has its own address", |status| status.own_port(id));
+        let mut own = Redis::connect(port).expect("connect to a replica");
+        assert_eq!(own.must(&["INCR", "relayed"]), Reply::Integer(i64::from(id)));
+        let big = "x".repeat(8 << 20);
+        own.must(&["SET", "big", &big]);
+        assert!(own.must(&["GET", "big"]).bytes() == big.as_bytes(), "a relayed value came changed");
+    }
+    cluster.await_level();
+    cluster.stop();
+}
+
+#[test]
 fn a_stopped_cluster_goes_on_where_it_was() {
     let _turn = serial::turn();
     let mut cluster = redis("1").start("redis-again");
