@@ -12,7 +12,7 @@ use super::error::LogError;
 /// A directory of log files.
 pub trait Disk {
     /// An open file of it.
-    type File: DiskFile;
+    type File: DiskFile + std::fmt::Debug;
     /// Names of all files, sorted.
     fn list(&self) -> io::Result<Vec<String>>;
     /// Makes a file of `len` zero bytes, all of them allocated, so that later writes cannot run out of space.

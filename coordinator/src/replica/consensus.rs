@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::log::{Directory, Log, LogError};
+use crate::log::{Directory, Disk, Log, LogError};
 use crate::paxos::{
     Ballot, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Message, Nanos, Output, Paxos, ProposeError,
     ReplicaId, Write,
@@ -47,9 +47,9 @@ pub enum Happening {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Consensus {
+pub struct Consensus<D: Disk = Directory> {
     paxos: Paxos,
-    log: Log<Directory>,
+    log: Log<D>,
     outputs: Vec<Output>,
     /// Writes that wait for space on the disk.
     blocked: VecDeque<(u64, Write)>,
@@ -58,9 +58,9 @@ pub struct Consensus {
     appended: Option<u64>,
 }
 
-impl Consensus {
+impl<D: Disk> Consensus<D> {
     /// Joins the two.
-    pub fn new(paxos: Paxos, log: Log<Directory>) -> Self {
+    pub fn new(paxos: Paxos, log: Log<D>) -> Self {
         Self { paxos, log, outputs: Vec::new(), blocked: VecDeque::new(), retry_at: 0, appended: None }
     }
 

@@ -2,15 +2,15 @@
 
 mod clients;
 pub mod config;
-mod consensus;
+pub mod consensus;
 mod crane;
 pub mod digests;
-mod entries;
+pub mod entries;
 mod error;
 mod flow;
 mod frames;
-mod intake;
-mod outputs;
+pub mod intake;
+pub mod outputs;
 mod peer;
 mod peers;
 mod poll;
