@@ -66,6 +66,10 @@ impl Cluster {
         let mut rng = Rng::new(seed);
         let n = [1, 2, 3, 3, 3, 5, 5, 7][rng.up_to(7) as usize];
         let durability = if rng.up_to(2) == 0 { Durability::Memory } else { Durability::Disk };
+        Self::of(n, durability, seed, rng)
+    }
+
+    fn of(n: u8, durability: Durability, seed: u64, mut rng: Rng) -> Self {
         let loss = [0, 0, 2, 10][rng.up_to(3) as usize];
         let ids: Vec<ReplicaId> = (1..=n).collect();
         let mut cluster = Self {
@@ -449,4 +453,27 @@ fn decided_values_stay_and_healed_clusters_go_on() {
         leaders += cluster.leaders.len();
     }
     println!("{decided} entries decided under {leaders} leaders");
+}
+
+#[test]
+fn a_dead_leader_is_replaced_within_milliseconds() {
+    let mut worst = 0;
+    for seed in 0..200 {
+        let mut cluster = Cluster::of(3, Durability::Memory, seed, Rng::new(seed));
+        cluster.calm = true;
+        cluster.run_until(100 * MILLIS);
+        let leader = |cluster: &Cluster| {
+            cluster.nodes.iter().find(|(_, node)| node.paxos.is_leader()).map(|(id, _)| *id)
+        };
+        let first = leader(&cluster).expect("a leader within 100 ms of the start");
+        let start = cluster.now;
+        cluster.crash(first);
+        while leader(&cluster).is_none() {
+            assert!(cluster.now < start + 1000 * MILLIS, "seed {seed}: no leader");
+            cluster.run_until(cluster.now + MILLIS / 4);
+        }
+        worst = worst.max(cluster.now - start);
+    }
+    println!("worst of 200: {} us", worst / 1000);
+    assert!(worst <= 40 * MILLIS);
 }
