@@ -1,7 +1,10 @@
 //! Brolga's coordinator: the launcher, the replica container, the client side, Paxos and the durable log.
 
 pub mod channel;
+pub mod cli;
 pub mod container;
+pub mod doctor;
+pub mod launcher;
 pub mod log;
 pub mod paxos;
 pub mod replica;

@@ -5,4 +5,5 @@ fn main() {
     if std::env::args_os().nth(1).is_some_and(|first| first == coordinator::container::INIT_COMMAND) {
         std::process::exit(coordinator::container::init_main());
     }
+    std::process::exit(coordinator::cli::main());
 }

@@ -90,6 +90,23 @@ pub enum ExitStatus {
 }
 
 impl ExitStatus {
+    /// Out of what `waitpid` gives.
+    pub fn from_wait_status(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signal(libc::WTERMSIG(status))
+        } else {
+            Self::Code(libc::WEXITSTATUS(status))
+        }
+    }
+
+    /// As `waitpid` gives it.
+    pub fn wait_status(self) -> i32 {
+        match self {
+            Self::Code(code) => (code & 0xff) << 8,
+            Self::Signal(signal) => signal,
+        }
+    }
+
     /// As a shell shows it.
     pub fn shell_code(self) -> i32 {
         match self {

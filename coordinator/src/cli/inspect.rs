@@ -1,0 +1,133 @@
+//! `brolga exec` and `brolga logs`.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::container::OUTPUT_DIRECTORY;
+use crate::launcher::LauncherError;
+use crate::launcher::cluster::Cluster;
+use crate::launcher::control::{Reply, Request, ask};
+use crate::launcher::state::{coordinator_log, replica_directory};
+
+/// Time between two looks of `logs --follow`.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
+
+/// Executes a command inside a replica's container; returns only on failure.
+///
+/// It joins all namespaces but that of process ids: a process in there would take an id, the server's next child would
+/// get another one than on the other replicas, and the replicas would diverge.
+pub(super) fn exec(state: &Path, replica: u8, command: &[OsString]) -> Result<i32, LauncherError> {
+    let init = container_of(state, replica)?;
+    join(init).map_err(LauncherError::system("enter the replica's container"))?;
+    if let Some(cluster) = Cluster::load(state).ok().flatten() {
+        let _ = std::env::set_current_dir(OsString::from(&cluster.working_directory));
+    }
+    let strings = command.iter().map(|word| CString::new(word.as_bytes()));
+    let strings: Vec<_> =
+        strings.collect::<Result<_, _>>().map_err(LauncherError::system("pass the command"))?;
+    let Err(error) = nix::unistd::execvp(&strings[0], &strings);
+    Err(LauncherError::Refused(format!(
+        "cannot execute {} in the replica: {error}",
+        command[0].to_string_lossy()
+    )))
+}
+
+fn container_of(state: &Path, replica: u8) -> Result<i32, LauncherError> {
+    let Reply::Status(status) = ask(state, &Request::Status)? else {
+        return Err(LauncherError::NotRunning(state.to_owned()));
+    };
+    let member = status.replicas.iter().find(|member| member.id == replica);
+    let Some(member) = member else {
+        return Err(LauncherError::Refused(format!(
+            "there is no replica {replica}; they are 1 to {}",
+            status.replicas.len()
+        )));
+    };
+    match member.status.as_ref().map_or(0, |status| status.container_pid) {
+        0 => Err(LauncherError::Refused(format!("replica {replica} has no container now"))),
+        pid => Ok(pid),
+    }
+}
+
+fn join(init: i32) -> nix::Result<()> {
+    let open = |name: &str| {
+        File::open(format!("/proc/{init}/ns/{name}"))
+            .map_err(|e| nix::Error::from_raw(e.raw_os_error().unwrap_or(0)))
+    };
+    let same = |name: &str| {
+        let link = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+        link("self") == link(&init.to_string())
+    };
+    // The user namespace first: it brings the right to join the others.
+    let user = (!same("user")).then(|| open("user")).transpose()?;
+    let others = [
+        (open("net")?, CloneFlags::CLONE_NEWNET),
+        (open("uts")?, CloneFlags::CLONE_NEWUTS),
+        (open("ipc")?, CloneFlags::CLONE_NEWIPC),
+        (open("mnt")?, CloneFlags::CLONE_NEWNS),
+    ];
+    if let Some(user) = user {
+        setns(user, CloneFlags::CLONE_NEWUSER)?;
+    }
+    others.into_iter().try_for_each(|(file, kind)| setns(file, kind))
+}
+
+/// Prints the server's output, or the coordinator's.
+pub(super) fn logs(state: &Path, replica: u8, follow: bool, coordinator: bool) -> Result<i32, LauncherError> {
+    let output = replica_directory(state, replica).join(OUTPUT_DIRECTORY);
+    let files = if coordinator {
+        vec![coordinator_log(state, replica)]
+    } else {
+        vec![output.join("stdout"), output.join("stderr")]
+    };
+    if !files.iter().any(|file| file.exists()) {
+        return Err(LauncherError::Refused(format!(
+            "replica {replica} of {} has no output",
+            state.display()
+        )));
+    }
+    let mut tails: Vec<_> = files.into_iter().map(|path| Tail { path, position: 0 }).collect();
+    loop {
+        for tail in &mut tails {
+            if tail.copy().is_err() {
+                return Ok(0);
+            }
+        }
+        if !follow {
+            return Ok(0);
+        }
+        std::thread::sleep(FOLLOW_PAUSE);
+    }
+}
+
+struct Tail {
+    path: PathBuf,
+    position: u64,
+}
+
+impl Tail {
+    /// Copies what is new; an error is that of our own output.
+    fn copy(&mut self) -> io::Result<()> {
+        let Ok(mut file) = File::open(&self.path) else { return Ok(()) };
+        let length = file.metadata().map_or(0, |data| data.len());
+        if length < self.position {
+            // A restarted replica begins a new file.
+            self.position = 0;
+        }
+        let mut bytes = Vec::new();
+        let seek = io::Seek::seek(&mut file, io::SeekFrom::Start(self.position));
+        if seek.and_then(|_| file.read_to_end(&mut bytes)).is_err() {
+            return Ok(());
+        }
+        self.position += bytes.len() as u64;
+        let mut out = io::stdout().lock();
+        out.write_all(&bytes)?;
+        out.flush()
+    }
+}

@@ -1,0 +1,96 @@
+//! The hidden `replica` subcommand: turns the state directory into the configuration of one coordinator.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use super::ReplicaArgs;
+use crate::channel::Channel;
+use crate::container::ContainerSpec;
+use crate::launcher::cluster::{Cluster, MAX_REPLICAS};
+use crate::launcher::{LauncherError, keys, state};
+use crate::replica::config::{FromReplica, Member, ReplicaConfig};
+
+/// Runs the coordinator; returns the exit code.
+pub(super) fn run(args: ReplicaArgs) -> i32 {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .try_init();
+    let channel = take_channel().and_then(|channel| Ok((try_clone(&channel)?, channel)));
+    let (complaints, channel) = match channel {
+        Ok(pair) => pair,
+        Err(error) => return fail(None, &LauncherError::system("take the channel to the supervisor")(error)),
+    };
+    // Two coordinators must never have the same log: wait for one of an earlier run that is about to end.
+    let directory = state::replica_directory(&args.state, args.id);
+    let lock = state::lock(&directory, true).map_err(LauncherError::system("lock the replica's directory"));
+    match lock.and_then(|lock| Ok((lock, configure(args, channel)?))) {
+        Ok((_lock, config)) => match crate::replica::run(config) {
+            Ok(()) => 0,
+            Err(error) => fail(Some(&complaints), &error),
+        },
+        Err(error) => fail(Some(&complaints), &error),
+    }
+}
+
+/// Tells the log, and the supervisor if it still listens.
+fn fail(supervisor: Option<&Channel>, error: &dyn std::error::Error) -> i32 {
+    tracing::error!("{error}");
+    if let Some(channel) = supervisor {
+        let _ = channel.send(&FromReplica::Failed(error.to_string()));
+    }
+    1
+}
+
+fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, LauncherError> {
+    let Some(cluster) = Cluster::load(&args.state)? else {
+        return Err(LauncherError::NotRunning(args.state));
+    };
+    let directory = state::replica_directory(&args.state, args.id);
+    Ok(ReplicaConfig {
+        id: args.id,
+        cluster: cluster.tag(),
+        members: args.peers.iter().map(|&(id, peer_address)| Member { id, peer_address }).collect(),
+        keys: keys::files(&state::keys_directory(&args.state), args.id),
+        log_directory: directory.join("log"),
+        fingerprint: cluster.id,
+        durability: cluster.durability,
+        admission: cluster.admission,
+        quantum: cluster.quantum,
+        spin_limit_us: cluster.spin_limit_us,
+        server: server(&cluster, &args, directory),
+        preload: args.preload,
+        supervisor,
+    })
+}
+
+fn server(cluster: &Cluster, args: &ReplicaArgs, directory: PathBuf) -> ContainerSpec {
+    // The server must see the same files on every replica, and no keys: all of Brolga's own directories look empty.
+    let all = (1..=MAX_REPLICAS).map(|id| state::replica_directory(&args.state, id));
+    ContainerSpec {
+        directory,
+        hidden: all.chain([state::keys_directory(&args.state)]).collect(),
+        program: PathBuf::from(OsString::from(&cluster.program)),
+        arguments: cluster.command.iter().map(OsString::from).collect(),
+        environment: cluster.environment.iter().map(|(n, v)| (n.into(), v.into())).collect(),
+        working_directory: PathBuf::from(OsString::from(&cluster.working_directory)),
+        shared: None,
+        init_program: "/proc/self/exe".into(),
+    }
+}
+
+/// The channel comes as standard input; a server must never inherit it by that number.
+fn take_channel() -> io::Result<Channel> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(Channel::from_socket(socket))
+}
+
+fn try_clone(channel: &Channel) -> io::Result<Channel> {
+    Ok(Channel::from_socket(channel.as_fd().try_clone_to_owned()?))
+}

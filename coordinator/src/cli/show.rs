@@ -1,0 +1,188 @@
+//! `brolga status` and `brolga man`.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::launcher::LauncherError;
+use crate::launcher::control::{ClusterStatus, MemberStatus, ProcessState, Reply, Request, ask};
+use crate::replica::status::{DigestState, ReplicaStatus, Role};
+
+/// Time between two pictures of `--watch`.
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// Prints the status, again and again with `watch`.
+pub(super) fn status(state: &Path, json: bool, watch: bool) -> Result<i32, LauncherError> {
+    loop {
+        let Reply::Status(status) = ask(state, &Request::Status)? else { return Ok(1) };
+        let text = if json {
+            serde_json::to_string_pretty(&status).map_err(LauncherError::system("write JSON"))? + "\n"
+        } else {
+            table(&status)
+        };
+        let clear = if watch { "\x1b[H\x1b[2J" } else { "" };
+        let mut out = io::stdout().lock();
+        // A reader that went away (`| head`) is no error.
+        if write!(out, "{clear}{text}").and_then(|()| out.flush()).is_err() || !watch {
+            return Ok(0);
+        }
+        std::thread::sleep(WATCH_PAUSE);
+    }
+}
+
+fn table(status: &ClusterStatus) -> String {
+    let mut text = format!(
+        "cluster {}: {}\nup {} s, leader {}, digests {}\n",
+        status.name,
+        status.command,
+        status.uptime_seconds,
+        if status.leader == 0 { "none".to_owned() } else { status.leader.to_string() },
+        if status.digests_agree { "agree" } else { "not all compared" },
+    );
+    for port in &status.ports {
+        let own: Vec<_> = port.own.iter().map(|(id, address)| format!("{id}: {address}")).collect();
+        text += &format!(
+            "port {} at {} (each replica's own: {})\n",
+            port.server_port,
+            port.address,
+            own.join(", ")
+        );
+    }
+    if status.ports.is_empty() {
+        text += "the server listens on no port\n";
+    }
+    let head = [
+        "replica",
+        "state",
+        "role",
+        "ballot",
+        "committed",
+        "applied",
+        "tick",
+        "lag",
+        "conns",
+        "entries/s",
+        "digest",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(status.replicas.iter().map(row));
+    text += &align(&rows);
+    for member in &status.replicas {
+        if let Some(DigestState::Diverged { entry, tick, reason }) =
+            member.status.as_ref().map(|s| &s.digests)
+        {
+            text += &format!("replica {} DIVERGED at entry {entry}, tick {tick}: {reason}\n", member.id);
+        }
+        if member.status.as_ref().is_some_and(|s| s.disk_full) {
+            text += &format!("replica {}: disk full, nothing is acknowledged\n", member.id);
+        }
+    }
+    text
+}
+
+fn row(member: &MemberStatus) -> Vec<String> {
+    let process = match member.process {
+        ProcessState::Running => "running",
+        ProcessState::Restarting => "restarting",
+        ProcessState::Stopped => "stopped",
+        ProcessState::GivenUp => "given up",
+    };
+    let mut row = vec![member.id.to_string(), process.to_owned()];
+    match &member.status {
+        None => row.extend((0..9).map(|_| "-".to_owned())),
+        Some(status) => row.extend(cells(member, status)),
+    }
+    row
+}
+
+fn cells(member: &MemberStatus, status: &ReplicaStatus) -> [String; 9] {
+    let role = match status.role {
+        Role::Recovering => "recovering",
+        Role::Follower => "follower",
+        Role::TakingOver => "taking over",
+        Role::Leader => "leader",
+    };
+    let digest = match &status.digests {
+        _ if status.role == Role::Leader => format!("{:016x}", status.digest),
+        DigestState::Unknown => "not compared".to_owned(),
+        DigestState::Agrees { until } => format!("agrees < {until}"),
+        DigestState::Diverged { .. } => "DIVERGED".to_owned(),
+    };
+    [
+        role.to_owned(),
+        // The id of the proposer is the low byte.
+        format!("{}.{}", status.ballot >> 8, status.ballot & 0xff),
+        status.committed.to_string(),
+        status.applied.to_string(),
+        status.tick.to_string(),
+        status.lag.to_string(),
+        (status.connections + status.relayed).to_string(),
+        member.entries_per_second.to_string(),
+        digest,
+    ]
+}
+
+fn align(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The manual: the page of `brolga`, and behind it that of each subcommand.
+pub(super) fn manual(command: clap::Command) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    clap_mangen::Man::new(command.clone()).render(&mut out)?;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let name: &'static str = format!("brolga {}", sub.get_name()).leak();
+        clap_mangen::Man::new(sub.clone().name(name).bin_name(name)).render(&mut out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+    use crate::launcher::control::{ClusterStatus, MemberStatus, PortStatus, ProcessState};
+    use crate::replica::status::{DigestState, ReplicaStatus, Role};
+
+    #[test]
+    fn shows_replicas_and_what_is_wrong() {
+        let diverged = DigestState::Diverged { entry: 7, tick: 99, reason: "digest".to_owned() };
+        let status = ReplicaStatus {
+            role: Role::Follower,
+            ballot: 0x203,
+            digests: diverged,
+            ..ReplicaStatus::default()
+        };
+        let member =
+            |id, process, status| MemberStatus { id, process, restarts: 0, entries_per_second: 5, status };
+        let cluster = ClusterStatus {
+            name: "default".into(),
+            version: "1".into(),
+            command: "redis-server".into(),
+            supervisor: 1,
+            uptime_seconds: 3,
+            leader: 0,
+            digests_agree: false,
+            ports: vec![PortStatus {
+                server_port: 80,
+                address: "1.2.3.4:8080".parse().unwrap(),
+                own: vec![],
+            }],
+            replicas: vec![
+                member(1, ProcessState::Running, Some(status)),
+                member(2, ProcessState::Stopped, None),
+            ],
+        };
+        let text = table(&cluster);
+        assert!(text.contains("port 80 at 1.2.3.4:8080"), "{text}");
+        assert!(text.contains("1        running  follower  2.3"), "{text}");
+        assert!(text.contains("2        stopped  -"), "{text}");
+        assert!(text.contains("replica 1 DIVERGED at entry 7, tick 99: digest"), "{text}");
+    }
+}

@@ -1,0 +1,205 @@
+//! `cluster.json`: what a state directory belongs to. Its logs replay one command, one environment, one layout.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::LauncherError;
+use crate::replica::config::{Admission, Durability};
+
+/// Replicas of one cluster at the most.
+pub const MAX_REPLICAS: u8 = 7;
+const FILE: &str = "cluster.json";
+
+/// What the logs in a state directory were made with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Version of Brolga.
+    pub version: String,
+    /// `dmt::bounds::LAYOUT_VERSION`.
+    pub layout: u32,
+    /// Name of the cluster.
+    pub name: String,
+    /// Random, made with the directory; no two clusters share a log.
+    pub id: [u8; 16],
+    /// Replicas.
+    pub replicas: u8,
+    /// Absolute path of the program.
+    pub program: Text,
+    /// The command as it was given.
+    pub command: Vec<Text>,
+    /// The server's environment.
+    pub environment: Vec<(Text, Text)>,
+    /// The server's working directory.
+    pub working_directory: Text,
+    /// When an entry counts as kept.
+    pub durability: Durability,
+    /// Who orders inputs.
+    pub admission: Admission,
+    /// Operations after which a thread passes the turn on.
+    pub quantum: u32,
+    /// CPU time without an operation before a preemption, microseconds.
+    pub spin_limit_us: u32,
+}
+
+/// A string of the operating system; JSON shows it as text, or as bytes if it is not UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Text {
+    /// The usual case.
+    Utf8(String),
+    /// Anything else.
+    Bytes(Vec<u8>),
+}
+
+impl From<&OsStr> for Text {
+    fn from(text: &OsStr) -> Self {
+        text.to_str()
+            .map_or_else(|| Self::Bytes(text.as_bytes().to_vec()), |text| Self::Utf8(text.to_owned()))
+    }
+}
+
+impl From<&Text> for OsString {
+    fn from(text: &Text) -> Self {
+        match text {
+            Text::Utf8(text) => text.into(),
+            Text::Bytes(bytes) => Self::from_vec(bytes.clone()),
+        }
+    }
+}
+
+impl Cluster {
+    /// A fresh random identity.
+    pub fn new_id() -> io::Result<[u8; 16]> {
+        let mut id = [0; 16];
+        fs::File::open("/dev/urandom")?.read_exact(&mut id)?;
+        Ok(id)
+    }
+
+    /// Name for things outside the state directory: no two clusters share it.
+    pub fn tag(&self) -> String {
+        let [a, b, c, d, ..] = self.id;
+        format!("{}-{a:02x}{b:02x}{c:02x}{d:02x}", self.name)
+    }
+
+    /// The command for people.
+    pub fn command_line(&self) -> String {
+        let words = self.command.iter().map(|word| OsString::from(word).to_string_lossy().into_owned());
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Reads the file of a state directory, `None` if there is none.
+    pub fn load(state: &Path) -> Result<Option<Self>, LauncherError> {
+        let path = state.join(FILE);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(LauncherError::State { path, source }),
+            Ok(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(cluster) => Ok(Some(cluster)),
+                // Most likely written by another version: say that rather than a parser's complaint, if it tells.
+                Err(error) => Err(LauncherError::Mismatch {
+                    state: state.to_owned(),
+                    what: version_of(&bytes).unwrap_or_else(|| format!("a damaged {FILE} ({error})")),
+                }),
+            },
+        }
+    }
+
+    /// Writes the file, all or nothing.
+    pub fn save(&self, state: &Path) -> Result<(), LauncherError> {
+        let path: PathBuf = state.join(FILE);
+        let new = state.join(format!("{FILE}.new"));
+        let write = || -> io::Result<()> {
+            let text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
+            fs::write(&new, text)?;
+            fs::File::open(&new)?.sync_all()?;
+            fs::rename(&new, &path)?;
+            fs::File::open(state)?.sync_all()
+        };
+        write().map_err(|source| LauncherError::State { path: path.clone(), source })
+    }
+
+    /// Says what keeps `wanted` from running on this directory's logs. The environment is not compared: the stored one
+    /// is used again. Durability may change from run to run.
+    pub fn difference(&self, wanted: &Self) -> Option<String> {
+        if (&self.version, self.layout) != (&wanted.version, wanted.layout) {
+            return Some(format!("version {} of Brolga (this is {})", self.version, wanted.version));
+        }
+        if (&self.program, &self.command) != (&wanted.program, &wanted.command) {
+            return Some(format!("another command: {}", self.command_line()));
+        }
+        if self.working_directory != wanted.working_directory {
+            let directory = OsString::from(&self.working_directory);
+            return Some(format!("another working directory: {}", directory.to_string_lossy()));
+        }
+        if self.replicas != wanted.replicas {
+            return Some(format!("{} replicas, not {}", self.replicas, wanted.replicas));
+        }
+        if self.admission != wanted.admission {
+            return Some("another --admission".to_owned());
+        }
+        if (self.quantum, self.spin_limit_us) != (wanted.quantum, wanted.spin_limit_us) {
+            return Some("another --quantum or --spin-limit".to_owned());
+        }
+        None
+    }
+}
+
+fn version_of(bytes: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    Some(format!("version {} of Brolga", value.get("version")?.as_str()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cluster, Text};
+    use crate::launcher::LauncherError;
+    use crate::replica::config::{Admission, Durability};
+    use std::fs;
+
+    fn cluster() -> Cluster {
+        Cluster {
+            version: "1".into(),
+            layout: 1,
+            name: "default".into(),
+            id: [7; 16],
+            replicas: 3,
+            program: Text::Utf8("/bin/true".into()),
+            command: vec![Text::Utf8("true".into()), Text::Bytes(vec![0xff])],
+            environment: vec![(Text::Utf8("A".into()), Text::Utf8("b".into()))],
+            working_directory: Text::Utf8("/".into()),
+            durability: Durability::Memory,
+            admission: Admission::Speculative,
+            quantum: 1024,
+            spin_limit_us: 2000,
+        }
+    }
+
+    #[test]
+    fn tells_what_differs() {
+        let stored = cluster();
+        assert_eq!(stored.difference(&Cluster { id: [1; 16], environment: vec![], ..cluster() }), None);
+        assert_eq!(stored.difference(&Cluster { durability: Durability::Disk, ..cluster() }), None);
+        let told = |wanted: Cluster| stored.difference(&wanted).unwrap();
+        assert_eq!(told(Cluster { replicas: 5, ..cluster() }), "3 replicas, not 5");
+        assert_eq!(told(Cluster { version: "2".into(), ..cluster() }), "version 1 of Brolga (this is 2)");
+        assert!(told(Cluster { command: vec![], ..cluster() }).starts_with("another command: true"));
+    }
+
+    #[test]
+    fn survives_the_disk_and_refuses_damage() {
+        let state = std::env::temp_dir().join(format!("brolga-cluster-{}", std::process::id()));
+        fs::create_dir_all(&state).unwrap();
+        assert_eq!(Cluster::load(&state).unwrap(), None);
+        cluster().save(&state).unwrap();
+        assert_eq!(Cluster::load(&state).unwrap(), Some(cluster()));
+        fs::write(state.join("cluster.json"), "{\"version\": \"0.0.9\"}").unwrap();
+        let Err(LauncherError::Mismatch { what, .. }) = Cluster::load(&state) else { panic!() };
+        assert_eq!(what, "version 0.0.9 of Brolga");
+        fs::remove_dir_all(&state).unwrap();
+    }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong with a cluster as a whole: one line each, with what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::program::ProgramError;
+
+/// Why `brolga` gives up.
+#[derive(Debug, thiserror::Error)]
+pub enum LauncherError {
+    /// The command cannot be replicated.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// The state directory cannot be used.
+    #[error("cannot use {path}: {source}")]
+    State {
+        /// Which path.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The state directory belongs to something else.
+    #[error(
+        "the state directory {state} belongs to {what}; use another --name or --state, or --fresh to discard its data"
+    )]
+    Mismatch {
+        /// The directory.
+        state: PathBuf,
+        /// To what.
+        what: String,
+    },
+    /// Another supervisor has the directory.
+    #[error("a cluster is running on {0} already; `brolga stop` ends it, another --name starts a second one")]
+    Running(PathBuf),
+    /// No supervisor answers.
+    #[error("no cluster is running on {0}; start one with `brolga run`")]
+    NotRunning(PathBuf),
+    /// A port of the host is taken.
+    #[error(
+        "cannot listen on {address} for the server's port {port}: {source}; free it, or choose another with --publish ADDRESS:PORT:{port}"
+    )]
+    Port {
+        /// Where.
+        address: SocketAddr,
+        /// The server's own port.
+        port: u16,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The preload library is missing.
+    #[error(
+        "libbrolga_preload.so is not beside the executable, nor in ../lib/brolga; build it, or name it in BROLGA_PRELOAD"
+    )]
+    NoPreload,
+    /// A replica cannot start at all.
+    #[error("replica {id} cannot start: {message}")]
+    Replica {
+        /// Which.
+        id: u8,
+        /// Its own words.
+        message: String,
+    },
+    /// Too many replicas die again and again.
+    #[error("{given_up} of {count} replicas keep dying (last: {last}); see {log}")]
+    CrashLoop {
+        /// Replicas that are not restarted any more.
+        given_up: usize,
+        /// All.
+        count: u8,
+        /// How the last one died.
+        last: String,
+        /// The coordinator's log of that one.
+        log: PathBuf,
+    },
+    /// The supervisor refused a request.
+    #[error("{0}")]
+    Refused(String),
+    /// A system call failed.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl LauncherError {
+    /// For `map_err`.
+    pub fn system<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System { what, source: source.into() }
+    }
+}

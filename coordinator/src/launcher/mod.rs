@@ -1,0 +1,104 @@
+//! The supervisor of a cluster on one machine: state directory, keys, published ports, replicas, control socket.
+
+pub mod cluster;
+pub mod control;
+pub mod environment;
+mod error;
+pub mod keys;
+pub mod program;
+mod publish;
+mod replica_process;
+pub mod state;
+mod supervisor;
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+pub use error::LauncherError;
+pub use publish::Publication;
+pub use supervisor::Supervisor;
+
+use crate::container::PRELOAD_FILE;
+use crate::replica::config::{Admission, Durability};
+use cluster::{Cluster, Text};
+use state::StateDirectory;
+
+/// What `brolga run` was asked for.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Replicas.
+    pub replicas: u8,
+    /// Name of the cluster.
+    pub name: String,
+    /// The state directory.
+    pub state: PathBuf,
+    /// Ports of the host chosen for ports of the server.
+    pub publish: Vec<Publication>,
+    /// When an entry counts as kept.
+    pub durability: Durability,
+    /// Who orders inputs.
+    pub admission: Admission,
+    /// Operations after which a thread passes the turn on.
+    pub quantum: u32,
+    /// CPU time without an operation before a preemption, microseconds.
+    pub spin_limit_us: u32,
+    /// Discard the data of earlier runs.
+    pub fresh: bool,
+    /// The server's command.
+    pub command: Vec<OsString>,
+}
+
+/// Runs a cluster in the foreground; returns the server's exit code, or 0 when it was stopped.
+pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
+    let wanted = describe(options)?;
+    let preload = find_preload()?;
+    let state = StateDirectory::open(&options.state)?;
+    if options.fresh {
+        state.wipe()?;
+    }
+    let cluster = match Cluster::load(state.path())? {
+        None => wanted,
+        Some(stored) => match stored.difference(&wanted) {
+            Some(what) => return Err(LauncherError::Mismatch { state: state.path().to_owned(), what }),
+            None => Cluster { durability: wanted.durability, ..stored },
+        },
+    };
+    cluster.save(state.path())?;
+    state.clear_leftovers(&cluster);
+    keys::ensure(&state.keys(), cluster.replicas, &cluster.name)?;
+    Supervisor::new(cluster, state, preload, &options.publish)?.run()
+}
+
+fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
+    let directory = std::env::current_dir().map_err(LauncherError::system("find the working directory"))?;
+    let path = std::env::var_os("PATH");
+    let command = options.command.first().map_or(OsStr::new(""), OsString::as_os_str);
+    let program = program::resolve(command, path.as_deref(), &directory)?;
+    let environment = environment::clean(std::env::vars_os());
+    Ok(Cluster {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        layout: dmt::bounds::LAYOUT_VERSION,
+        name: options.name.clone(),
+        id: Cluster::new_id().map_err(LauncherError::system("read /dev/urandom"))?,
+        replicas: options.replicas,
+        program: Text::from(program.as_os_str()),
+        command: options.command.iter().map(|word| Text::from(word.as_os_str())).collect(),
+        environment: environment.iter().map(|(n, v)| (n.as_os_str().into(), v.as_os_str().into())).collect(),
+        working_directory: Text::from(directory.as_os_str()),
+        durability: options.durability,
+        admission: options.admission,
+        quantum: options.quantum,
+        spin_limit_us: options.spin_limit_us,
+    })
+}
+
+/// Looks for the preload library: `$BROLGA_PRELOAD`, beside the executable, `../lib/brolga`.
+pub fn find_preload() -> Result<PathBuf, LauncherError> {
+    if let Some(path) = std::env::var_os("BROLGA_PRELOAD").map(PathBuf::from) {
+        return if path.is_file() { Ok(path) } else { Err(LauncherError::NoPreload) };
+    }
+    let executable = std::env::current_exe().map_err(LauncherError::system("find the brolga executable"))?;
+    let beside = executable.parent().unwrap_or(Path::new("/"));
+    let places = [beside.join(PRELOAD_FILE), beside.join("../lib/brolga").join(PRELOAD_FILE)];
+    places.into_iter().find(|path| path.is_file()).ok_or(LauncherError::NoPreload)
+}

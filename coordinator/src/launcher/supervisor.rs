@@ -1,0 +1,440 @@
+//! The supervisor's loop: one thread, `poll` over signals, the control socket and the replicas' channels.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
+};
+
+use super::LauncherError;
+use super::cluster::Cluster;
+use super::control::{ClusterStatus, ControlSocket, MemberStatus, PortStatus, ProcessState, Reply, Request};
+use super::publish::{Port, Ports, Publication};
+use super::replica_process::{Launch, ReplicaProcess};
+use super::state::{StateDirectory, coordinator_log, replica_directory};
+use crate::channel::{Channel, Received};
+use crate::container::{OUTPUT_DIRECTORY, SharedDirectory};
+use crate::replica::config::{FromReplica, ToReplica};
+use crate::replica::status::{DigestState, ReplicaStatus, Role};
+
+/// How long replicas have to end by themselves before they are killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the others have to come to the server's exit after the first one.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+/// Lines of the server's stderr that are shown when it ends badly.
+const TAIL_LINES: usize = 20;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Supervisor {
+    cluster: Cluster,
+    state: StateDirectory,
+    preload: PathBuf,
+    peers: Vec<(u8, SocketAddr)>,
+    /// Bound but not listening: they keep the peer ports for this cluster while a replica is down.
+    _reserved: Vec<std::os::fd::OwnedFd>,
+    replicas: Vec<ReplicaProcess>,
+    ports: Ports,
+    control: ControlSocket,
+    signals: SignalFd,
+    started: Instant,
+    leader: u8,
+    /// The server of the leader, or of a majority, ended; the run ends then at the latest.
+    exit_by: Option<Instant>,
+    /// Connections of `brolga stop`; they close when the process ends.
+    stopping: Vec<Channel>,
+}
+
+/// Why the loop ended.
+enum End {
+    Asked,
+    ServerExited(i32),
+}
+
+impl Supervisor {
+    /// Takes ports and sockets; starts nothing yet.
+    pub fn new(
+        cluster: Cluster,
+        state: StateDirectory,
+        preload: PathBuf,
+        publish: &[Publication],
+    ) -> Result<Self, LauncherError> {
+        let wanted: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
+        wanted.thread_block().map_err(LauncherError::system("block signals"))?;
+        let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(LauncherError::system("make a signalfd"))?;
+        let ports = Ports::new(cluster.replicas, publish)?;
+        let path = state.control_socket();
+        let control = ControlSocket::bind(&path)
+            .map_err(|source| LauncherError::State { path: path.clone(), source })?;
+        let reserved =
+            (1..=cluster.replicas).map(|id| reserve_port().map(|(fd, address)| (fd, (id, address))));
+        let reserved: Vec<_> = reserved
+            .collect::<nix::Result<_>>()
+            .map_err(LauncherError::system("reserve ports for the replicas"))?;
+        let (reserved, peers) = reserved.into_iter().unzip();
+        let replicas = (1..=cluster.replicas).map(ReplicaProcess::new).collect();
+        Ok(Self {
+            cluster,
+            state,
+            preload,
+            peers,
+            _reserved: reserved,
+            replicas,
+            ports,
+            control,
+            signals,
+            started: Instant::now(),
+            leader: 0,
+            exit_by: None,
+            stopping: Vec::new(),
+        })
+    }
+
+    /// Runs the cluster to its end; returns the exit code.
+    pub fn run(mut self) -> Result<i32, LauncherError> {
+        say(&format!(
+            "cluster {} ({} replica{}): {}",
+            self.cluster.name,
+            self.cluster.replicas,
+            if self.cluster.replicas == 1 { "" } else { "s" },
+            self.cluster.command_line()
+        ));
+        for port in self.ports.iter() {
+            announce(port);
+        }
+        let ended = (1..=self.cluster.replicas).try_for_each(|id| self.start(id)).and_then(|()| self.serve());
+        self.stop_all();
+        match ended? {
+            End::Asked => Ok(0),
+            End::ServerExited(status) => Ok(self.tell_exit(status)),
+        }
+    }
+
+    fn serve(&mut self) -> Result<End, LauncherError> {
+        loop {
+            self.wait()?;
+            if self.asked_to_stop() {
+                return Ok(End::Asked);
+            }
+            while let Some((request, channel)) = self.control.accept() {
+                if self.answer(&request, channel)? {
+                    return Ok(End::Asked);
+                }
+            }
+            for index in 0..self.replicas.len() {
+                self.hear(index)?;
+            }
+            if let Some(status) = self.server_ended() {
+                return Ok(End::ServerExited(status));
+            }
+            self.restart_due()?;
+        }
+    }
+
+    fn wait(&self) -> Result<(), LauncherError> {
+        let mut fds = vec![self.signals.as_fd(), self.control.socket.as_fd()];
+        fds.extend(self.replicas.iter().filter_map(|replica| replica.channel.as_ref()).map(AsFd::as_fd));
+        let mut polled: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let due = self.replicas.iter().filter_map(|replica| replica.restart_at).chain(self.exit_by).min();
+        let timeout = due.map_or(PollTimeout::NONE, |due| {
+            let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(LauncherError::system("poll")(error)),
+        }
+    }
+
+    fn asked_to_stop(&self) -> bool {
+        matches!(self.signals.read_signal(), Ok(Some(_)))
+    }
+
+    fn start(&mut self, id: u8) -> Result<(), LauncherError> {
+        let launch = Launch { state: self.state.path(), preload: &self.preload, peers: &self.peers };
+        let replica = &mut self.replicas[usize::from(id) - 1];
+        replica.start(&launch).map_err(LauncherError::system("start a replica"))?;
+        for port in self.ports.iter() {
+            publish_to(replica, port);
+        }
+        Ok(())
+    }
+
+    /// Takes in all that a replica has said.
+    fn hear(&mut self, index: usize) -> Result<(), LauncherError> {
+        loop {
+            let Some(channel) = &self.replicas[index].channel else { return Ok(()) };
+            match channel.receive::<FromReplica>() {
+                Ok(Received::Message(FromReplica::Status(status), _)) => self.note_status(index, *status)?,
+                Ok(Received::Message(FromReplica::Failed(message), _)) => {
+                    self.replicas[index].failure = Some(message);
+                }
+                Ok(Received::Empty) => return Ok(()),
+                Ok(Received::Closed) | Err(_) => return self.note_death(index),
+            }
+        }
+    }
+
+    fn note_status(&mut self, index: usize, status: ReplicaStatus) -> Result<(), LauncherError> {
+        let id = self.replicas[index].id;
+        for port in self.ports.follow(&status.listeners)? {
+            for port in self.ports.iter().filter(|bound| bound.server_port == port) {
+                announce(port);
+                self.replicas.iter().for_each(|replica| publish_to(replica, port));
+            }
+        }
+        if status.role == Role::Leader && self.leader != id {
+            self.leader = id;
+            say(&format!("replica {id} leads"));
+        }
+        let before = self.replicas[index].note(status);
+        tell_changes(id, before.as_ref(), self.replicas[index].status.as_ref());
+        Ok(())
+    }
+
+    fn note_death(&mut self, index: usize) -> Result<(), LauncherError> {
+        let replica = &mut self.replicas[index];
+        replica.end();
+        let id = replica.id;
+        if self.leader == id {
+            self.leader = 0;
+        }
+        let _ = crate::container::remove_tree(&SharedDirectory::path_of(&self.cluster.tag(), u32::from(id)));
+        if replica.held {
+            say(&format!("replica {id} is stopped; `brolga start --replica {id}` brings it back"));
+            return Ok(());
+        }
+        let how = replica.failure.clone().unwrap_or_else(|| replica.last_end.clone());
+        // What stops a replica's very first start (no namespaces, no overlay, a damaged log) would stop every other.
+        if replica.restarts == 0 && !replica.has_served() && replica.failure.is_some() {
+            return Err(LauncherError::Replica { id, message: how });
+        }
+        if replica.plan_restart(Instant::now()) {
+            say(&format!("replica {id} died ({how}); restarting it"));
+            return Ok(());
+        }
+        say(&format!(
+            "replica {id} died ({how}) too often and is given up; `brolga start --replica {id}` tries again"
+        ));
+        let given_up = self.replicas.iter().filter(|r| r.state() == ProcessState::GivenUp).count();
+        if given_up * 2 >= self.replicas.len() {
+            let (count, log) = (self.cluster.replicas, coordinator_log(self.state.path(), id));
+            return Err(LauncherError::CrashLoop { given_up, count, last: how, log });
+        }
+        Ok(())
+    }
+
+    fn restart_due(&mut self) -> Result<(), LauncherError> {
+        let now = Instant::now();
+        let due: Vec<u8> =
+            self.replicas.iter().filter(|r| r.restart_at.is_some_and(|at| at <= now)).map(|r| r.id).collect();
+        due.into_iter().try_for_each(|id| self.start(id))
+    }
+
+    /// The wait status of the server, once the cluster agrees that it ended. One replica's word is not enough while
+    /// others could go on: its server may have been killed by hand.
+    fn server_ended(&mut self) -> Option<i32> {
+        let exit =
+            |replica: &ReplicaProcess| replica.status.as_ref()?.server_exit.map(|exit| exit.wait_status);
+        let exits: Vec<i32> = self.replicas.iter().filter_map(exit).collect();
+        let live = self.replicas.iter().filter(|replica| replica.state() == ProcessState::Running).count();
+        let killed = |status: i32| libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+        let by_leader = self
+            .replicas
+            .iter()
+            .any(|replica| replica.id == self.leader && exit(replica).is_some_and(|status| !killed(status)));
+        if !by_leader && exits.len() * 2 <= self.replicas.len() {
+            self.exit_by = None;
+            return None;
+        }
+        let by = *self.exit_by.get_or_insert_with(|| Instant::now() + EXIT_PATIENCE);
+        (exits.len() >= live || Instant::now() >= by).then(|| exits.first().copied()).flatten()
+    }
+
+    /// True if the request was to stop.
+    fn answer(&mut self, request: &Request, channel: Channel) -> Result<bool, LauncherError> {
+        let known = |id: u8| (1..=self.cluster.replicas).contains(&id);
+        let reply = match *request {
+            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Stop => {
+                let _ = channel.send(&Reply::Done);
+                self.stopping.push(channel);
+                return Ok(true);
+            }
+            Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) if !known(id) => {
+                Reply::Refused(format!("there is no replica {id}; they are 1 to {}", self.cluster.replicas))
+            }
+            Request::Kill(id) => self.kill(id)?,
+            Request::Start(id) => self.start_again(id)?,
+            Request::Corrupt(id) => match &self.replicas[usize::from(id) - 1].channel {
+                Some(channel) if channel.send(&ToReplica::CorruptNext).is_ok() => Reply::Done,
+                _ => Reply::Refused(format!("replica {id} does not run")),
+            },
+        };
+        let _ = channel.send(&reply);
+        Ok(false)
+    }
+
+    fn kill(&mut self, id: u8) -> Result<Reply, LauncherError> {
+        let index = usize::from(id) - 1;
+        let was = self.replicas[index].state();
+        if was == ProcessState::Stopped {
+            return Ok(Reply::Refused(format!("replica {id} is stopped already")));
+        }
+        self.replicas[index].held = true;
+        self.replicas[index].restart_at = None;
+        if was == ProcessState::Running {
+            self.note_death(index)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn start_again(&mut self, id: u8) -> Result<Reply, LauncherError> {
+        let replica = &mut self.replicas[usize::from(id) - 1];
+        if replica.state() == ProcessState::Running {
+            return Ok(Reply::Refused(format!("replica {id} runs already")));
+        }
+        replica.forgive();
+        self.start(id)?;
+        Ok(Reply::Done)
+    }
+
+    fn status(&self) -> ClusterStatus {
+        let members = self.replicas.iter().map(|replica| MemberStatus {
+            id: replica.id,
+            process: replica.state(),
+            restarts: replica.restarts,
+            entries_per_second: replica.entries_per_second(),
+            status: replica.status.clone().filter(|_| replica.state() == ProcessState::Running),
+        });
+        let members: Vec<_> = members.collect();
+        let mut live = members.iter().filter_map(|member| member.status.as_ref()).peekable();
+        let digests_agree = live.peek().is_some()
+            && live.all(|status| {
+                status.role == Role::Leader || matches!(status.digests, DigestState::Agrees { .. })
+            });
+        let ports = self.ports.iter().map(|port| PortStatus {
+            server_port: port.server_port,
+            address: port.address,
+            own: port.own.iter().map(|(id, address, _)| (*id, *address)).collect(),
+        });
+        ClusterStatus {
+            name: self.cluster.name.clone(),
+            version: self.cluster.version.clone(),
+            command: self.cluster.command_line(),
+            supervisor: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            leader: self.leader,
+            digests_agree,
+            ports: ports.collect(),
+            replicas: members,
+        }
+    }
+
+    /// Asks all replicas to end, and kills those that do not, or all at a second signal.
+    fn stop_all(&mut self) {
+        for replica in &self.replicas {
+            if let Some(channel) = &replica.channel {
+                let _ = channel.send(&ToReplica::Stop);
+            }
+        }
+        let deadline = Instant::now() + STOP_PATIENCE;
+        self.exit_by = Some(deadline);
+        while self.replicas.iter().any(|replica| replica.channel.is_some()) && Instant::now() < deadline {
+            if self.wait().is_err() || self.asked_to_stop() {
+                break;
+            }
+            for replica in &mut self.replicas {
+                while let Some(channel) = &replica.channel {
+                    match channel.receive::<FromReplica>() {
+                        Ok(Received::Message(FromReplica::Status(status), _)) => drop(replica.note(*status)),
+                        Ok(Received::Message(FromReplica::Failed(_), _)) => {}
+                        Ok(Received::Empty) => break,
+                        Ok(Received::Closed) | Err(_) => replica.channel = None,
+                    }
+                }
+            }
+        }
+        self.replicas.iter_mut().for_each(ReplicaProcess::end);
+        self.state.clear_leftovers(&self.cluster);
+    }
+
+    /// Says how the server ended; returns its exit code as a shell would.
+    fn tell_exit(&self, status: i32) -> i32 {
+        let exit = crate::container::ExitStatus::from_wait_status(status);
+        say(&format!("the server ended: {exit}"));
+        let code = exit.shell_code();
+        if code != 0 {
+            let id = if self.leader == 0 { 1 } else { self.leader };
+            let path = replica_directory(self.state.path(), id).join(OUTPUT_DIRECTORY);
+            for name in ["stdout", "stderr"] {
+                let text = std::fs::read(path.join(name)).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                let lines: Vec<_> = text.lines().collect();
+                if !lines.is_empty() {
+                    say(&format!("the last lines of its {name}:"));
+                }
+                lines[lines.len().saturating_sub(TAIL_LINES)..].iter().for_each(|line| eprintln!("  {line}"));
+            }
+        }
+        code
+    }
+}
+
+fn publish_to(replica: &ReplicaProcess, port: &Port) {
+    let Some(channel) = &replica.channel else { return };
+    let own = port.own.iter().map(|(id, address, _)| (*id, *address)).collect();
+    let mine = port.own.iter().find(|(id, ..)| *id == replica.id).map(|(.., socket)| socket.as_fd());
+    let message = ToReplica::Publish { server_port: port.server_port, own };
+    if let Some(mine) = mine {
+        // A replica that is gone is noticed by the end of its channel.
+        let _ = channel.send_with(&message, &[port.shared.as_fd(), mine]);
+    }
+}
+
+/// A loopback port that stays ours: a socket that is bound with `SO_REUSEADDR` and never listens lets a replica bind
+/// and listen on the same port, and keeps others off while the replica is down.
+fn reserve_port() -> nix::Result<(std::os::fd::OwnedFd, SocketAddr)> {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    let any = SockaddrStorage::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &any)?;
+    let bound: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&socket))?;
+    let port = bound.as_sockaddr_in().map_or(0, nix::sys::socket::SockaddrIn::port);
+    Ok((socket, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
+}
+
+fn say(message: &str) {
+    eprintln!("brolga: {message}");
+}
+
+fn announce(port: &Port) {
+    let own: Vec<_> = port.own.iter().map(|(id, address, _)| format!("replica {id} on {address}")).collect();
+    say(&format!("clients of port {} connect to {} ({})", port.server_port, port.address, own.join(", ")));
+}
+
+fn tell_changes(id: u8, before: Option<&ReplicaStatus>, now: Option<&ReplicaStatus>) {
+    let Some(now) = now else { return };
+    let full_before = before.is_some_and(|status| status.disk_full);
+    if now.disk_full && !full_before {
+        say(&format!("replica {id}: the disk is full; it acknowledges nothing until there is space"));
+    }
+    if full_before && !now.disk_full {
+        say(&format!("replica {id}: there is space on the disk again"));
+    }
+    if let DigestState::Diverged { entry, tick, reason } = &now.digests
+        && before.is_none_or(|status| status.digests != now.digests)
+    {
+        say(&format!(
+            "replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}; it is fenced and rebuilt"
+        ));
+    }
+}
