@@ -15,7 +15,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SAY(...) do { printf(__VA_ARGS__); putchar('\n'); fflush(stdout); } while (0)
+// Prints a line. Unlike those of a plain call, the arguments are evaluated from left to right.
+#define SAY(...) do { SAY_(__VA_ARGS__, 7, 6, 5, 4, 3, 2, 1, 0)(__VA_ARGS__); putchar('\n'); fflush(stdout); } while (0)
+#define SAY_(f, a, b, c, d, e, g, h, n, ...) SAY##n
+#define LET(n, v) __auto_type say_##n = (v)
+#define SAY0(f) printf(f)
+#define SAY1(f, a) LET(1, a); printf(f, say_1)
+#define SAY2(f, a, b) LET(1, a); LET(2, b); printf(f, say_1, say_2)
+#define SAY3(f, a, b, c) LET(1, a); LET(2, b); LET(3, c); printf(f, say_1, say_2, say_3)
+#define SAY4(f, a, b, c, d) LET(1, a); LET(2, b); LET(3, c); LET(4, d); printf(f, say_1, say_2, say_3, say_4)
+#define SAY5(f, a, b, c, d, e) \
+    LET(1, a); LET(2, b); LET(3, c); LET(4, d); LET(5, e); printf(f, say_1, say_2, say_3, say_4, say_5)
 // The value of an expression that is an errno after failure.
 #define ERR(e) ((e) < 0 ? errno : 0)
 #define MUST(e) do { if (!(e)) { printf("line %d: %s failed: %s\n", __LINE__, #e, strerror(errno)); exit(1); } } while (0)
