@@ -50,7 +50,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
 /// A time-out in milliseconds; negative = none.
 pub fn milliseconds(value: usize) -> Option<u64> {
     let value = value as c_int;
-    (value >= 0).then_some(value as u64 * NS_PER_MS)
+    (value >= 0).then(|| value as u64 * NS_PER_MS)
 }
 
 /// A time-out in a structure; 0 = none.
