@@ -60,7 +60,20 @@ impl Platform for Handlers {
         }
         self.log.lock().unwrap().push(format!("{me}: signal {} value {}", signal.signal, signal.value));
     }
-    fn kick_coordinator(&self) {}
+    fn kick_coordinator(&self) {
+        self.arena.shared.control.coordinator_asleep.store(0, Ordering::SeqCst);
+        self.wake(&self.arena.shared.control.coordinator_asleep);
+    }
+}
+
+/// Ends the coordinator's part of a test, also if the program panics.
+struct Finish(Arc<Handlers>, Arc<AtomicBool>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.1.store(true, Ordering::SeqCst);
+        self.0.kick_coordinator();
+    }
 }
 
 /// One virtual program's surroundings.
@@ -155,19 +168,24 @@ fn run_once(body: fn(&World, &Call<'_>)) -> (Vec<String>, u64) {
     });
     let world = World { platform: platform.clone(), next_tid: Arc::new(AtomicI32::new(FIRST_PID + 1)) };
     let done = Arc::new(AtomicBool::new(false));
-    let finished = done.clone();
+    let finish = Finish(platform.clone(), done.clone());
     let main = std::thread::spawn(move || {
         let id = world.call(0).first_process(FIRST_PID);
         ME.set(id);
         let call = world.call(id);
         call.start_first();
         body(&world, &call);
-        finished.store(true, Ordering::SeqCst);
+        drop(finish);
         call.with(|k| k.digest)
     });
-    while !done.load(Ordering::SeqCst) && !main.is_finished() {
+    while !done.load(Ordering::SeqCst) {
         serve(&mut link, &platform);
-        std::thread::yield_now();
+        if link.prepare_sleep() {
+            if !done.load(Ordering::SeqCst) {
+                platform.wait(&link.control().coordinator_asleep, 1, None);
+            }
+            link.woke();
+        }
     }
     let digest = main.join().expect("the program's main thread failed");
     let said = log.lock().unwrap().clone();
