@@ -87,9 +87,16 @@ pub fn genesis_entry(quantum: u32) -> Vec<u8> {
 impl Server {
     /// A leader that has entry 0 and may go on.
     pub fn leader(quantum: u32) -> (Self, Link) {
-        let layout = Layout::new::<Arena>();
-        // SAFETY: the layout is not empty; all zeroes is a fresh arena; it is leaked, so it outlives every use.
-        let arena: &'static Arena = unsafe { &*alloc_zeroed(layout).cast::<Arena>() };
+        // Asked for with a small alignment and aligned by hand, the zeroes come from the kernel as they are touched; with
+        // the arena's own alignment the allocator writes them all.
+        let align = align_of::<Arena>();
+        let layout = Layout::from_size_align(size_of::<Arena>() + align, 16).expect("a valid layout");
+        // SAFETY: the layout is not empty, and an aligned arena fits into it; all zeroes is a fresh arena; it is leaked,
+        // so it outlives every use.
+        let arena: &'static Arena = unsafe {
+            let memory = alloc_zeroed(layout);
+            &*memory.add(memory.align_offset(align)).cast::<Arena>()
+        };
         // SAFETY: this is the only Link to the fresh arena.
         let mut link = unsafe { Link::attach(&arena.shared) };
         link.initialise();
