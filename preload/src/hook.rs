@@ -18,13 +18,13 @@ pub struct Row {
 /// A symbol of libc behind ours, looked up at first use.
 pub struct Real {
     name: &'static CStr,
-    version: &'static CStr,
+    version: Option<&'static CStr>,
     address: AtomicPtr<c_void>,
 }
 
 impl Real {
     /// The symbol `name`, in `version` if there is one.
-    pub const fn new(name: &'static CStr, version: &'static CStr) -> Self {
+    pub const fn new(name: &'static CStr, version: Option<&'static CStr>) -> Self {
         Self { name, version, address: AtomicPtr::new(core::ptr::null_mut()) }
     }
 
@@ -44,26 +44,43 @@ impl Real {
 
     fn look_up(&self) -> *mut c_void {
         let _section = crate::tls::Passthrough::enter();
+        // A look-up that fails allocates its message, and an allocator calls hooks: only ask for what exists.
         // SAFETY: both names are C strings; RTLD_NEXT means "behind this library".
         unsafe {
-            let exact = libc::dlvsym(libc::RTLD_NEXT, self.name.as_ptr(), self.version.as_ptr());
-            if exact.is_null() { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) } else { exact }
+            match self.version {
+                Some(version) => libc::dlvsym(libc::RTLD_NEXT, self.name.as_ptr(), version.as_ptr()),
+                None => libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()),
+            }
         }
     }
 }
 
-/// Version that [`Real`] asks for first: symbols whose older versions differ in behaviour.
-pub const fn version_of(name: &str) -> &'static CStr {
-    let bytes = name.as_bytes();
-    let cond = b"pthread_cond_";
+/// Version of a symbol whose older versions differ in behaviour, if `name` is such a one.
+pub const fn version_of(name: &str) -> Option<&'static CStr> {
+    const VERSIONED: [&[u8]; 6] = [
+        b"pthread_cond_init",
+        b"pthread_cond_destroy",
+        b"pthread_cond_wait",
+        b"pthread_cond_timedwait",
+        b"pthread_cond_signal",
+        b"pthread_cond_broadcast",
+    ];
     let mut i = 0;
-    while i < cond.len() && i < bytes.len() {
-        if bytes[i] != cond[i] {
-            return c"GLIBC_2.34";
+    while i < VERSIONED.len() {
+        if same(VERSIONED[i], name.as_bytes()) {
+            return Some(c"GLIBC_2.3.2");
         }
         i += 1;
     }
-    c"GLIBC_2.3.2"
+    None
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
 }
 
 /// Defines hooks; see the module.
