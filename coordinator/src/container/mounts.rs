@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -56,10 +56,14 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
     let root = directory.join(ROOT_DIRECTORY);
     let in_user_namespace = config.outer_ids.is_some();
     let layers = directory.join(LAYERS_DIRECTORY);
-    overlay(Path::new("/"), &layers, &root, in_user_namespace)?;
-    for (number, source) in other_file_systems(&directory)?.iter().enumerate() {
-        let layers = layers.join("mounts").join(number.to_string());
-        mirror(source, &layers, &inside(&root, source), in_user_namespace)?;
+    if in_user_namespace {
+        plant_root(&layers, &root)?;
+    } else {
+        overlay(Path::new("/"), &layers, &root, false)?;
+        for (number, source) in other_file_systems(&directory)?.iter().enumerate() {
+            let layers = layers.join("mounts").join(number.to_string());
+            mirror(source, &layers, &inside(&root, source), false)?;
+        }
     }
     for hidden in &config.hidden {
         hide(&inside(&root, path(hidden)))?;
@@ -91,6 +95,7 @@ fn overlay(lower: &Path, layers: &Path, target: &Path, in_user_namespace: bool) 
     let (upper, work) = (layers.join("upper"), layers.join("work"));
     make_directories(&upper)?;
     make_directories(&work)?;
+    own_as(lower, &upper);
     let mut options = b"lowerdir=".to_vec();
     for (name, value) in [("", lower), (",upperdir=", &upper), (",workdir=", &work)] {
         options.extend(name.as_bytes());
@@ -114,14 +119,61 @@ fn overlay(lower: &Path, layers: &Path, target: &Path, in_user_namespace: bool) 
     })
 }
 
+/// The root of an overlay shows mode and owner of its upper layer: make them those of the lower one.
+fn own_as(lower: &Path, upper: &Path) {
+    if let Ok(data) = fs::metadata(lower) {
+        let _ = std::os::unix::fs::chown(upper, Some(data.uid()), Some(data.gid()));
+        let _ = fs::set_permissions(upper, data.permissions());
+    }
+}
+
+/// The root in a user namespace. There the kernel lets nobody look under the host's mounts, so a directory with a mount
+/// point somewhere below it cannot be the lower layer of an overlay: such a directory is made anew, and what is in it
+/// gets an overlay each.
+fn plant_root(layers: &Path, root: &Path) -> Result<(), Failure> {
+    tmpfs(root, MsFlags::empty(), "mode=755")?;
+    let points: Vec<PathBuf> = mount_table()?.into_iter().map(|(point, _)| point).collect();
+    plant(Path::new("/"), &points, layers, root, &mut 0)
+}
+
+fn plant(
+    source: &Path,
+    points: &[PathBuf],
+    layers: &Path,
+    root: &Path,
+    count: &mut u32,
+) -> Result<(), Failure> {
+    // What the caller may not read, the server could not either.
+    let Ok(entries) = fs::read_dir(source) else { return Ok(()) };
+    let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    names.sort();
+    for path in names.iter().filter(|path| !SKIPPED_ROOTS.iter().any(|root| *path == Path::new(root))) {
+        let target = inside(root, path);
+        let Ok(kind) = fs::symlink_metadata(path).map(|data| data.file_type()) else { continue };
+        if kind.is_symlink() {
+            let link = because(fs::read_link(path), "read the link", path)?;
+            because(symlink(link, &target), "make", &target)?;
+        } else if !kind.is_dir() {
+            because(fs::write(&target, b""), "make", &target)?;
+            mirror(path, layers, &target, true)?;
+        } else {
+            make_directories(&target)?;
+            if points.iter().any(|point| point != path && point.starts_with(path)) {
+                plant(path, points, layers, root, count)?;
+            } else {
+                *count += 1;
+                mirror(path, &layers.join("mounts").join(count.to_string()), &target, true)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Mount points of the host, other than `/`, that hold files.
 fn other_file_systems(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let table = Path::new("/proc/self/mountinfo");
-    let table = because(fs::read(table), "read", table)?;
     let mut found: Vec<PathBuf> = Vec::new();
-    for line in table.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
-        let Some((point, kind)) = parse_mount(line) else { continue };
-        let skipped = SKIPPED_TYPES.iter().any(|skipped| skipped.as_bytes() == kind)
+    for (point, kind) in mount_table()? {
+        let skipped = SKIPPED_TYPES.iter().any(|skipped| skipped.as_bytes() == kind.as_slice())
             || SKIPPED_ROOTS.iter().any(|root| point.starts_with(root))
             || point == Path::new("/")
             || point.starts_with(directory)
@@ -134,6 +186,14 @@ fn other_file_systems(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Mount points and types of all mounts, in the order in which they were made.
+fn mount_table() -> Result<Vec<(PathBuf, Vec<u8>)>, Failure> {
+    let path = Path::new("/proc/self/mountinfo");
+    let table = because(fs::read(path), "read", path)?;
+    let lines = table.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.filter_map(parse_mount).map(|(point, kind)| (point, kind.to_vec())).collect())
 }
 
 /// Mount point and type of one line of `mountinfo`.
