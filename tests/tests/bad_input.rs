@@ -96,7 +96,7 @@ fn programs_that_cannot_be_replicated_are_refused() {
     let text = |name: &str| path(name).to_str().expect("a plain path").to_owned();
     assert_refused(&["--", &text("static")], &["static"]);
     assert_refused(&["--", &text("setuid")], &["set", "uid"]);
-    assert_refused(&["--", &text("narrow")], &["32"]);
+    assert_refused(&["--", &text("narrow")], &["64-bit"]);
 }
 
 #[test]
