@@ -45,12 +45,10 @@ impl Real {
     fn look_up(&self) -> *mut c_void {
         let _section = crate::tls::Passthrough::enter();
         // A look-up that fails allocates its message, and an allocator calls hooks: only ask for what exists.
-        // SAFETY: both names are C strings; RTLD_NEXT means "behind this library".
-        unsafe {
-            match self.version {
-                Some(version) => libc::dlvsym(libc::RTLD_NEXT, self.name.as_ptr(), version.as_ptr()),
-                None => libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()),
-            }
+        match self.version {
+            // SAFETY: both names are C strings; RTLD_NEXT means "behind this library".
+            Some(version) => unsafe { libc::dlvsym(libc::RTLD_NEXT, self.name.as_ptr(), version.as_ptr()) },
+            None => crate::dlsym::behind_us(self.name),
         }
     }
 }

@@ -13,6 +13,7 @@ extern crate std;
 
 mod calls;
 mod clock;
+mod dlsym;
 mod errno;
 mod exec;
 mod fatal;

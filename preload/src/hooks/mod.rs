@@ -18,7 +18,7 @@ mod signal;
 mod socket;
 mod spin;
 mod syscall;
-mod thread;
+pub mod thread;
 
 use core::ffi::c_int;
 
