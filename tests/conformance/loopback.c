@@ -1,4 +1,4 @@
-// TCP to oneself: blocking and non-blocking connect, accept, both directions, half close, refusal, names, options, UDP.
+// TCP to oneself: blocking and non-blocking connect, accept, both directions, half close, refusal, names, options.
 #include "check.h"
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -34,7 +34,5 @@ int main(void) {
     close(s); f.fd = n; f.events = POLLIN | POLLRDHUP; poll(&f, 1, -1); SAY("peer closed %x read %zd", f.revents & (POLLIN | POLLRDHUP), recv(n, b, 1, 0)); close(n); close(l);
     n = socket(AF_INET, SOCK_STREAM, 0); SAY("refused %s", strerror(ERR(connect(n, (void *)&a, sizeof a)))); SAY("not connected %s", strerror(ERR(send(n, "x", 1, MSG_NOSIGNAL)))); close(n);
     SAY("not a socket %s bad %s", strerror(ERR(listen(0, 1))), strerror(ERR(listen(999, 1))));
-    int u = socket(AF_INET, SOCK_DGRAM, 0), w = socket(AF_INET, SOCK_DGRAM, 0); struct sockaddr_in ua = a; ua.sin_port = 0; bind(u, (void *)&ua, sizeof ua); al = sizeof ua; getsockname(u, (void *)&ua, &al);
-    SAY("sendto %zd", sendto(w, "datagram", 8, 0, (void *)&ua, sizeof ua)); fl = sizeof from; SAY("recvfrom %zd %.8s", recvfrom(u, b, sizeof b, 0, (void *)&from, &fl), b);
     return 0;
 }

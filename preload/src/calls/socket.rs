@@ -53,7 +53,7 @@ pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
     // SAFETY: the program's addresses and buffers.
     unsafe {
         match number {
-            libc::SYS_bind => dmt(|call| call.bind(fd, address(a[1], a[2]))) as isize,
+            libc::SYS_bind => bind(a),
             libc::SYS_listen => dmt(|call| call.listen(fd, a[1] as c_int)) as isize,
             libc::SYS_accept => accept(a, 0),
             libc::SYS_accept4 => accept(a, a[3]),
@@ -124,6 +124,21 @@ pub unsafe fn socketpair(a: [usize; 6]) -> isize {
     let mut files = [0; 2];
     let result = dmt(|call| call.socket_pair(a[0] as c_int, a[1] as c_int, a[2] as c_int, &mut files));
     install_pair(result, files, a[1], libc::SYS_socketpair, a)
+}
+
+/// `bind`: a path is first taken in the file system, by the placeholder, which is a unix socket.
+unsafe fn bind(a: [usize; 6]) -> isize {
+    // SAFETY: the program's address.
+    let wanted = unsafe { address(a[1], a[2]) };
+    let unix = wanted.first_chunk() == Some(&(libc::AF_UNIX as u16).to_ne_bytes());
+    if unix && wanted.get(2).is_some_and(|&byte| byte != 0) {
+        // SAFETY: the program's own arguments.
+        let taken = unsafe { gate::syscall(libc::SYS_bind, a) };
+        if taken < 0 {
+            return taken;
+        }
+    }
+    dmt(|call| call.bind(a[0] as c_int, wanted)) as isize
 }
 
 unsafe fn accept(a: [usize; 6], flags: usize) -> isize {
