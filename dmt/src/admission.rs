@@ -74,11 +74,18 @@ impl Kernel {
         self.follow(shared, quiescent)
     }
 
+    /// True if the bubble was opened by this very leadership.
+    fn owns_bubble(&self, shared: &Shared) -> bool {
+        self.sched.bubble_ballot == shared.control.ballot.load(Ordering::Relaxed)
+    }
+
     fn lead(&mut self, shared: &Shared, quiescent: bool, now: &dyn Fn() -> u64) -> Next {
         let wanted = shared.control.wanted.load(Ordering::Relaxed);
-        let close = wanted & crate::control::wanted::CLOSE != 0;
+        // What follows the gap may have left under the leader that opened the bubble, whose thread was quicker: only its
+        // own bubbles are a leader's to cut.
+        let close = self.owns_bubble(shared) && wanted & crate::control::wanted::CLOSE != 0;
         let over = quiescent || self.sched.tick >= self.sched.bubble_end;
-        if close {
+        if wanted & crate::control::wanted::CLOSE != 0 {
             shared.control.wanted.fetch_and(!crate::control::wanted::CLOSE, Ordering::Relaxed);
         }
         if !over && !close {
@@ -146,10 +153,22 @@ impl Kernel {
     }
 
     /// Passes the turn on from `thread`, which makes no operation, as a leader; false if the signal came too late.
-    pub fn preempt_as_leader(&mut self, shared: &Shared, thread: ThreadId, now: u64) -> bool {
+    /// `inherited`: the stretch was long enough to cut a bubble of another leader. The watchdog may have measured a
+    /// follower's, which has just become leader.
+    pub fn preempt_as_leader(
+        &mut self,
+        shared: &Shared,
+        thread: ThreadId,
+        inherited: bool,
+        now: u64,
+    ) -> bool {
         if !self.leads(shared) || self.sched.queued == 0 || self.sched.turn != thread {
             return false;
         }
+        if !inherited && !self.owns_bubble(shared) {
+            return false;
+        }
+        self.renew_pending_cursor(shared);
         let rest = self.sched.bubble_end.saturating_sub(self.sched.tick).max(1);
         self.admit(shared, EntryKind::Preempt, rest, now, Some(thread));
         true
@@ -325,8 +344,8 @@ impl Kernel {
         self.sched.reported = 0;
         self.digest = crate::digest::mix(self.digest, clock, header.grant.get());
         let control = &shared.control;
-        let inherited = header.ballot.get() != control.ballot.load(Ordering::Relaxed);
-        control.inherited.store(u32::from(inherited), Ordering::Relaxed);
+        self.sched.bubble_ballot = header.ballot.get();
+        control.bubble_ballot.store(header.ballot.get(), Ordering::Relaxed);
         control.applied.store(self.sched.applied, Ordering::Relaxed);
         self.publish(shared);
     }

@@ -10,6 +10,7 @@ use core::sync::atomic::Ordering;
 
 use crate::admission::Next;
 use crate::arena::Arena;
+use crate::control::wanted;
 use crate::kernel::{Kernel, Step};
 use crate::link::Shared;
 use crate::op::Op;
@@ -305,17 +306,19 @@ impl<'a> Call<'a> {
     /// Called by the handler of the watchdog's signal in a thread that runs its own code: gives the turn away if it
     /// holds it and makes no progress.
     pub fn preempt(&self) {
-        let wanted =
-            self.shared().control.wanted.fetch_and(!crate::control::wanted::PREEMPT, Ordering::SeqCst);
-        if wanted & crate::control::wanted::PREEMPT == 0 {
+        let bits = wanted::PREEMPT | wanted::PREEMPT_INHERITED;
+        let wanted = self.shared().control.wanted.fetch_and(!bits, Ordering::SeqCst);
+        if wanted & wanted::PREEMPT == 0 {
             return;
         }
+        let inherited = wanted & wanted::PREEMPT_INHERITED != 0;
         if self.with(|k| k.sched.turn) != self.me || !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES) {
             return;
         }
         let now = self.platform.real_time();
         let preempted = self.with(|k| {
-            k.preempt_as_leader(self.shared(), self.me, now) || k.preempt_as_follower(self.shared(), self.me)
+            k.preempt_as_leader(self.shared(), self.me, inherited, now)
+                || k.preempt_as_follower(self.shared(), self.me)
         });
         if preempted && self.with(|k| k.take_rotation(self.me)) {
             self.kick();

@@ -20,6 +20,8 @@ pub mod wanted {
     pub const CLOSE: u32 = 1;
     /// The watchdog caught a spinner: whoever handles the preempt signal passes the turn on.
     pub const PREEMPT: u32 = 2;
+    /// With [`PREEMPT`]: the stretch was so long that even a bubble which another leader opened may be cut.
+    pub const PREEMPT_INHERITED: u32 = 4;
 }
 
 /// The words. `C:` written by the coordinator, `S:` by the thread that holds the turn, `W:` by the watchdog.
@@ -65,8 +67,9 @@ pub struct Control {
     pub turn_pid: AtomicI32,
     /// S: blocks of the buffer pool in use; the coordinator stops reading clients above `POOL_HIGH_WATER_BLOCKS`.
     pub pool_used: AtomicU64,
-    /// S: 1 if the current bubble was opened under another ballot (see the preemption rules).
-    pub inherited: AtomicU32,
+    /// S: ballot of the leader that opened the current bubble; a leader with another one has inherited it (see the
+    /// preemption rules).
+    pub bubble_ballot: AtomicU64,
     /// C: 1 = stop executing for good at the next scheduling point (the replica is being torn down).
     pub halt: AtomicU32,
     /// S: spin limit in force, microseconds.

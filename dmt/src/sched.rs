@@ -21,6 +21,8 @@ pub struct Scheduler {
     pub stamp: u64,
     /// Where its bubble ends, unless the server is quiescent before.
     pub bubble_end: u64,
+    /// Ballot of the leader that opened it.
+    pub bubble_ballot: u64,
     /// Clock of the last entry applied, nanoseconds.
     pub clock: u64,
     /// Clock of entry 0, nanoseconds.
@@ -92,6 +94,9 @@ impl Scheduler {
     }
 
     /// Takes the next thread out of the run queue and gives it the turn with a fresh slice.
+    ///
+    /// That is a tick: a thread that gets the turn in the middle of an operation (it was woken, or its slice had ended)
+    /// runs on without a new one, and an entry that is stamped there must not take effect before the change on a follower.
     pub fn pick(&mut self, threads: &mut Threads) -> Option<ThreadId> {
         if self.turn != 0 {
             threads.get_mut(self.turn).ticks += self.tick - self.turn_since;
@@ -102,6 +107,7 @@ impl Scheduler {
             return None;
         }
         let id = self.head;
+        self.tick += 1;
         let slice_end = self.tick + u64::from(self.quantum.max(1));
         let thread = threads.get_mut(id);
         self.head = thread.next;
@@ -135,6 +141,7 @@ impl Kernel {
     /// Chooses who runs next and says so on the control page.
     pub fn pick(&mut self, shared: &Shared) -> Option<ThreadId> {
         let next = self.sched.pick(&mut self.threads);
+        shared.control.tick.store(self.sched.tick, Ordering::Relaxed);
         self.show_turn(shared);
         next
     }

@@ -12,7 +12,7 @@ mod mounts;
 mod server;
 mod shared;
 mod spawn;
-mod watchdog;
+pub mod watchdog;
 
 use std::ffi::OsString;
 use std::io;

@@ -56,25 +56,28 @@ fn watch(arena: &ArenaMapping) -> ! {
 
 /// What the watchdog reads of the control page.
 #[derive(Clone, Copy, Debug, Default)]
-struct Sample {
+pub struct Sample {
     tick: u64,
     pid: i32,
     tid: i32,
-    runnable: u32,
+    /// Threads that could run; 0 = nothing to watch.
+    pub runnable: u32,
     leader: bool,
     inherited: bool,
     spin_limit_us: u64,
 }
 
 impl Sample {
-    fn read(control: &Control) -> Self {
+    /// Reads it.
+    pub fn read(control: &Control) -> Self {
         Self {
             tick: control.tick.load(Ordering::Relaxed),
             pid: control.turn_pid.load(Ordering::Relaxed),
             tid: control.turn_tid.load(Ordering::Relaxed),
             runnable: control.runnable.load(Ordering::Relaxed),
             leader: control.lead_from.load(Ordering::Relaxed) != FOLLOWER,
-            inherited: control.inherited.load(Ordering::Relaxed) != 0,
+            inherited: control.bubble_ballot.load(Ordering::Relaxed)
+                != control.ballot.load(Ordering::Relaxed),
             spin_limit_us: u64::from(control.spin_limit_us.load(Ordering::Relaxed)),
         }
     }
@@ -87,7 +90,8 @@ impl Sample {
             self.spin_limit_us
         };
         match (self.runnable, self.leader, self.inherited) {
-            (0 | 1, ..) => None,
+            // The number is that of the last change of turn. Whom the turn holder has woken since, its handler knows.
+            (0, ..) => None,
             (_, true, true) => Some(INHERITED_SPIN_LIMIT_US.max(limit)),
             // A follower's handler looks whether the next entry is this thread's preemption, and else does nothing.
             _ => Some(limit),
@@ -97,14 +101,25 @@ impl Sample {
 
 /// What to do about a sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Action {
+pub struct Action {
     close: bool,
     preempt: bool,
+    /// Even a bubble of another leader may be cut.
+    inherited: bool,
+}
+
+impl Action {
+    /// The bits of [`wanted`] that it sets; the preempt signal goes with [`wanted::PREEMPT`].
+    pub fn bits(self) -> u32 {
+        u32::from(self.close) * wanted::CLOSE
+            | u32::from(self.preempt) * wanted::PREEMPT
+            | u32::from(self.inherited) * wanted::PREEMPT_INHERITED
+    }
 }
 
 /// The stretch without an operation that is being watched.
 #[derive(Debug, Default)]
-struct State {
+pub struct State {
     tick: u64,
     tid: i32,
     /// CPU time of the thread when the stretch was first seen.
@@ -113,7 +128,7 @@ struct State {
 
 impl State {
     /// Takes one sample; `cpu_time` is asked only within a stretch.
-    fn advance(&mut self, sample: &Sample, cpu_time: impl FnOnce() -> Option<u64>) -> Action {
+    pub fn advance(&mut self, sample: &Sample, cpu_time: impl FnOnce() -> Option<u64>) -> Action {
         if (sample.tick, sample.tid) != (self.tick, self.tid) || sample.tid == 0 {
             *self = Self { tick: sample.tick, tid: sample.tid, since_us: None };
             return Action::default();
@@ -121,15 +136,15 @@ impl State {
         let Some(now) = cpu_time() else { return Action::default() };
         let gap = now.saturating_sub(*self.since_us.get_or_insert(now));
         Action {
-            close: sample.leader && gap >= CLOSE_GAP_US,
+            close: sample.leader && !sample.inherited && gap >= CLOSE_GAP_US,
             preempt: sample.preempt_after_us().is_some_and(|limit| gap >= limit),
+            inherited: gap >= INHERITED_SPIN_LIMIT_US,
         }
     }
 }
 
 fn act(control: &Control, sample: &Sample, action: Action) {
-    let bits =
-        if action.close { wanted::CLOSE } else { 0 } | if action.preempt { wanted::PREEMPT } else { 0 };
+    let bits = action.bits();
     if bits == 0 || control.tick.load(Ordering::SeqCst) != sample.tick {
         return;
     }
@@ -172,9 +187,9 @@ mod tests {
         }
     }
 
-    const NOTHING: Action = Action { close: false, preempt: false };
-    const CLOSE: Action = Action { close: true, preempt: false };
-    const BOTH: Action = Action { close: true, preempt: true };
+    const NOTHING: Action = Action { close: false, preempt: false, inherited: false };
+    const CLOSE: Action = Action { close: true, ..NOTHING };
+    const BOTH: Action = Action { close: true, preempt: true, inherited: false };
 
     #[test]
     fn leader_closes_then_preempts() {
@@ -182,20 +197,22 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_alone_is_never_preempted() {
-        assert_eq!(run(Sample { runnable: 1, ..leader() }, &[0, 5000]), [NOTHING, CLOSE]);
+    fn a_thread_that_seems_alone_is_asked_too() {
+        assert_eq!(run(Sample { runnable: 1, ..leader() }, &[0, 5000]), [NOTHING, BOTH]);
+        assert_eq!(run(Sample { runnable: 0, tid: 0, ..leader() }, &[0, 5000]), [NOTHING, NOTHING]);
     }
 
     #[test]
-    fn an_inherited_bubble_is_cut_late() {
+    fn an_inherited_bubble_is_never_closed_and_cut_late() {
         let sample = Sample { inherited: true, ..leader() };
-        assert_eq!(run(sample, &[0, 5000, 1_000_000]), [NOTHING, CLOSE, BOTH]);
+        let preempt = Action { preempt: true, inherited: true, ..NOTHING };
+        assert_eq!(run(sample, &[0, 5000, 1_000_000]), [NOTHING, NOTHING, preempt]);
     }
 
     #[test]
     fn a_follower_never_closes_a_bubble() {
         let follower = Sample { leader: false, inherited: true, ..leader() };
-        assert_eq!(run(follower, &[0, 5000]), [NOTHING, Action { close: false, preempt: true }]);
+        assert_eq!(run(follower, &[0, 5000]), [NOTHING, Action { preempt: true, ..NOTHING }]);
     }
 
     #[test]
