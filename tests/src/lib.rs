@@ -13,6 +13,7 @@ pub mod redis_benchmark;
 pub mod resp;
 pub mod scratch;
 pub mod serial;
+pub mod sim;
 pub mod stats;
 pub mod status;
 pub mod wait;

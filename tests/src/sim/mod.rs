@@ -1,0 +1,31 @@
+//! The cluster simulator: whole clusters in one thread, in simulated time, every choice made by one seed.
+//!
+//! Real are the consensus, the log, the replica's pure parts, and dmt with its scheduler, its virtual sockets and its
+//! locks; a toy server with several threads runs on it. Simulated are time, network, disks, CPUs and clients. A schedule
+//! has faults for a while, then everything heals and must go on. The rules of [`check::rule`] hold all the time.
+//!
+//! `scripts/dev sim` runs many schedules. `cargo run -p brolga-tests --bin sim -- --seed N --trace` replays one.
+
+pub mod check;
+pub mod client;
+pub mod faults;
+pub mod fiber;
+pub mod history;
+pub mod memory;
+pub mod network;
+pub mod plan;
+pub mod platform;
+pub mod replica;
+pub mod rng;
+pub mod server;
+pub mod toy;
+pub mod world;
+
+pub use check::Violation;
+pub use plan::{Broken, Plan};
+pub use world::{Report, World};
+
+/// Runs the schedule of `seed`.
+pub fn run(seed: u64, broken: Option<Broken>) -> Result<Report, Violation> {
+    World::new(Plan::new(seed, broken), false).run()
+}

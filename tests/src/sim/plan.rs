@@ -1,0 +1,95 @@
+//! What a schedule is like, drawn from its seed.
+
+use coordinator::log::Durability;
+use coordinator::paxos::MILLIS;
+
+use super::rng::Rng;
+use super::toy::ToyConfig;
+
+/// A rule of the protocol that is broken on purpose, to see that the checkers notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// Output leaves one entry before its own is committed.
+    ReleaseEarly,
+    /// Now and then a sync does nothing.
+    SkipSync,
+    /// A leader admits inside a bubble.
+    AdmitInside,
+    /// A replica that restarts has forgotten what it promised.
+    ForgetPromise,
+    /// Now and then an event is given to the server twice.
+    ApplyTwice,
+}
+
+impl Broken {
+    /// All, with the names that the command line knows them by.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("release-early", Self::ReleaseEarly),
+        ("skip-sync", Self::SkipSync),
+        ("admit-inside", Self::AdmitInside),
+        ("forget-promise", Self::ForgetPromise),
+        ("apply-twice", Self::ApplyTwice),
+    ];
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// What is broken on purpose.
+    pub broken: Option<Broken>,
+    /// Replicas.
+    pub replicas: usize,
+    /// Clients.
+    pub clients: usize,
+    /// When a majority has an entry.
+    pub durability: Durability,
+    /// Paxos' heartbeat, nanoseconds.
+    pub heartbeat: u64,
+    /// Paxos' election time-out, nanoseconds.
+    pub election: u64,
+    /// The server.
+    pub toy: ToyConfig,
+    /// Percent of the syncs that take long.
+    pub slow_disk_percent: u64,
+    /// Nominal delay of a message, nanoseconds.
+    pub delay: u64,
+    /// Faults happen until then, nanoseconds.
+    pub faults_until: u64,
+    /// Number of faults.
+    pub faults: usize,
+    /// CPU speed of each replica: percent of the nominal time that a work needs.
+    pub slowness: Vec<u64>,
+}
+
+impl Plan {
+    /// The plan of `seed`.
+    pub fn new(seed: u64, broken: Option<Broken>) -> Self {
+        let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let replicas = rng.pick(&[1, 3, 3, 3, 3, 3, 5]);
+        let disk = matches!(broken, Some(Broken::SkipSync)) || rng.percent(50);
+        let heartbeat = rng.between(5, 20) * MILLIS;
+        Self {
+            seed,
+            broken,
+            replicas,
+            clients: rng.between(1, 4) as usize,
+            durability: if disk { Durability::Disk } else { Durability::Memory },
+            heartbeat,
+            election: heartbeat * rng.between(5, 10),
+            toy: ToyConfig {
+                workers: rng.between(1, 3) as usize,
+                spin_every: rng.pick(&[0, 0, 5, 11]),
+                long_every: rng.pick(&[0, 7, 13]),
+                long_ns: rng.between(1, 4) * MILLIS,
+                epoll_timeout: rng.pick(&[None, None, Some(10 * MILLIS), Some(70 * MILLIS)]),
+            },
+            slow_disk_percent: rng.pick(&[0, 0, 2, 20]),
+            delay: rng.pick(&[20_000, 100_000, 1_000_000]),
+            faults_until: rng.between(100, 700) * MILLIS,
+            faults: rng.between(0, 7) as usize,
+            slowness: (0..replicas).map(|_| rng.pick(&[100, 100, 100, 150, 400, 2000])).collect(),
+        }
+    }
+}

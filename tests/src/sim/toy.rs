@@ -1,0 +1,419 @@
+//! The toy server: an append list behind an epoll thread, worker threads with a queue, and threads that spin.
+//!
+//! It is a program like any other: it calls dmt as preload does for a real one, shares memory between its threads, and
+//! has what makes servers hard to replicate: races that only serial execution makes deterministic, long computations
+//! without a call, and a spin on a plain variable that ends only if another thread gets to run.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use dmt::call::Call;
+use dmt::digest::mix;
+use dmt::file::abi::{
+    AF_INET, EAGAIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, IoVec, O_NONBLOCK, SOCK_STREAM, SocketAddress,
+};
+use dmt::sync::Deadline;
+use dmt::sync::cond::Cond;
+use dmt::sync::mutex::Mutex;
+
+use super::platform::SimPlatform;
+
+/// Port that the server listens on.
+pub const PORT: u16 = 7000;
+/// Bytes of a request: kind, id.
+pub const REQUEST_BYTES: usize = 16;
+/// Bytes of a reply: id, length of the list, hash of the list, virtual clock.
+pub const REPLY_BYTES: usize = 32;
+/// A request that appends its id to the list.
+pub const APPEND: u64 = 1;
+/// A request that only looks.
+pub const READ: u64 = 2;
+
+const EPOLLIN: u32 = 1;
+/// First descriptor number that the server gets.
+const FIRST_FD: i32 = 3;
+
+/// What kind of server it is.
+#[derive(Clone, Copy, Debug)]
+pub struct ToyConfig {
+    /// Worker threads.
+    pub workers: usize,
+    /// Requests whose id is a multiple of this make the worker spin until another thread helps; 0 = none.
+    pub spin_every: u64,
+    /// Requests whose id is a multiple of this compute for long; 0 = none.
+    pub long_every: u64,
+    /// Nominal CPU time of a long computation, nanoseconds.
+    pub long_ns: u64,
+    /// How long the epoll thread waits, nanoseconds; `None` = for ever.
+    pub epoll_timeout: Option<u64>,
+}
+
+/// What a thread is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    /// Accepts and reads.
+    Poller,
+    /// Executes requests.
+    Worker,
+    /// Ends the spins of the workers.
+    Helper,
+}
+
+impl ToyConfig {
+    /// The threads, in order.
+    pub fn roles(self) -> impl Iterator<Item = Role> {
+        let helper = (self.spin_every > 0).then_some(Role::Helper);
+        std::iter::once(Role::Poller).chain((0..self.workers).map(|_| Role::Worker)).chain(helper)
+    }
+}
+
+struct Connection {
+    fd: i32,
+    input: Vec<u8>,
+    /// Requests that the workers have.
+    jobs: usize,
+    ended: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    fd: i32,
+    kind: u64,
+    id: u64,
+}
+
+/// The program's memory. Its threads share it freely, as a C program's do.
+pub struct Toy {
+    config: ToyConfig,
+    used_fds: Vec<bool>,
+    connections: Vec<Connection>,
+    queue: VecDeque<Job>,
+    /// Spins begun, and ended.
+    spins_wanted: u64,
+    spins_done: u64,
+    /// The append list.
+    pub list: Vec<u64>,
+    hash: u64,
+}
+
+impl Toy {
+    /// A server that has not run.
+    pub fn new(config: ToyConfig) -> Self {
+        Self {
+            config,
+            used_fds: Vec::new(),
+            connections: Vec::new(),
+            queue: VecDeque::new(),
+            spins_wanted: 0,
+            spins_done: 0,
+            list: Vec::new(),
+            hash: 0,
+        }
+    }
+
+    fn lowest_fd(&mut self) -> i32 {
+        let at = self.used_fds.iter().position(|used| !used).unwrap_or(self.used_fds.len());
+        if at == self.used_fds.len() {
+            self.used_fds.push(true);
+        }
+        self.used_fds[at] = true;
+        at as i32 + FIRST_FD
+    }
+}
+
+/// The hash of a list that had `hash` and got `id` appended.
+pub fn extend_hash(hash: u64, id: u64) -> u64 {
+    mix(hash, id, 0x9e37_79b9)
+}
+
+/// The synchronisation objects. Digests contain their addresses, which are the same on all replicas of a real cluster
+/// because their address spaces are. Here each OS thread has one place for the objects of whichever server runs.
+#[repr(C)]
+struct Place {
+    queue_lock: Mutex,
+    queue_filled: Cond,
+    help_wanted: Cond,
+    list_lock: Mutex,
+}
+
+thread_local! {
+    static PLACE: RefCell<Box<Place>> = RefCell::new(Objects::new().0);
+}
+
+/// A server's synchronisation objects while it does not run.
+pub struct Objects(Box<Place>);
+
+impl Objects {
+    /// Fresh ones.
+    pub fn new() -> Self {
+        // SAFETY: all zeroes is every object's static initialiser.
+        Self(unsafe { Box::new(std::mem::zeroed()) })
+    }
+
+    /// Puts them into place.
+    pub fn enter(&mut self) {
+        PLACE.with_borrow_mut(|place| std::mem::swap(&mut **place, &mut *self.0));
+    }
+
+    /// Takes them out again.
+    pub fn leave(&mut self) {
+        self.enter();
+    }
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn place() -> *mut Place {
+    PLACE.with_borrow_mut(|place| std::ptr::from_mut(&mut **place))
+}
+
+/// One thread's view.
+struct Thread<'a> {
+    call: &'a Call<'a>,
+    platform: &'a SimPlatform,
+    toy: *mut Toy,
+}
+
+/// The body of a thread of the server.
+pub fn run(role: Role, call: &Call<'_>, platform: &SimPlatform, toy: *mut Toy) {
+    let thread = Thread { call, platform, toy };
+    match role {
+        Role::Poller => thread.poll(),
+        Role::Worker => thread.work(),
+        Role::Helper => thread.help(),
+    }
+}
+
+impl Thread<'_> {
+    /// The program's memory. Only one thread of the server runs at a time, and no reference lives across a call of dmt.
+    #[allow(clippy::mut_from_ref)]
+    fn toy(&self) -> &mut Toy {
+        // SAFETY: the `Server` owns it and outlives its threads; fibers of one server never run at the same time.
+        unsafe { &mut *self.toy }
+    }
+
+    fn compute(&self, nanoseconds: u64) {
+        self.platform.compute(self.call, nanoseconds);
+    }
+
+    fn lock(&self, mutex: *mut Mutex) {
+        self.compute(100);
+        // SAFETY: the object is in place while this server runs.
+        assert_eq!(unsafe { self.call.mutex_lock(mutex) }, 0);
+    }
+
+    fn unlock(&self, mutex: *mut Mutex) {
+        // SAFETY: as in `lock`.
+        assert_eq!(unsafe { self.call.mutex_unlock(mutex) }, 0);
+    }
+
+    fn queue_lock(&self) -> *mut Mutex {
+        // SAFETY: computes an address inside the place.
+        unsafe { &raw mut (*place()).queue_lock }
+    }
+
+    fn list_lock(&self) -> *mut Mutex {
+        // SAFETY: as above.
+        unsafe { &raw mut (*place()).list_lock }
+    }
+
+    fn signal(&self, help: bool) {
+        // SAFETY: as above, and the object is in place.
+        unsafe {
+            let place = place();
+            let cond = if help { &raw mut (*place).help_wanted } else { &raw mut (*place).queue_filled };
+            assert_eq!(self.call.cond_signal(cond), 0);
+        }
+    }
+
+    fn wait(&self, help: bool) {
+        // SAFETY: as above; the caller holds the lock.
+        unsafe {
+            let place = place();
+            let cond = if help { &raw mut (*place).help_wanted } else { &raw mut (*place).queue_filled };
+            assert_eq!(self.call.cond_wait(cond, &raw mut (*place).queue_lock, Deadline::Never), 0);
+        }
+    }
+
+    fn install(&self, file: i64) -> i32 {
+        assert!(file > 0, "a call of the toy server failed: {file}");
+        let fd = self.toy().lowest_fd();
+        self.call.install(fd, file as u32, false);
+        fd
+    }
+
+    fn close(&self, fd: i32) {
+        assert_eq!(self.call.close_fd(fd), 0);
+        self.toy().used_fds[(fd - FIRST_FD) as usize] = false;
+    }
+
+    fn poll(&self) {
+        let listener = self.install(self.call.socket(AF_INET, SOCK_STREAM | O_NONBLOCK, 0));
+        let mut address = [0; 16];
+        address[0] = AF_INET as u8;
+        address[2..4].copy_from_slice(&PORT.to_be_bytes());
+        assert_eq!(self.call.bind(listener, &address), 0);
+        assert_eq!(self.call.listen(listener, 64), 0);
+        let epoll = self.install(self.call.epoll_create());
+        self.watch(epoll, listener);
+        let mut events = [EpollEvent::default(); 8];
+        loop {
+            let found = self.call.epoll_wait(epoll, &mut events, self.toy().config.epoll_timeout, None);
+            assert!(found >= 0, "epoll_wait failed: {found}");
+            self.compute(500);
+            for event in &events[..found as usize] {
+                let fd = event.data as i32;
+                if fd == listener { self.accept(epoll, listener) } else { self.read(epoll, fd) }
+            }
+        }
+    }
+
+    fn watch(&self, epoll: i32, fd: i32) {
+        let event = EpollEvent { events: EPOLLIN, data: fd as u64 };
+        assert_eq!(self.call.epoll_ctl(epoll, EPOLL_CTL_ADD, fd, event), 0);
+    }
+
+    fn accept(&self, epoll: i32, listener: i32) {
+        loop {
+            let file = self.call.accept(listener, O_NONBLOCK, &mut { SocketAddress::NONE });
+            if file == -EAGAIN {
+                return;
+            }
+            let fd = self.install(file);
+            self.toy().connections.push(Connection { fd, input: Vec::new(), jobs: 0, ended: false });
+            self.watch(epoll, fd);
+        }
+    }
+
+    fn read(&self, epoll: i32, fd: i32) {
+        let mut bytes = [0u8; 100];
+        let iov = [IoVec { base: bytes.as_mut_ptr(), len: bytes.len() }];
+        // SAFETY: the vector describes `bytes`, which nobody else knows.
+        let count = unsafe { self.call.read(fd, &iov) };
+        if count == -EAGAIN {
+            return;
+        }
+        self.compute(1_000);
+        if count <= 0 {
+            assert_eq!(self.call.epoll_ctl(epoll, EPOLL_CTL_DEL, fd, EpollEvent::default()), 0);
+            self.lock(self.queue_lock());
+            self.connection(fd).ended = true;
+            self.close_if_done(fd);
+            self.unlock(self.queue_lock());
+            return;
+        }
+        self.lock(self.queue_lock());
+        let connection = self.connection(fd);
+        connection.input.extend_from_slice(&bytes[..count as usize]);
+        let mut jobs = Vec::new();
+        while connection.input.len() >= REQUEST_BYTES {
+            let request: Vec<u8> = connection.input.drain(..REQUEST_BYTES).collect();
+            let word = |at: usize| u64::from_le_bytes(request[at..at + 8].try_into().expect("eight bytes"));
+            jobs.push(Job { fd, kind: word(0), id: word(8) });
+        }
+        connection.jobs += jobs.len();
+        let added = jobs.len();
+        self.toy().queue.extend(jobs);
+        for _ in 0..added {
+            self.signal(false);
+        }
+        self.unlock(self.queue_lock());
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    fn connection(&self, fd: i32) -> &mut Connection {
+        self.toy().connections.iter_mut().find(|c| c.fd == fd).expect("the connection is open")
+    }
+
+    fn close_if_done(&self, fd: i32) {
+        let connection = self.connection(fd);
+        if connection.ended && connection.jobs == 0 {
+            self.toy().connections.retain(|c| c.fd != fd);
+            self.close(fd);
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            self.lock(self.queue_lock());
+            let job = loop {
+                match self.toy().queue.pop_front() {
+                    Some(job) => break job,
+                    None => self.wait(false),
+                }
+            };
+            self.unlock(self.queue_lock());
+            self.think(job.id);
+            let reply = self.execute(job);
+            self.answer(job.fd, &reply);
+        }
+    }
+
+    /// What a request costs before it touches the list.
+    fn think(&self, id: u64) {
+        let config = self.toy().config;
+        self.compute(1_000 + id % 7 * 1_500);
+        if config.long_every > 0 && id.is_multiple_of(config.long_every) {
+            self.compute(config.long_ns);
+        }
+        if config.spin_every > 0 && id.is_multiple_of(config.spin_every) {
+            self.lock(self.queue_lock());
+            self.toy().spins_wanted += 1;
+            let ticket = self.toy().spins_wanted;
+            self.signal(true);
+            self.unlock(self.queue_lock());
+            while self.toy().spins_done < ticket {
+                self.compute(10_000);
+            }
+        }
+    }
+
+    fn execute(&self, job: Job) -> [u8; REPLY_BYTES] {
+        self.lock(self.list_lock());
+        if job.kind == APPEND {
+            let before = self.toy().hash;
+            // A lost update if another thread could get in between.
+            self.compute(2_000);
+            self.toy().hash = extend_hash(before, job.id);
+            self.toy().list.push(job.id);
+        }
+        let clock = self.call.with(|k| k.clock());
+        let toy = self.toy();
+        let words = [job.id, toy.list.len() as u64, toy.hash, clock];
+        self.unlock(self.list_lock());
+        let mut reply = [0; REPLY_BYTES];
+        for (bytes, word) in reply.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        reply
+    }
+
+    fn answer(&self, fd: i32, reply: &[u8; REPLY_BYTES]) {
+        self.compute(500);
+        let mut bytes = *reply;
+        let iov = [IoVec { base: bytes.as_mut_ptr(), len: bytes.len() }];
+        // SAFETY: the vector describes `bytes`. A connection with a job is not closed, so the descriptor is right; a
+        // client that is gone makes an error, which a server ignores.
+        let _ = unsafe { self.call.write(fd, &iov) };
+        self.lock(self.queue_lock());
+        self.connection(fd).jobs -= 1;
+        self.close_if_done(fd);
+        self.unlock(self.queue_lock());
+    }
+
+    fn help(&self) {
+        loop {
+            self.lock(self.queue_lock());
+            while self.toy().spins_done == self.toy().spins_wanted {
+                self.wait(true);
+            }
+            self.unlock(self.queue_lock());
+            self.compute(5_000);
+            self.toy().spins_done += 1;
+        }
+    }
+}
