@@ -35,7 +35,7 @@ fn round() -> Vec<Duration> {
     until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
     let journal = writer.finish();
     cluster.stop();
-    let gaps: Vec<_> = moments.into_iter().map(|moment| journal.gap_after(moment)).collect();
+    let gaps = journal.gaps(&moments);
     println!("failover: {gaps:.0?}");
     gaps
 }

@@ -13,7 +13,7 @@ use crate::status::Status;
 use crate::wait::{PATIENCE, until};
 
 /// Lines of each log that a failed test shows.
-const TAIL_LINES: usize = 30;
+const TAIL_LINES: usize = 12;
 
 /// What to run, and how.
 #[derive(Clone, Debug)]
@@ -205,11 +205,13 @@ impl Cluster {
         }
     }
 
-    /// Waits until all replicas have applied the same entries and their digests agree there.
+    /// Waits until all replicas have applied all that is decided now, and their digests agree there.
     pub fn await_level(&mut self) -> Status {
         let count = self.plan.replicas;
+        let now =
+            self.await_status("a replica leads", |status| status.leader().map(|leader| leader.committed));
         self.await_status("all replicas are level and agree", |status| {
-            (status.complete(count) && status.level()).then(|| status.clone())
+            (status.complete(count) && status.level_at(now)).then(|| status.clone())
         })
     }
 

@@ -17,6 +17,9 @@ use crate::stats::Times;
 /// Pause before a client connects again after a failure.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
 
+/// A gap that begins later than this after a failure is not of that failure.
+const GAP_WINDOW: Duration = Duration::from_secs(2);
+
 /// What became of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -172,14 +175,21 @@ impl Journal {
         self.acknowledged().count() as f64 / (last - first).as_secs_f64().max(1e-9)
     }
 
-    /// The longest time between two acknowledged writes, of all clients together, that ended after `moment` and began
-    /// within the two seconds behind it: what clients noticed of a failure at that moment.
-    pub fn gap_after(&self, moment: Instant) -> Duration {
+    /// What clients noticed of a failure at `moment`: the longest time between two acknowledged writes, of all clients
+    /// together, that ended after it and began before `next`, the next failure.
+    pub fn gap_after(&self, moment: Instant, next: Option<Instant>) -> Duration {
         let mut ends: Vec<Instant> = self.acknowledged().map(|note| note.ended).collect();
         ends.sort_unstable();
-        let window = moment + Duration::from_secs(2);
+        let window = moment + GAP_WINDOW;
+        let window = next.map_or(window, |next| next.min(window));
         let gaps = ends.windows(2).filter(|pair| pair[1] > moment && pair[0] < window);
         gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    /// [`Self::gap_after`] of several failures, in their order.
+    pub fn gaps(&self, moments: &[Instant]) -> Vec<Duration> {
+        let next = moments.iter().skip(1).copied().map(Some).chain([None]);
+        moments.iter().zip(next).map(|(&moment, next)| self.gap_after(moment, next)).collect()
     }
 
     fn acknowledged(&self) -> impl Iterator<Item = &Note> {

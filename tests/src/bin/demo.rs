@@ -130,8 +130,8 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
     stop.store(true, Ordering::Relaxed);
     let journal = writer.finish();
     benchmark.join().expect("the benchmark's thread");
-    let kills =
-        moments.into_iter().map(|(role, moment)| Kill { role, gap: journal.gap_after(moment) }).collect();
+    let gaps = journal.gaps(&moments.iter().map(|(_, moment)| *moment).collect::<Vec<_>>());
+    let kills = moments.into_iter().zip(gaps).map(|((role, _), gap)| Kill { role, gap }).collect();
     (journal, kills)
 }
 
