@@ -133,8 +133,11 @@ impl Scheduler {
 
 impl Kernel {
     /// The slot of a thread, without a reference to the rest of the kernel.
-    pub fn thread_slot(kernel: *mut Kernel, id: ThreadId) -> *const Thread {
-        // SAFETY: only computes addresses inside the arena's kernel; `id` is a thread's number, checked by the table.
+    ///
+    /// # Safety
+    /// `kernel` points to a live kernel. No turn is needed: only an address is computed.
+    pub unsafe fn thread_slot(kernel: *mut Kernel, id: ThreadId) -> *const Thread {
+        // SAFETY: promise of the caller; `id` is checked by the table.
         unsafe { core::ptr::from_ref((*kernel).threads.get(id)) }
     }
 

@@ -414,10 +414,18 @@ impl Replica {
                 deadline.min(crane.deadline(self.situation()).unwrap_or(now + super::crane::SILENCE_NS));
         }
         let sleep = deadline.saturating_sub(now).min(STATUS_NS);
-        let may_sleep = self.server.as_ref().is_none_or(|server| server.link.prepare_sleep());
-        if may_sleep { sleep } else { 0 }
+        let Some(server) = &self.server else { return sleep };
+        if !server.link.prepare_sleep() {
+            return 0;
+        }
+        // A running server wakes us at its bubble's end; a long computation behind a reply must not hold the reply back.
+        let running = server.link.control().runnable.load(Ordering::SeqCst) != 0;
+        if running { sleep.min(RUNNING_LOOK_NS) } else { sleep }
     }
 }
+
+/// How long the loop sleeps at the most while its server runs, nanoseconds.
+const RUNNING_LOOK_NS: u64 = 1_000_000;
 
 /// The real time, nanoseconds since the Unix epoch.
 pub(super) fn wall_clock() -> u64 {

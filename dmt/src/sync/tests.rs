@@ -167,7 +167,7 @@ fn semaphores_barriers_and_futexes_agree_on_counts() {
                                 assert_eq!(call.sem_post(&raw mut (*o).sem), 0);
                             }
                             let args = futex_args(&raw mut (*o).word, 0, 0);
-                            while (*o).word == 0 {
+                            while (&raw const (*o).word).read_volatile() == 0 {
                                 call.futex(&args);
                             }
                         } else {
