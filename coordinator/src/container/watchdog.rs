@@ -18,9 +18,9 @@ use super::{ARENA_FILE, ArenaMapping, SHARED_MOUNT};
 
 /// Time between two looks while the server works.
 const SAMPLE: Duration = Duration::from_millis(1);
-/// Time between two looks while it is quiescent: a few wake-ups that nobody notices in the CPU time.
+/// Time between two looks while it is quiescent, or waits for an entry: wake-ups that nobody notices in the CPU time.
 const IDLE_SAMPLE: Duration = Duration::from_millis(8);
-/// Looks at a server that is quiescent before the longer time is used.
+/// Looks at a server that does nothing before the longer time is used.
 const IDLE_SAMPLES: u32 = 8;
 
 /// Maps the arena and starts the thread.
@@ -39,17 +39,17 @@ fn watch(arena: &ArenaMapping) -> ! {
     // function, which never returns.
     let control = unsafe { &*arena.as_ptr::<Control>() };
     let mut state = State::default();
-    let mut quiescent = 0;
+    let mut idle = 0;
     loop {
-        std::thread::sleep(if quiescent < IDLE_SAMPLES { SAMPLE } else { IDLE_SAMPLE });
+        std::thread::sleep(if idle < IDLE_SAMPLES { SAMPLE } else { IDLE_SAMPLE });
         let sample = Sample::read(control);
         if sample.runnable == 0 || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
-            quiescent = (quiescent + 1).min(IDLE_SAMPLES);
+            idle = (idle + 1).min(IDLE_SAMPLES);
             state = State::default();
             continue;
         }
-        quiescent = 0;
         let action = state.advance(&sample, || cpu_time_us(sample.pid, sample.tid));
+        idle = if state.stands_still { (idle + 1).min(IDLE_SAMPLES) } else { 0 };
         act(control, &sample, action);
     }
 }
@@ -124,16 +124,20 @@ pub struct State {
     tid: i32,
     /// CPU time of the thread when the stretch was first seen.
     since_us: Option<u64>,
+    /// The turn holder has used no CPU time since the last look: a follower that waits for the next entry.
+    stands_still: bool,
+    last_us: u64,
 }
 
 impl State {
     /// Takes one sample; `cpu_time` is asked only within a stretch.
     pub fn advance(&mut self, sample: &Sample, cpu_time: impl FnOnce() -> Option<u64>) -> Action {
         if (sample.tick, sample.tid) != (self.tick, self.tid) || sample.tid == 0 {
-            *self = Self { tick: sample.tick, tid: sample.tid, since_us: None };
+            *self = Self { tick: sample.tick, tid: sample.tid, ..Self::default() };
             return Action::default();
         }
         let Some(now) = cpu_time() else { return Action::default() };
+        self.stands_still = now == std::mem::replace(&mut self.last_us, now);
         let gap = now.saturating_sub(*self.since_us.get_or_insert(now));
         Action {
             close: sample.leader && !sample.inherited && gap >= CLOSE_GAP_US,

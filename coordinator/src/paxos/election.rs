@@ -41,7 +41,7 @@ impl Paxos {
         self.role = Role::Follower { leader: None };
         self.retry = FIRST_RETRY;
         let jitter = self.rng.up_to(self.config.break_jitter);
-        self.election_at = self.election_at.min(now + jitter);
+        self.election_at = self.election_at.min(now + jitter + self.reluctance);
         out.push(Output::LeaderLost);
     }
 

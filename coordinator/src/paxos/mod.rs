@@ -88,6 +88,8 @@ pub struct Paxos {
     /// The election time-out drawn last.
     timeout: Nanos,
     election_at: Nanos,
+    /// How much longer to leave the election to others when the leader's connection breaks.
+    reluctance: Nanos,
     /// Pause until the next trial if this one gets no answer; doubles.
     retry: Nanos,
     heartbeat_at: Nanos,
@@ -153,6 +155,7 @@ impl Paxos {
             contact: now,
             timeout: config.election,
             election_at: now + first_election,
+            reluctance: 0,
             retry: election::FIRST_RETRY,
             heartbeat_at: now,
             quorum_check_at: now,
@@ -214,6 +217,11 @@ impl Paxos {
         let quorum =
             if self.peers.is_empty() { Nanos::MAX } else { self.quorum_check_at.min(self.heartbeat_at) };
         self.notice_at.map_or(quorum, |notice| notice.min(quorum))
+    }
+
+    /// A replica whose server is far behind would take long to serve: it lets the others try first, for this long.
+    pub fn set_reluctance(&mut self, pause: Nanos) {
+        self.reluctance = pause;
     }
 
     /// Entry `index`, if it is in the in-memory tail.

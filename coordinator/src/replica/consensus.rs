@@ -13,6 +13,11 @@ use crate::paxos::{
 /// How long to wait before a full disk is tried again.
 pub const DISK_RETRY_NS: Nanos = 500_000_000;
 
+/// How much longer a replica waits for another one to be elected, for each entry that its server is behind.
+const RELUCTANCE_PER_ENTRY_NS: Nanos = 50_000;
+/// Longest such wait.
+const LONGEST_RELUCTANCE_NS: Nanos = 150_000_000;
+
 /// What the replica has to do.
 #[derive(Debug)]
 pub enum Happening {
@@ -72,6 +77,11 @@ impl<D: Disk> Consensus<D> {
     /// True while the disk is full.
     pub fn disk_full(&self) -> bool {
         !self.blocked.is_empty()
+    }
+
+    /// The server is `lag` entries behind what is decided: a replica that is less behind should lead.
+    pub fn set_lag(&mut self, lag: u64) {
+        self.paxos.set_reluctance((lag * RELUCTANCE_PER_ENTRY_NS).min(LONGEST_RELUCTANCE_NS));
     }
 
     /// Gives one input.

@@ -192,6 +192,7 @@ impl Replica {
         self.drain_upcalls();
         let now = self.now();
         self.peers.tick(&self.poll, now, &mut news);
+        self.consensus.set_lag(self.lag());
         self.take_peer_news(now, &mut news);
         self.consensus.tick(now)?;
         self.run_crane(now);
@@ -371,6 +372,12 @@ impl Replica {
         }
         self.take_peer_news(now, &mut news);
         self.settle(now)
+    }
+
+    /// Decided entries that the server has not applied.
+    fn lag(&self) -> u64 {
+        let applied = self.server.as_ref().map_or(0, |s| s.link.control().applied.load(Ordering::Relaxed));
+        self.consensus.paxos().commit().saturating_sub(applied)
     }
 
     fn run_crane(&mut self, now: u64) {
