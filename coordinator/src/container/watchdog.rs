@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dmt::bounds::{CLOSE_GAP_US, INHERITED_SPIN_LIMIT_US};
-use dmt::control::{ARENA_MAGIC, Control, FOLLOWER, PREEMPT_SIGNAL, wanted};
+use dmt::control::{ARENA_MAGIC, Control, PREEMPT_SIGNAL, wanted};
 
 use super::{ARENA_FILE, ArenaMapping, SHARED_MOUNT};
 
@@ -43,7 +43,7 @@ fn watch(arena: &ArenaMapping) -> ! {
     loop {
         std::thread::sleep(if idle < IDLE_SAMPLES { SAMPLE } else { IDLE_SAMPLE });
         let sample = Sample::read(control);
-        if !control.server_runs() || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
+        if sample.runnable == 0 || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
             idle = (idle + 1).min(IDLE_SAMPLES);
             state = State::default();
             continue;
@@ -75,7 +75,8 @@ impl Sample {
             pid: control.turn_pid.load(Ordering::Relaxed),
             tid: control.turn_tid.load(Ordering::Relaxed),
             runnable: control.runnable.load(Ordering::Relaxed),
-            leader: control.lead_from.load(Ordering::Relaxed) != FOLLOWER,
+            // A leader to be still replays what is decided, preemptions among it, and does so as a follower.
+            leader: control.applied.load(Ordering::Relaxed) >= control.lead_from.load(Ordering::Relaxed),
             inherited: control.bubble_ballot.load(Ordering::Relaxed)
                 != control.ballot.load(Ordering::Relaxed),
             spin_limit_us: u64::from(control.spin_limit_us.load(Ordering::Relaxed)),

@@ -56,6 +56,12 @@ impl Given {
         if same { Ok(()) } else { Err(Tainted { index }) }
     }
 
+    /// Whether every undecided entry that the server applied stands in the log, of which `entry` is one. If not, a leader
+    /// must not build on its server's state: nobody else will ever be in it.
+    pub fn is_in_log<'a>(&self, entry: impl Fn(u64) -> Option<&'a Arc<[u8]>>) -> bool {
+        self.undecided.iter().all(|(index, mine)| entry(*index) == Some(mine))
+    }
+
     /// Connections that were opened by an entry and that neither an entry nor the server closed, with the sequence
     /// number of their next event.
     pub fn alive(&self) -> impl Iterator<Item = (u64, u64)> {
@@ -136,6 +142,17 @@ mod tests {
         let mut given = Given::default();
         given.give(&entry(&[]), false);
         assert_eq!(given.decide(0, None), Err(Tainted { index: 0 }));
+    }
+
+    #[test]
+    fn a_log_that_lost_an_applied_entry_is_no_ground_to_lead_on() {
+        let mut given = Given::default();
+        let (mine, other) = (entry(&[(EventKind::Connect, 5, 0)]), entry(&[]));
+        given.give(&other, true);
+        given.give(&mine, false);
+        assert!(given.is_in_log(|index| (index == 1).then_some(&mine)));
+        assert!(!given.is_in_log(|_| Some(&other)), "another entry was proposed at this index");
+        assert!(!given.is_in_log(|_| None), "the log is shorter");
     }
 
     #[test]

@@ -80,6 +80,9 @@ impl Replica {
             }
             next = 1;
         }
+        if !self.given.is_in_log(|index| self.consensus.recent(index)) {
+            self.rebuild = Some("it ran entries that are not in the log under which it leads".to_owned());
+        }
         self.replay.clear();
         self.phase = Phase::TakingOver { ballot, next };
         self.leader_changed(Some(self.id));
@@ -139,6 +142,10 @@ impl Replica {
             let applied = server.link.control().applied.load(Ordering::Relaxed);
             self.wake |= applied.saturating_sub(from) > MAX_SPECULATION_ENTRIES / 2;
             server.link.set_committed(to);
+        }
+        if self.rebuild.is_some() {
+            // What this server wrote may come from entries that were never decided.
+            return Ok(());
         }
         let mut changed = Vec::new();
         self.outputs.release(to, |connection| changed.push(connection));

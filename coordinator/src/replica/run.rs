@@ -426,7 +426,8 @@ impl Replica {
             return 0;
         }
         // A running server wakes us at its bubble's end; a long computation behind a reply must not hold the reply back.
-        if server.link.control().server_runs() { sleep.min(RUNNING_LOOK_NS) } else { sleep }
+        let running = server.link.control().runnable.load(Ordering::SeqCst) != 0;
+        if running { sleep.min(RUNNING_LOOK_NS) } else { sleep }
     }
 }
 

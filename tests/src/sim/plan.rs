@@ -19,16 +19,19 @@ pub enum Broken {
     ForgetPromise,
     /// Now and then an event is given to the server twice.
     ApplyTwice,
+    /// A new leader builds on a server that applied entries which its log does not have.
+    LeadTainted,
 }
 
 impl Broken {
     /// All, with the names that the command line knows them by.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 6] = [
         ("release-early", Self::ReleaseEarly),
         ("skip-sync", Self::SkipSync),
         ("admit-inside", Self::AdmitInside),
         ("forget-promise", Self::ForgetPromise),
         ("apply-twice", Self::ApplyTwice),
+        ("lead-tainted", Self::LeadTainted),
     ];
 }
 

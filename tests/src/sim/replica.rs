@@ -442,7 +442,7 @@ impl Replica {
         if let Some(before) = self.past.applied.last() {
             around.checker.admitted(self.id, header(before), &head, &self.past.admissions);
         }
-        self.past.admissions.retain(|look| look.tick > head.stamp.get());
+        self.past.admissions.retain(|look| look.tick >= head.stamp.get());
         let ballot = self.consensus.paxos().ballot().0;
         if self.leading.is_none() || head.ballot.get() != ballot || index != self.given.next() {
             return Err("it admitted an entry after its leadership");
@@ -526,18 +526,10 @@ impl Replica {
         }
         self.leading = Some(Leading { ballot, next, told: false });
         self.next_number = 1;
-        if self.server.is_some() && !self.agrees_with_log() {
+        let lost = !self.given.is_in_log(|index| self.consensus.recent(index));
+        if self.server.is_some() && lost && around.plan.broken != Some(Broken::LeadTainted) {
             self.kill_server(around, "it applied entries that its own log does not have");
         }
-    }
-
-    /// Whether every entry that the server applied is in the log of this replica, decided or not.
-    fn agrees_with_log(&self) -> bool {
-        let paxos = self.consensus.paxos();
-        let same = |(index, value): (usize, &Arc<[u8]>)| {
-            paxos.entry(index as u64).is_some_and(|entry| entry.value == *value)
-        };
-        self.past.applied.iter().enumerate().rev().take_while(|(i, _)| *i as u64 >= paxos.commit()).all(same)
     }
 
     fn demoted(&mut self, around: &mut Around<'_>) {
@@ -637,6 +629,13 @@ impl Replica {
             }
             self.past.digests.pop_front();
         }
+    }
+
+    /// Where its server stands, for people.
+    pub fn describe(&self) -> String {
+        let Some(server) = &self.server else { return "no server".to_owned() };
+        let next = self.past.applied.get(server.kernel().sched.applied as usize);
+        format!("{}\n    next entry {:?}", server.describe(), next.map(|value| header(value)))
     }
 
     /// What must hold whenever the server has run.

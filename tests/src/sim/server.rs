@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use coordinator::container::watchdog;
 use dmt::arena::Arena;
 use dmt::call::Call;
 use dmt::kernel::Kernel;
@@ -45,6 +46,8 @@ pub struct Server {
     pub platform: Box<SimPlatform>,
     /// The program's data.
     pub toy: Box<Toy>,
+    /// What its watchdog has seen.
+    pub watch: watchdog::State,
     objects: Objects,
     memory: ArenaMemory,
 }
@@ -59,16 +62,15 @@ impl Server {
         let mut link = unsafe { Link::attach(&arena.shared) };
         link.initialise();
         let platform = Box::new(SimPlatform::new(&arena.shared, slowness, rng));
-        let mut toy = Box::new(Toy::new(config));
         let mut server = Self {
             threads: Vec::new(),
             link,
             platform,
             toy: Box::new(Toy::new(config)),
+            watch: watchdog::State::default(),
             objects: Objects::new(),
             memory,
         };
-        std::mem::swap(&mut server.toy, &mut toy);
         // SAFETY: a box does not move what it holds; the fibers that get the reference are dropped before the box.
         let platform: &'static SimPlatform = unsafe { &*std::ptr::from_ref(&*server.platform) };
         let toy: *mut Toy = &mut *server.toy;

@@ -63,7 +63,6 @@ struct Slot {
     turn_at: u64,
     server_at: u64,
     watched: bool,
-    watch: watchdog::State,
     paused_until: u64,
     stalled_until: u64,
     slowness: u64,
@@ -123,7 +122,6 @@ impl World {
             turn_at: u64::MAX,
             server_at: u64::MAX,
             watched: false,
-            watch: watchdog::State::default(),
             paused_until: 0,
             stalled_until: 0,
             slowness,
@@ -405,11 +403,12 @@ impl World {
         let control = server.link.control();
         let sample = watchdog::Sample::read(control);
         if sample.runnable == 0 {
-            slot.watch = watchdog::State::default();
+            server.watch = watchdog::State::default();
             return;
         }
         let cpu = server.platform.cpu.get() / 1000;
-        let action = slot.watch.advance(&sample, || Some(cpu));
+        let action = server.watch.advance(&sample, || Some(cpu));
+        let control = server.link.control();
         control.wanted.fetch_or(action.bits(), Ordering::SeqCst);
         if action.bits() & wanted::PREEMPT != 0 {
             server.platform.signalled.set(control.turn.load(Ordering::Relaxed) as u16);
@@ -682,8 +681,8 @@ impl World {
         };
         let replicas: Vec<String> = self.slots.iter().map(state).collect();
         for slot in &self.slots {
-            if let Some(server) = slot.replica.as_ref().and_then(|replica| replica.server.as_ref()) {
-                self.say(&server.describe());
+            if let Some(replica) = &slot.replica {
+                self.say(&replica.describe());
             }
         }
         let clients: Vec<_> = self.clients.iter().map(|c| (c.state, c.healed)).collect();
