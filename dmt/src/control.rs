@@ -3,7 +3,7 @@
 //! Each word has one writer, named here. Nothing deterministic may be computed from a word that the coordinator
 //! writes, except by a leader at admission, whose choice then travels in the entry.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// Value of [`Control::lead_from`] on a follower.
 pub const FOLLOWER: u64 = u64::MAX;
@@ -82,3 +82,11 @@ pub struct Control {
     pub corrupt_next: AtomicU32,
 }
 const _: () = assert!(size_of::<Control>() == 4096);
+
+impl Control {
+    /// True while a server thread executes: somebody holds the turn, and does not sleep for the coordinator's sake (a
+    /// follower holds the turn while it waits for the next entry).
+    pub fn server_runs(&self) -> bool {
+        self.runnable.load(Ordering::SeqCst) != 0 && self.server_idle.load(Ordering::SeqCst) == 0
+    }
+}

@@ -43,7 +43,7 @@ fn watch(arena: &ArenaMapping) -> ! {
     loop {
         std::thread::sleep(if idle < IDLE_SAMPLES { SAMPLE } else { IDLE_SAMPLE });
         let sample = Sample::read(control);
-        if sample.runnable == 0 || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
+        if !control.server_runs() || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
             idle = (idle + 1).min(IDLE_SAMPLES);
             state = State::default();
             continue;

@@ -426,8 +426,7 @@ impl Replica {
             return 0;
         }
         // A running server wakes us at its bubble's end; a long computation behind a reply must not hold the reply back.
-        let running = server.link.control().runnable.load(Ordering::SeqCst) != 0;
-        if running { sleep.min(RUNNING_LOOK_NS) } else { sleep }
+        if server.link.control().server_runs() { sleep.min(RUNNING_LOOK_NS) } else { sleep }
     }
 }
 
