@@ -39,9 +39,9 @@ pub unsafe fn prctl(a: [usize; 6]) -> isize {
     }
 }
 
-/// `getrusage`: time used is the virtual clock's, the rest is zero.
+/// `getrusage`: the CPU time that replicas agree on, the rest is zero.
 pub unsafe fn getrusage(a: [usize; 6]) -> isize {
-    let used = dmt(|call| call.with(|k| k.monotonic())) - START_NS;
+    let used = dmt(|call| call.cpu_time(a[0] as c_int));
     // SAFETY: the program's structure.
     unsafe {
         let out = a[1] as *mut libc::rusage;
@@ -54,22 +54,26 @@ pub unsafe fn getrusage(a: [usize; 6]) -> isize {
     0
 }
 
-/// Where dmt's monotonic clock starts.
-const START_NS: u64 = 1_000_000_000_000;
-/// Clock ticks of `times`.
-const TICKS_PER_SECOND: u64 = 100;
+/// Nanoseconds of a clock tick of `times`.
+const CLOCK_TICK_NS: u64 = 1_000_000_000 / 100;
 
 /// `times`.
 pub unsafe fn times(a: [usize; 6]) -> isize {
-    let ticks = dmt(|call| call.with(|k| k.monotonic())) / (1_000_000_000 / TICKS_PER_SECOND);
+    let (now, own, children) = dmt(|call| {
+        (call.with(|k| k.monotonic()), call.cpu_time(libc::RUSAGE_SELF), call.cpu_time(libc::RUSAGE_CHILDREN))
+    });
     if a[0] != 0 {
         // SAFETY: the program's structure.
         unsafe {
-            *(a[0] as *mut libc::tms) =
-                libc::tms { tms_utime: ticks as i64, tms_stime: 0, tms_cutime: 0, tms_cstime: 0 }
+            *(a[0] as *mut libc::tms) = libc::tms {
+                tms_utime: (own / CLOCK_TICK_NS) as i64,
+                tms_stime: 0,
+                tms_cutime: (children / CLOCK_TICK_NS) as i64,
+                tms_cstime: 0,
+            }
         };
     }
-    ticks as isize
+    (now / CLOCK_TICK_NS) as isize
 }
 
 /// Memory that `sysinfo` reports, bytes.

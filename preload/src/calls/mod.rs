@@ -9,6 +9,7 @@ pub mod futex;
 pub mod misc;
 pub mod open;
 pub mod process;
+pub mod procfs;
 pub mod random;
 pub mod ready;
 pub mod refuse;

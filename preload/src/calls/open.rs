@@ -1,8 +1,9 @@
-//! Opening: the random devices are dmt's, all else the kernel's.
+//! Opening: the random devices are dmt's, measured files of /proc are copied, all else is the kernel's.
 
 use core::ffi::{CStr, c_char, c_int};
 
 use crate::calls::file::install;
+use crate::calls::procfs;
 use crate::gate;
 use crate::world::dmt;
 
@@ -18,6 +19,14 @@ pub unsafe fn open(number: i64, a: [usize; 6]) -> isize {
     // SAFETY: the program's path.
     if path != 0 && unsafe { is_random_device(path as *const c_char) } {
         return install(dmt(|call| call.random_file(flags as c_int)), flags, false);
+    }
+    if path != 0 && flags as c_int & (libc::O_ACCMODE | libc::O_PATH) == libc::O_RDONLY {
+        // SAFETY: as above.
+        let path = unsafe { CStr::from_ptr(path as *const c_char) };
+        if let Some(content) = procfs::content(path.to_bytes()) {
+            // SAFETY: as above.
+            return unsafe { procfs::open(path, flags as c_int, content) };
+        }
     }
     // SAFETY: forwarded promise.
     unsafe { gate::syscall(number, a) }
