@@ -2,8 +2,12 @@
 //! their own making; without the library the filter, which they inherit, would kill them.
 
 use core::ffi::{CStr, c_char};
+use core::fmt::Write;
 
+use crate::calls::refuse;
+use crate::fatal::Line;
 use crate::maps::Variables;
+use crate::raw;
 
 /// Variables that every program of the server needs.
 const OURS: [&CStr; 3] = [c"LD_PRELOAD", c"BROLGA_ARENA", c"BROLGA_KICK_FD"];
@@ -80,4 +84,56 @@ fn is_ours(variable: &CStr) -> bool {
         let name = name.to_bytes();
         bytes.len() > name.len() && bytes.starts_with(name) && bytes[name.len()] == b'='
     })
+}
+
+/// Bytes of a program's file that hold its ELF header and program headers.
+const HEAD_BYTES: usize = 4096;
+
+/// Refuses a program that could not load the library: the filter, which it inherits, would kill it without a word. A
+/// path that cannot be read is left to the kernel to judge.
+///
+/// # Safety
+/// `path` is a C string.
+pub unsafe fn check(path: usize) -> Result<(), i32> {
+    let mut head = [0u8; HEAD_BYTES];
+    // SAFETY: the caller's promise; reads into our buffer.
+    let got = unsafe {
+        let fd = raw!(libc::SYS_open, path, libc::O_RDONLY | libc::O_CLOEXEC, 0);
+        if fd < 0 {
+            return Ok(());
+        }
+        let got = raw!(libc::SYS_read, fd, head.as_mut_ptr(), HEAD_BYTES);
+        raw!(libc::SYS_close, fd);
+        got
+    };
+    if got < 64 || !is_elf_without_loader(&head[..got as usize]) {
+        return Ok(());
+    }
+    let mut line = Line::new();
+    // SAFETY: the caller's promise.
+    let name = unsafe { CStr::from_ptr(path as *const c_char) }.to_str().unwrap_or("?");
+    let _ = write!(line, "refused to start {name}: it is statically linked or not for x86-64");
+    refuse::log(&line);
+    Err(libc::EACCES)
+}
+
+/// Whether this is an ELF file that no `ld.so` would load, or one for another machine.
+fn is_elf_without_loader(head: &[u8]) -> bool {
+    const CLASS_64: u8 = 2;
+    const MACHINE_X86_64: [u8; 2] = [62, 0];
+    if !head.starts_with(b"\x7fELF") {
+        return false;
+    }
+    if head[4] != CLASS_64 || head[18..20] != MACHINE_X86_64 {
+        return true;
+    }
+    let word = |at: usize| usize::from(u16::from_le_bytes([head[at], head[at + 1]]));
+    let (size, count) = (word(54), word(56));
+    let Ok(offset) = usize::try_from(u64::from_le_bytes([
+        head[32], head[33], head[34], head[35], head[36], head[37], head[38], head[39],
+    ])) else {
+        return true;
+    };
+    let interpreter = libc::PT_INTERP.to_le_bytes();
+    !(0..count).any(|i| head.get(offset + i * size..offset + i * size + 4) == Some(&interpreter[..]))
 }

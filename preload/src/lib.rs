@@ -23,7 +23,6 @@ mod hook;
 mod hooks;
 mod init;
 mod maps;
-mod pending;
 mod process;
 mod signals;
 mod sigsys;

@@ -17,7 +17,7 @@ pub enum Role {
 /// The role of process `pid`; `None` if it is no process of the server (someone looks around in its container).
 pub fn role(pid: i32) -> Option<Role> {
     let call = world::call_as(0);
-    let known = call.with(|k| k.threads.by_tid(pid));
+    let known = call.with(|k| k.thread_of_pid(pid));
     if let Some(thread) = known {
         return Some(Role::Replaced(thread));
     }

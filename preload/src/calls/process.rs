@@ -134,6 +134,10 @@ pub fn killed_by(signal: c_int) {
 
 /// `execve`: the new program starts with a counter that does not trap, and with our variables in its environment.
 pub unsafe fn execve(a: [usize; 6]) -> isize {
+    // SAFETY: the program's path.
+    if let Err(errno) = unsafe { crate::exec::check(a[0]) } {
+        return -(errno as isize);
+    }
     dmt(|call| call.before_exec());
     tsc::release();
     let mut room = crate::exec::Environment::new();
