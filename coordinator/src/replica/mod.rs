@@ -23,6 +23,7 @@ mod server;
 pub mod status;
 mod telling;
 mod tls;
+mod trace;
 mod upcalls;
 
 pub use error::ReplicaError;

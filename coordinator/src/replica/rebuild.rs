@@ -90,6 +90,7 @@ impl Replica {
         if let Some(server) = &self.server {
             server.halt();
         }
+        self.keep_trace(entry);
         self.divergences += 1;
         if self.divergences >= MAX_DIVERGENCES {
             if !std::mem::replace(&mut self.fenced, true) {
@@ -98,6 +99,17 @@ impl Replica {
             return;
         }
         self.rebuild = Some(format!("it diverged at entry {entry}"));
+    }
+
+    /// Ends the server that diverged and keeps its last operations beside the log, for a comparison with another's.
+    fn keep_trace(&mut self, entry: u64) {
+        let Some(server) = self.server.take() else { return };
+        self.status.listeners.clear();
+        let path = self.log_directory.with_file_name(format!("divergence-at-entry-{entry}.trace"));
+        match server.end_with_trace(&path) {
+            Ok(()) => tracing::error!("the server's last operations are in {}", path.display()),
+            Err(error) => tracing::error!("cannot write the trace {}: {error}", path.display()),
+        }
     }
 
     /// The own server's digest at the end of a bubble.

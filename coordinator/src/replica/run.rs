@@ -103,7 +103,17 @@ pub(super) struct Replica {
 
 /// Runs a replica until its supervisor stops it or is gone.
 pub fn run(config: ReplicaConfig) -> Result<(), ReplicaError> {
+    raise_file_limit();
     Replica::start(config)?.run_loop()
+}
+
+/// Takes as many descriptors as the system gives: each client connection is one. Where they are fewer than
+/// `MAX_CONNECTIONS`, `accept` says so.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 impl Replica {

@@ -1,10 +1,11 @@
 //! The server of this replica: its container, its arena, and our end of it.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use dmt::arena::ARENA_BYTES;
+use dmt::arena::{ARENA_BYTES, Arena};
 use dmt::link::{Link, Shared};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -28,7 +29,7 @@ pub struct Server {
     container: Container,
     /// Our end of the arena.
     pub link: Link,
-    _mapping: ArenaMapping,
+    mapping: ArenaMapping,
     _directory: SharedDirectory,
 }
 
@@ -52,7 +53,7 @@ impl Server {
         let mut spec = recipe.spec.clone();
         spec.shared = Some(directory.path().to_owned());
         let container = Container::start(&spec, Some(kick.as_fd()))?;
-        Ok(Self { container, link, _mapping: mapping, _directory: directory })
+        Ok(Self { container, link, mapping, _directory: directory })
     }
 
     /// Readable when the container has news.
@@ -84,6 +85,15 @@ impl Server {
                 );
             }
         }
+    }
+
+    /// Ends the server and writes its last operations to `trace`.
+    pub fn end_with_trace(self, trace: &Path) -> io::Result<()> {
+        let Self { container, link, mapping, _directory } = self;
+        drop(container);
+        drop(link);
+        // SAFETY: the mapping is an arena, and with the container all processes of the server have ended.
+        unsafe { super::trace::dump(&*mapping.as_ptr::<Arena>(), trace) }
     }
 
     /// Stops the server's execution for good: it is fenced.
