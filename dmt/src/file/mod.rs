@@ -37,6 +37,8 @@ mod signals;
 mod socket;
 mod stream;
 pub mod table;
+#[cfg(test)]
+mod tests;
 mod timerfd;
 mod waiting;
 
