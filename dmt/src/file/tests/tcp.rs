@@ -173,6 +173,7 @@ fn repeated_events_are_ignored_and_a_gap_is_a_divergence() {
     world.settle();
     assert_eq!(world.call().set_status_flags(3, O_NONBLOCK), 0);
     assert_eq!(world.call().accept(3, 0, &mut { SocketAddress::NONE }), -EAGAIN);
+    assert_eq!(world.call().set_status_flags(3, 0), 0);
     world.client(10, listener, 3, 4);
     world.upcalls();
     assert_eq!(world.kernel(|k| k.files.get(k.descriptor(1, 4).unwrap()).socket.sequence), 1);
