@@ -3,7 +3,7 @@
 mod clients;
 pub mod config;
 pub mod consensus;
-mod crane;
+pub mod crane;
 pub mod digests;
 pub mod entries;
 mod error;

@@ -2,6 +2,7 @@
 //!
 //! `sim [--schedules N] [--from SEED] [--jobs N] [--break RULE]` runs many; `sim --seed N [--trace]` replays one.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -48,7 +49,22 @@ fn parse() -> Result<Arguments, String> {
     Ok(parsed)
 }
 
+thread_local! {
+    /// The schedule that this thread runs.
+    static SEED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A panic may end the process: it must name its seed first.
+fn name_seed_in_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        println!("seed {} panics", SEED.get());
+        before(info);
+    }));
+}
+
 fn main() -> ExitCode {
+    name_seed_in_panics();
     let arguments = match parse() {
         Ok(arguments) => arguments,
         Err(message) => {
@@ -63,6 +79,7 @@ fn main() -> ExitCode {
 }
 
 fn replay(seed: u64, arguments: &Arguments) -> ExitCode {
+    SEED.set(seed);
     let plan = Plan::new(seed, arguments.broken);
     println!("{plan:?}");
     match World::new(plan, arguments.trace).run() {
@@ -133,6 +150,7 @@ fn work(run: &Run, broken: Option<Broken>) {
         if seed >= run.end {
             return;
         }
+        SEED.set(seed);
         let result = std::panic::catch_unwind(|| brolga_tests::sim::run(seed, broken));
         match result {
             Ok(Ok(report)) => count(run, report),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use dmt::entry::{Entry, EntryHeader, EntryKind, EventKind};
+use dmt::entry::{Entry, EntryHeader, EntryKind, EventKind, STAMP_AUTO};
 use zerocopy::FromBytes;
 
 use super::platform::Admission;
@@ -178,6 +178,10 @@ impl Checker {
 
     /// I1 as far as two headers show it, and the second half of I3.
     fn check_successor(&mut self, before: &EntryHeader, after: &EntryHeader, kind: EntryKind) {
+        if after.stamp.get() == STAMP_AUTO || before.stamp.get() == STAMP_AUTO {
+            // Under crane an entry takes effect where the bubble before it ends, wherever that is.
+            return;
+        }
         let (start, end) = (before.stamp.get(), before.stamp.get() + before.grant.get());
         let index = after.index.get();
         if !(start..=end + HAND_OVERS).contains(&after.stamp.get()) {
@@ -291,7 +295,7 @@ impl Checker {
         }
         let (Some(last), Some(index)) = (last, applied.checked_sub(1)) else { return };
         let head = header(last);
-        if head.index.get() != index {
+        if head.index.get() != index || head.stamp.get() == STAMP_AUTO {
             return;
         }
         let mut latest = head.stamp.get() + head.grant.get() + HAND_OVERS;
@@ -334,7 +338,7 @@ impl Checker {
             return true;
         }
         let stamp = header(&self.decided[next]).stamp.get();
-        if stamp != digest.tick {
+        if stamp != STAMP_AUTO && stamp != digest.tick {
             let tick = digest.tick;
             self.fail(
                 rule::I2_INSIDE,

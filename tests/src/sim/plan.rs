@@ -62,6 +62,8 @@ pub struct Plan {
     pub faults_until: u64,
     /// Number of faults.
     pub faults: usize,
+    /// Order first, execute after (`--admission crane`).
+    pub crane: bool,
     /// CPU speed of each replica: percent of the nominal time that a work needs.
     pub slowness: Vec<u64>,
 }
@@ -73,6 +75,9 @@ impl Plan {
         let replicas = rng.pick(&[1, 3, 3, 3, 3, 3, 5]);
         let disk = matches!(broken, Some(Broken::SkipSync)) || rng.percent(50);
         let heartbeat = rng.between(5, 20) * MILLIS;
+        // Who breaks a rule of the speculative admission needs that admission. Crane has no preemption: no spins.
+        let crane = broken.is_none() && seed.is_multiple_of(8);
+        let spin_every = rng.pick(&[0, 0, 5, 11]);
         Self {
             seed,
             broken,
@@ -83,7 +88,7 @@ impl Plan {
             election: heartbeat * rng.between(5, 10),
             toy: ToyConfig {
                 workers: rng.between(1, 3) as usize,
-                spin_every: rng.pick(&[0, 0, 5, 11]),
+                spin_every: if crane { 0 } else { spin_every },
                 long_every: rng.pick(&[0, 7, 13]),
                 long_ns: rng.between(1, 4) * MILLIS,
                 epoll_timeout: rng.pick(&[None, None, Some(10 * MILLIS), Some(70 * MILLIS)]),
@@ -92,6 +97,7 @@ impl Plan {
             delay: rng.pick(&[20_000, 100_000, 1_000_000]),
             faults_until: rng.between(100, 700) * MILLIS,
             faults: rng.between(0, 7) as usize,
+            crane,
             slowness: (0..replicas).map(|_| rng.pick(&[100, 100, 100, 150, 400, 2000])).collect(),
         }
     }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use coordinator::log::{Durability, Log, MemoryDisk, Options};
 use coordinator::paxos::{Ballot, Config, Input, MILLIS, Message, Paxos};
 use coordinator::replica::consensus::{Consensus, Happening};
+use coordinator::replica::crane::{Crane, Situation};
 use coordinator::replica::entries::Given;
-use coordinator::replica::intake::event;
+use coordinator::replica::intake::{Intake, event};
 use coordinator::replica::outputs::{Item, Outputs};
 use dmt::bounds::LAYOUT_VERSION;
-use dmt::entry::{ConnectInfo, EntryHeader, EntryKind, EventKind, Genesis, Parameters};
+use dmt::entry::{ConnectInfo, EntryHeader, EntryKind, EventHeader, EventKind, Genesis, Parameters};
 use dmt::upcall::{ADMITTED, UpcallKind};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -121,6 +122,7 @@ pub struct Replica {
     consensus: Consensus<MemoryDisk>,
     given: Given,
     outputs: Outputs,
+    crane: Option<Crane>,
     /// The server, unless it is being started again.
     pub server: Option<Server>,
     /// When a server is to be started.
@@ -179,6 +181,7 @@ impl Replica {
             consensus: Consensus::new(paxos, log),
             given: Given::default(),
             outputs: Outputs::default(),
+            crane: plan.crane.then(Crane::default),
             server: None,
             start_server_at: around.now,
             past: Past::default(),
@@ -216,7 +219,34 @@ impl Replica {
         self.server = None;
         self.start_server_at = around.now + SERVER_START_NS;
         self.outputs.clear();
+        self.clear_crane();
         self.reset_clients(around);
+    }
+
+    fn clear_crane(&mut self) {
+        if let Some(crane) = &mut self.crane {
+            crane.clear();
+        }
+    }
+
+    fn situation(&self) -> Option<Situation> {
+        let (server, paxos) = (self.server.as_ref()?, self.consensus.paxos());
+        let leads = self.leading.as_ref().is_some_and(|leading| leading.told);
+        let sched = &server.kernel().sched;
+        let settled = paxos.commit() == paxos.len() && sched.applied >= paxos.len() && self.given.next() == paxos.len();
+        leads.then_some(Situation { settled, quiescent: !server.is_busy() })
+    }
+
+    /// Makes an entry if one is due under `--admission crane`.
+    fn run_crane(&mut self, around: &mut Around<'_>) {
+        let (Some(situation), Some(leading)) = (self.situation(), &self.leading) else { return };
+        let Some(crane) = &mut self.crane else { return };
+        if let Some(grant) = crane.due(around.now, situation) {
+            let index = self.consensus.paxos().len();
+            let clock = real_time(around.now, self.clock_offset);
+            let value = crane.build(around.now, index, leading.ballot, clock, grant);
+            self.consensus.propose(index, value).expect("a leader proposes the next entry");
+        }
     }
 
     fn reset_clients(&mut self, around: &mut Around<'_>) {
@@ -237,7 +267,9 @@ impl Replica {
 
     /// When the loop must turn at the latest.
     pub fn deadline(&self) -> u64 {
-        self.syncing_until.unwrap_or_else(|| self.consensus.deadline().min(self.start_server_at))
+        let crane = self.crane.as_ref().zip(self.situation());
+        let crane = crane.and_then(|(crane, situation)| crane.deadline(situation)).unwrap_or(u64::MAX);
+        self.syncing_until.unwrap_or_else(|| self.consensus.deadline().min(self.start_server_at).min(crane))
     }
 
     /// True while it leads.
@@ -274,6 +306,7 @@ impl Replica {
         if let Err(error) = self.consensus.tick(around.now) {
             around.checker.fail(rule::RECOVERY, error.to_string());
         }
+        self.run_crane(around);
         self.act(around);
         self.feed(around);
         self.check(around);
@@ -347,7 +380,7 @@ impl Replica {
             reserved: U32::new(0),
         };
         let head = event(EventKind::Connect, connection, 0, listener, size_of::<ConnectInfo>());
-        assert!(server.link.push_event(&head, info.as_bytes()), "the pending ring is large enough");
+        put(&mut self.crane, server, &head, info.as_bytes());
         self.outputs.open(connection);
         self.clients
             .insert(connection, Client { client, attempt, sequence: 1, taken: 0, tags: VecDeque::new() });
@@ -365,7 +398,7 @@ impl Replica {
         };
         let head = event(kind, connection, client.sequence, arg, bytes.len());
         client.sequence += 1;
-        assert!(server.link.push_event(&head, bytes), "the pending ring is large enough");
+        put(&mut self.crane, server, &head, bytes);
     }
 
     /// The broken rule "an event is applied twice".
@@ -520,7 +553,7 @@ impl Replica {
         (around.trace)(format!("{} leads in {}.{} from entry {next}", self.id, ballot >> 8, ballot & 255));
         let mut next = next;
         if next == 0 {
-            let value = genesis(ballot, real_time(around.now, self.clock_offset), around.rng);
+            let value = genesis(self.crane.is_some(), ballot, real_time(around.now, self.clock_offset), around.rng);
             self.consensus.propose(0, value).expect("the first entry of a new leader");
             next = 1;
         }
@@ -535,6 +568,7 @@ impl Replica {
     fn demoted(&mut self, around: &mut Around<'_>) {
         (around.trace)(format!("{} leads no more", self.id));
         self.leading = None;
+        self.clear_crane();
         self.outputs.clear();
         self.reset_clients(around);
         if let Some(server) = &self.server {
@@ -545,7 +579,8 @@ impl Replica {
     /// Gives the server what it may have, releases what may be released, lets it lead.
     fn feed(&mut self, around: &mut Around<'_>) {
         let commit = self.consensus.paxos().commit();
-        let limit = if self.leading.is_some() { self.consensus.paxos().len() } else { commit };
+        let speculates = self.leading.is_some() && self.crane.is_none();
+        let limit = if speculates { self.consensus.paxos().len() } else { commit };
         while self.server.is_some() && self.given.next() < limit {
             let index = self.given.next();
             let Some(value) = self.consensus.recent(index).cloned() else { break };
@@ -564,17 +599,21 @@ impl Replica {
 
     fn let_lead(&mut self, around: &mut Around<'_>) {
         let (Some(leading), Some(server)) = (&mut self.leading, &mut self.server) else { return };
-        if leading.told || self.given.next() < self.consensus.paxos().len() {
+        if leading.told || self.given.next() < leading.next.max(self.consensus.paxos().len()) {
             return;
         }
         leading.told = true;
         leading.next = self.given.next();
         let (next, ballot) = (leading.next, leading.ballot);
-        server.link.lead(next, ballot);
+        if self.crane.is_some() {
+            server.link.lead_crane();
+        } else {
+            server.link.lead(next, ballot);
+        }
         (around.trace)(format!("{} lets its server lead from entry {next}", self.id));
         for (connection, sequence) in self.given.alive().collect::<Vec<_>>() {
             let head = event(EventKind::PeerReset, connection, sequence, 0, 0);
-            assert!(server.link.push_event(&head, &[]), "the pending ring is large enough");
+            put(&mut self.crane, server, &head, &[]);
         }
     }
 
@@ -655,7 +694,16 @@ fn real_time(now: u64, offset: i64) -> u64 {
     (super::platform::EPOCH_NS + now).saturating_add_signed(offset)
 }
 
-fn genesis(ballot: u64, clock: u64, rng: &mut Rng) -> Arc<[u8]> {
+/// Gives an input to whoever makes the entries.
+fn put(crane: &mut Option<Crane>, server: &mut Server, head: &EventHeader, bytes: &[u8]) {
+    let intake: &mut dyn Intake = match crane {
+        Some(crane) => crane,
+        None => &mut server.link,
+    };
+    assert!(intake.put(head, bytes), "clients of a schedule never fill an entry or the pending ring");
+}
+
+fn genesis(crane: bool, ballot: u64, clock: u64, rng: &mut Rng) -> Arc<[u8]> {
     let mut secret = [0; 32];
     secret.fill_with(|| rng.next() as u8);
     let genesis = Genesis {
@@ -666,7 +714,7 @@ fn genesis(ballot: u64, clock: u64, rng: &mut Rng) -> Arc<[u8]> {
             quantum: U32::new(rng.pick(&[1, 3, 20, 1024])),
             spin_limit_us: U32::new(2000),
         },
-        crane: U32::new(0),
+        crane: U32::new(u32::from(crane)),
         reserved: U32::new(0),
         fingerprint: [0; 16],
     };
