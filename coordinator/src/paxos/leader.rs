@@ -66,10 +66,8 @@ impl Paxos {
 
     /// Re-proposes the last entry under the own ballot: see the module docs of [`super`].
     fn restamp_last(&mut self) {
-        if self.len() == self.commit {
-            return;
-        }
-        let index = self.len() - 1;
+        // Also if it is decided: only then the undecided entries of an earlier leader can never come back.
+        let Some(index) = self.len().checked_sub(1) else { return };
         let Some(entry) = self.tail.get(index) else { unreachable!("the last entry is always in the tail") };
         let entry = Entry { ballot: self.promised, value: entry.value.clone() };
         self.stamps.truncate(index);
@@ -214,6 +212,13 @@ impl Paxos {
         if !self.peers.is_empty() && self.notice_at.is_none() {
             self.notice_at = Some(now + self.config.commit_notice);
         }
+    }
+
+    /// Whether a majority has an entry of this leadership. From then on nothing can be decided that is not in this log
+    /// or proposed by this leader or a later one; before, entries of an earlier leader may come back behind the last one.
+    pub fn is_established(&self) -> bool {
+        let majority = self.majority_len();
+        self.is_leader() && majority > 0 && self.stamps.at(majority - 1) == Some(self.promised)
     }
 
     /// The length that a majority's logs reach: the one that `quorum - 1` replicas are not above... counted without sorting.

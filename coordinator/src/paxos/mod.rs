@@ -17,6 +17,8 @@
 //! * A new leader *re-proposes its last entry under its own ballot*: it raises that entry's stamp. A log that accepts it
 //!   holds the leader's whole log up to there. A leader counts a majority only at entries with its own stamp; what is
 //!   below them is then decided as well. (Raft appends an empty entry for this; here the indices belong to the server.)
+//!   It does so even if that entry is decided, because entries behind it that an earlier leader left undecided could
+//!   come back otherwise, after this leader's server has run on ([`Paxos::is_established`]).
 //!   Only the last entry may be raised: an acceptor with an early raised entry and not the rest would look complete.
 //!
 //! Invariants: a promise or an accepted entry is durable before it is answered; a decided value never changes; a ballot

@@ -190,7 +190,9 @@ impl Replica {
             self.wake = true;
         }
         if let Phase::TakingOver { ballot, next } = self.phase {
-            if self.given.next() >= next {
+            // Until the leadership is established, an entry of an earlier leader may still be decided that cuts the bubble
+            // which this server would run through.
+            if self.given.next() >= next && self.consensus.paxos().is_established() {
                 self.take_over(ballot, next);
             }
         }

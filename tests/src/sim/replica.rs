@@ -233,7 +233,8 @@ impl Replica {
         let (server, paxos) = (self.server.as_ref()?, self.consensus.paxos());
         let leads = self.leading.as_ref().is_some_and(|leading| leading.told);
         let sched = &server.kernel().sched;
-        let settled = paxos.commit() == paxos.len() && sched.applied >= paxos.len() && self.given.next() == paxos.len();
+        let settled =
+            paxos.commit() == paxos.len() && sched.applied >= paxos.len() && self.given.next() == paxos.len();
         leads.then_some(Situation { settled, quiescent: !server.is_busy() })
     }
 
@@ -245,7 +246,8 @@ impl Replica {
             let index = self.consensus.paxos().len();
             let clock = real_time(around.now, self.clock_offset);
             let value = crane.build(around.now, index, leading.ballot, clock, grant);
-            self.consensus.propose(index, value).expect("a leader proposes the next entry");
+            // If it leads no more, its clients are about to be told.
+            let _ = self.consensus.propose(index, value);
         }
     }
 
@@ -553,8 +555,12 @@ impl Replica {
         (around.trace)(format!("{} leads in {}.{} from entry {next}", self.id, ballot >> 8, ballot & 255));
         let mut next = next;
         if next == 0 {
-            let value = genesis(self.crane.is_some(), ballot, real_time(around.now, self.clock_offset), around.rng);
-            self.consensus.propose(0, value).expect("the first entry of a new leader");
+            let value =
+                genesis(self.crane.is_some(), ballot, real_time(around.now, self.clock_offset), around.rng);
+            if self.consensus.propose(0, value).is_err() {
+                // It leads no more already.
+                return;
+            }
             next = 1;
         }
         self.leading = Some(Leading { ballot, next, told: false });
@@ -599,7 +605,10 @@ impl Replica {
 
     fn let_lead(&mut self, around: &mut Around<'_>) {
         let (Some(leading), Some(server)) = (&mut self.leading, &mut self.server) else { return };
-        if leading.told || self.given.next() < leading.next.max(self.consensus.paxos().len()) {
+        if leading.told
+            || !self.consensus.paxos().is_established()
+            || self.given.next() < leading.next.max(self.consensus.paxos().len())
+        {
             return;
         }
         leading.told = true;
