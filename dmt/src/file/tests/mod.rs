@@ -30,7 +30,7 @@ type Action = Box<dyn FnOnce(&Coordinator)>;
 /// The coordinator's end, played by the test.
 struct Coordinator {
     link: RefCell<Link>,
-    sequences: RefCell<std::collections::HashMap<u64, u64>>,
+    sequences: RefCell<std::collections::BTreeMap<u64, u64>>,
     /// What it does when the server has nothing to do, one after the other.
     script: RefCell<VecDeque<Action>>,
     clock: Cell<u64>,
@@ -104,6 +104,7 @@ struct Seen {
 
 /// One server with one thread.
 struct World {
+    memory: *mut u8,
     arena: *mut Arena,
     coordinator: Coordinator,
 }
@@ -111,14 +112,21 @@ struct World {
 impl Drop for World {
     fn drop(&mut self) {
         // SAFETY: allocated in `new` with this layout; nothing refers to it any more.
-        unsafe { dealloc(self.arena.cast(), Layout::new::<Arena>()) };
+        unsafe { dealloc(self.memory, layout()) };
     }
+}
+
+/// Room for an arena wherever it starts: with the arena's own alignment the allocator would write all of it.
+fn layout() -> Layout {
+    Layout::from_size_align(size_of::<Arena>() + align_of::<Arena>(), 16).expect("an arena fits memory")
 }
 
 impl World {
     fn new() -> Self {
-        // SAFETY: the layout is not empty; all zeroes is a fresh arena.
-        let arena = unsafe { alloc_zeroed(Layout::new::<Arena>()) }.cast::<Arena>();
+        // SAFETY: the layout is not empty.
+        let memory = unsafe { alloc_zeroed(layout()) };
+        // All zeroes is a fresh arena.
+        let arena = memory.wrapping_add(memory.align_offset(align_of::<Arena>())).cast::<Arena>();
         // SAFETY: the arena lives until the World is dropped, and this is the only Link.
         let mut link = unsafe { Link::attach(&raw const (*arena).shared) };
         link.initialise();
@@ -130,7 +138,7 @@ impl World {
             script: RefCell::default(),
             clock: Cell::new(0),
         };
-        let world = Self { arena, coordinator };
+        let world = Self { memory, arena, coordinator };
         world.kernel(|k| assert_eq!(k.threads.allocate(1), Some(1)));
         world.call().start_first();
         world
