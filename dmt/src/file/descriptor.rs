@@ -73,8 +73,21 @@ impl Kernel {
         }
     }
 
+    /// Lets go of the files that threads of a process hold in waits which will never end.
+    fn drop_held_files(&mut self, shared: &Shared, process: u16) {
+        for id in self.threads.ids() {
+            if self.threads.get(id).process == process {
+                let file = core::mem::take(&mut self.threads.get_mut(id).held_file);
+                if file != 0 {
+                    self.release_file(shared, file);
+                }
+            }
+        }
+    }
+
     /// Closes what is close-on-exec. For `execve`; the kernel's descriptors close themselves.
     pub fn exec_descriptors(&mut self, shared: &Shared, process: u16) {
+        self.drop_held_files(shared, process);
         for fd in 0..self.files.descriptors.end(process) as i32 {
             if self.files.descriptors.word(process, fd) & CLOSE_ON_EXEC != 0 {
                 self.set_descriptor(shared, process, fd, 0);
@@ -84,6 +97,7 @@ impl Kernel {
 
     /// Closes all descriptors of a process that has ended.
     pub fn exit_descriptors(&mut self, shared: &Shared, process: u16) {
+        self.drop_held_files(shared, process);
         for fd in 0..self.files.descriptors.end(process) as i32 {
             if self.files.descriptors.word(process, fd) != 0 {
                 self.set_descriptor(shared, process, fd, 0);

@@ -61,8 +61,9 @@ fn not_restarted(result: i64) -> i64 {
 impl Waiter {
     const NEW: Self = Self { file: 0, waits: false, deadline: None, timed_out: 0, interrupted: 0 };
 
-    fn finish(&mut self, k: &mut Kernel, shared: &Shared, value: i64) -> Step<i64> {
+    fn finish(&mut self, k: &mut Kernel, shared: &Shared, me: ThreadId, value: i64) -> Step<i64> {
         if core::mem::take(&mut self.waits) {
+            k.threads.get_mut(me).held_file = 0;
             k.release_file(shared, self.file);
         }
         Step::Done(value)
@@ -70,17 +71,18 @@ impl Waiter {
 
     fn wait(&mut self, k: &mut Kernel, shared: &Shared, me: ThreadId, why: Wake, wait: &Wait) -> Step<i64> {
         if why == Wake::Timeout {
-            return self.finish(k, shared, wait.timed_out);
+            return self.finish(k, shared, me, wait.timed_out);
         }
         if signals::waiting(k, me) {
             if wait.interrupted == -ERESTART && k.restarts(me) {
                 return Step::Restart;
             }
-            return self.finish(k, shared, not_restarted(wait.interrupted));
+            return self.finish(k, shared, me, not_restarted(wait.interrupted));
         }
         if !core::mem::replace(&mut self.waits, true) {
             // The file lives on if another thread closes its last descriptor meanwhile.
             k.hold_file(self.file);
+            k.threads.get_mut(me).held_file = self.file;
         }
         (self.timed_out, self.interrupted) = (wait.timed_out, wait.interrupted);
         if self.deadline.is_none() {
@@ -108,7 +110,7 @@ impl Call<'_> {
             }
             let why = if waiter.waits { k.take_wake(me) } else { Wake::None };
             match f(k, shared, me, waiter.file) {
-                Try::Done(value) => waiter.finish(k, shared, value),
+                Try::Done(value) => waiter.finish(k, shared, me, value),
                 Try::Wait(wait) => waiter.wait(k, shared, me, why, &wait),
             }
         })
@@ -133,7 +135,7 @@ impl Call<'_> {
                         Wake::Signal if signals::waiting(k, me) => waiter.interrupted,
                         Wake::Signal | Wake::Event | Wake::None => -ERESTART,
                     };
-                    return waiter.finish(k, shared, value);
+                    return waiter.finish(k, shared, me, value);
                 }
                 let Some(file) = k.descriptor(me, fd) else { return Step::Done(-EBADF) };
                 waiter.file = file;

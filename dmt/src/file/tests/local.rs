@@ -258,3 +258,28 @@ fn forks_share_files_and_exec_closes_some() {
     world.kernel(|k| k.exit_descriptors(shared, 2));
     world.end(&[7]);
 }
+
+#[test]
+fn the_end_of_a_process_ends_its_waits() {
+    let world = World::new();
+    pipe(&world, 3, O_NONBLOCK);
+    world.kernel(|k| k.fork_descriptors(1, 2));
+    // A thread of the child waits in a write, whose reference is all that keeps the end open.
+    let thread = world.kernel(|k| {
+        let thread = k.threads.allocate(2).unwrap();
+        let file = k.descriptor(thread, 4).unwrap();
+        k.hold_file(file);
+        k.threads.get_mut(thread).held_file = file;
+        thread
+    });
+    assert_eq!(world.call().close_fd(4), 0);
+    assert_eq!(world.read(3, 1), Err(EAGAIN));
+    // SAFETY: the arena lives as long as the World.
+    let shared = unsafe { &(*world.arena).shared };
+    world.kernel(|k| {
+        k.exit_descriptors(shared, 2);
+        k.threads.release(thread);
+    });
+    assert_eq!(world.read(3, 1).unwrap(), b"");
+    world.end(&[3]);
+}
