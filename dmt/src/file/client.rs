@@ -135,13 +135,17 @@ impl Kernel {
     pub fn client_drained(&mut self, shared: &Shared, event: &Event<'_>) {
         let Some(id) = self.accept_event(shared, event) else { return };
         let socket = &mut self.files.get_mut(id).socket;
-        socket.drained = event.header.arg.get().clamp(socket.drained, socket.written);
-        self.tell_room(id);
+        let before = socket.drained;
+        socket.drained = event.header.arg.get().clamp(before, socket.written);
+        let freed = socket.drained - before;
+        self.tell_room(id, freed);
     }
 
-    /// Tells a writer that found no room that there is enough of it again.
-    pub(crate) fn tell_room(&mut self, id: FileId) {
-        if self.files.get(id).is(NO_ROOM) && self.write_space(id) > 0 {
+    /// `freed` bytes may be written now that could not before: tells a writer that found no room, and pollers, which
+    /// were told "not writable" below [`Kernel::worthwhile_room`] although no write had failed.
+    pub(crate) fn tell_room(&mut self, id: FileId, freed: u64) {
+        let (room, worth) = (self.room(id), self.worthwhile_room(id));
+        if room >= worth && (self.files.get(id).is(NO_ROOM) || room.saturating_sub(freed) < worth) {
             self.files.get_mut(id).state &= !NO_ROOM;
             self.notify(id, WRITABLE);
         }

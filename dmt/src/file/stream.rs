@@ -45,16 +45,20 @@ impl Kernel {
         }
     }
 
-    /// As [`Kernel::room`], but 0 if there is too little to be worth waking a writer.
-    pub(crate) fn write_space(&self, id: FileId) -> u64 {
+    /// Room below which a writer is not woken.
+    pub(crate) fn worthwhile_room(&self, id: FileId) -> u64 {
         let file = self.files.get(id);
-        let worth = match file.kind {
+        match file.kind {
             FileKind::PipeWrite => PIPE_BUF,
             _ if file.socket.connection != 0 => SEND_WINDOW_BYTES / 3,
             _ => PIPE_BYTES / 3,
-        };
+        }
+    }
+
+    /// As [`Kernel::room`], but 0 if there is too little to be worth waking a writer.
+    pub(crate) fn write_space(&self, id: FileId) -> u64 {
         let room = self.room(id);
-        if room >= worth { room } else { 0 }
+        if room >= self.worthwhile_room(id) { room } else { 0 }
     }
 
     /// Bytes written that the other side has not taken (`TIOCOUTQ`).
@@ -142,7 +146,7 @@ impl Kernel {
         if file.socket.connection != 0 {
             self.consumed(shared, id, bytes);
         } else if file.peer != 0 {
-            self.tell_room(file.peer);
+            self.tell_room(file.peer, bytes);
         }
     }
 

@@ -160,6 +160,25 @@ fn sockets_report_clients_windows_and_ends() {
     world.end(&[4, 3, 20]);
 }
 
+/// Redis writes 64 kB at a time and then asks epoll: no write of it ever fails for want of room.
+#[test]
+fn a_level_watcher_hears_of_room_also_if_no_write_failed() {
+    let world = World::new();
+    let listener = world.listener(3, 0);
+    world.install(20, world.call().epoll_create());
+    world.later(move |c| c.connect(1, listener));
+    let file = world.call().accept(3, SOCK_NONBLOCK, &mut { SocketAddress::NONE });
+    world.install(4, file);
+    assert_eq!(add(&world, 20, 4, POLLOUT), 0);
+    let data = vec![0; 200_000];
+    assert_eq!(world.write(4, &data), 200_000);
+    assert_eq!(ready(&world, 20), []);
+    world.coordinator.event(EventKind::Drained, 1, 150_000, b"");
+    world.settle();
+    assert_eq!(ready(&world, 20), [(4, POLLOUT)]);
+    world.end(&[4, 3, 20]);
+}
+
 #[test]
 fn waits_end_at_their_deadline() {
     let world = World::new();
