@@ -5,15 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 
 use dmt::bounds::{MAX_CONNECTIONS, MAX_EVENT_BYTES};
 use dmt::entry::{ConnectInfo, EventKind};
 use nix::sys::epoll::EpollFlags;
-use nix::sys::socket::{setsockopt, sockopt};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32};
 
+use super::farewell::{finish_on_close, reset_on_close, send_fin};
 use super::flow::Flow;
 use super::intake::{Intake, event};
 use super::outputs::Outputs;
@@ -128,6 +128,7 @@ impl Clients {
         let (Ok(()), Ok(peer), Ok(local)) = (prepared, socket.peer_addr(), socket.local_addr()) else {
             return;
         };
+        reset_on_close(&socket);
         let number = self.take_number();
         let id = self.id(number);
         let info = connect_info(peer, local, listener.1);
@@ -310,7 +311,7 @@ fn flush(client: &mut Client, outputs: &mut Outputs, id: u64) {
         }
     }
     if outbox.end == Some(false) && outbox.is_empty() && !std::mem::replace(&mut client.ended, true) {
-        let _ = client.socket.shutdown(Shutdown::Write);
+        send_fin(&client.socket);
     }
 }
 
@@ -318,11 +319,14 @@ fn flush(client: &mut Client, outputs: &mut Outputs, id: u64) {
 fn server_is_done(client: &Client, outputs: &mut Outputs, id: u64) -> bool {
     let Some(outbox) = outputs.get_mut(id) else { return true };
     if outbox.end == Some(true) {
-        let now = libc::linger { l_onoff: 1, l_linger: 0 };
-        let _ = setsockopt(&client.socket, sockopt::Linger, &now);
+        reset_on_close(&client.socket);
         return true;
     }
-    outbox.closed && outbox.is_empty()
+    let done = outbox.closed && outbox.is_empty();
+    if done {
+        finish_on_close(&client.socket);
+    }
+    done
 }
 
 fn watch(

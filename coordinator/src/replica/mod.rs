@@ -7,6 +7,7 @@ pub mod crane;
 pub mod digests;
 pub mod entries;
 mod error;
+mod farewell;
 mod flow;
 mod frames;
 pub mod intake;

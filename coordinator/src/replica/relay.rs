@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use nix::sys::epoll::EpollFlags;
 
+use super::farewell::{reset_on_close, send_fin};
 use super::peers::start_connect;
 use super::poll::{Poll, Token};
 
@@ -67,6 +68,8 @@ impl Relay {
         if client.set_nonblocking(true).and_then(|()| client.set_nodelay(true)).is_err() {
             return;
         }
+        reset_on_close(&client);
+        reset_on_close(&leader);
         let number = self.next;
         self.next += 1;
         let (client_flags, leader_flags) = (EpollFlags::EPOLLIN, EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT);
@@ -136,7 +139,7 @@ fn pump(source: &mut TcpStream, target: &mut TcpStream, direction: &mut Directio
         }
         if direction.over {
             if !std::mem::replace(&mut direction.ended, true) {
-                let _ = target.shutdown(Shutdown::Write);
+                send_fin(target);
             }
             return Some(moved);
         }
