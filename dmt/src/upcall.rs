@@ -22,7 +22,8 @@ pub enum UpcallKind {
     OutputEnd = 3,
     /// The server dropped its last reference to connection `a`; nothing of it is of interest any more.
     Closed = 4,
-    /// The server listens: `a` = listener id, `b` = port, `c` = backlog; payload = the 16 address bytes.
+    /// The server listens: `a` = listener id, `b` = port, `c` = backlog, `d` = 1 if it takes IPv6 clients only;
+    /// payload = the 16 address bytes.
     Listen = 5,
     /// Listener `a` is closed.
     Unlisten = 6,

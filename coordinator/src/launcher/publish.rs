@@ -2,12 +2,15 @@
 //! each replica alone, whose clients it relays to the leader. The supervisor holds them all, so that clients that
 //! connect while a leader dies wait in the backlog and are not refused.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::str::FromStr;
 
-use nix::sys::socket::{Backlog, listen};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+};
 use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
@@ -53,45 +56,75 @@ pub(super) struct Port {
 #[derive(Debug)]
 pub(super) struct Ports {
     replicas: u8,
-    bound: BTreeMap<u16, Port>,
+    bound: Vec<Port>,
+    /// Ports of the server whose addresses `--publish` chose.
+    chosen: BTreeSet<u16>,
+    /// Addresses of the server that are taken care of.
+    followed: BTreeSet<(IpAddr, u16)>,
+}
+
+/// What became of a new listener of the server.
+#[derive(Debug)]
+pub(super) enum Followed<'a> {
+    /// Clients can connect.
+    Bound(&'a Port),
+    /// This machine has no such address, but another listener of the same port has one.
+    NotHere(SocketAddr),
 }
 
 impl Ports {
     /// Binds what was asked for by `--publish`, before anything runs.
     pub fn new(replicas: u8, wanted: &[Publication]) -> Result<Self, LauncherError> {
-        let mut ports = Self { replicas, bound: BTreeMap::new() };
+        let mut ports = Self { replicas, bound: vec![], chosen: BTreeSet::new(), followed: BTreeSet::new() };
         for publication in wanted {
-            ports.bind(publication.server_port, publication.address)?;
+            ports.bind(publication.server_port, publication.address, false)?;
+            ports.chosen.insert(publication.server_port);
         }
         Ok(ports)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Port> {
-        self.bound.values()
+        self.bound.iter()
     }
 
-    /// Binds what the server listens on, where it listens, unless it is bound; returns the new ports.
-    pub fn follow(&mut self, listeners: &[Listener]) -> Result<Vec<u16>, LauncherError> {
-        let mut new = Vec::new();
-        // A server that listens on IPv4 and IPv6 gets its IPv4 address published.
-        let mut sorted: Vec<_> = listeners.iter().map(|l| (address_of(l), l.port)).collect();
-        sorted.sort_by_key(|(address, _)| address.is_ipv6());
-        for (address, port) in sorted {
-            if !self.bound.contains_key(&port) {
-                self.bind(port, SocketAddr::new(address, port))?;
-                new.push(port);
+    /// Binds what the server listens on, where it listens, unless it is bound; tells what is new.
+    pub fn follow(&mut self, listeners: &[Listener]) -> Result<Vec<Followed<'_>>, LauncherError> {
+        let (before, mut absent) = (self.bound.len(), Vec::new());
+        // IPv4 first: that is the address that people expect to see first.
+        let mut sorted: Vec<_> = listeners.iter().collect();
+        sorted.sort_by_key(|listener| listener.ip().is_ipv6());
+        for listener in sorted {
+            let (ip, port) = (listener.ip(), listener.port);
+            if self.chosen.contains(&port) || !self.followed.insert((ip, port)) {
+                continue;
+            }
+            match self.bind(port, SocketAddr::new(ip, port), listener.v6_only) {
+                Err(LauncherError::Port { source, .. }) if self.is_spare(ip, port, &source) => {
+                    absent.push(SocketAddr::new(ip, port));
+                }
+                done => done?,
             }
         }
-        Ok(new)
+        let absent = absent.into_iter().map(Followed::NotHere);
+        Ok(self.bound[before..].iter().map(Followed::Bound).chain(absent).collect())
     }
 
-    fn bind(&mut self, server_port: u16, address: SocketAddr) -> Result<(), LauncherError> {
+    /// A machine without IPv6 still runs a server that listens on both.
+    fn is_spare(&self, ip: IpAddr, server_port: u16, error: &io::Error) -> bool {
+        let no_such = matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
+        no_such && ip.is_ipv6() && self.bound.iter().any(|port| port.server_port == server_port)
+    }
+
+    fn bind(&mut self, server_port: u16, address: SocketAddr, v6_only: bool) -> Result<(), LauncherError> {
         let open = || -> io::Result<Port> {
-            let shared = socket(address)?;
-            let own_ip =
-                if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+            let shared = listening(address, v6_only)?;
+            let own_ip = match address.ip() {
+                ip if !ip.is_unspecified() => ip,
+                _ if v6_only => Ipv6Addr::LOCALHOST.into(),
+                _ => Ipv4Addr::LOCALHOST.into(),
+            };
             let own = (1..=self.replicas).map(|id| {
-                let socket = socket(SocketAddr::new(own_ip, 0))?;
+                let socket = listening(SocketAddr::new(own_ip, 0), v6_only)?;
                 Ok((id, socket.local_addr()?, socket))
             });
             Ok(Port {
@@ -102,21 +135,22 @@ impl Ports {
             })
         };
         let port = open().map_err(|source| LauncherError::Port { address, port: server_port, source })?;
-        self.bound.insert(server_port, port);
+        self.bound.push(port);
         Ok(())
     }
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = TcpListener::bind(address)?;
-    listen(&socket, Backlog::new(BACKLOG)?)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
-fn address_of(listener: &Listener) -> IpAddr {
-    let address = Ipv6Addr::from(listener.address);
-    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+fn listening(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let made = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&made, sockopt::ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        setsockopt(&made, sockopt::Ipv6V6Only, &v6_only)?;
+    }
+    bind(made.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&made, Backlog::new(BACKLOG)?)?;
+    Ok(made.into())
 }
 
 #[cfg(test)]
@@ -139,15 +173,46 @@ mod tests {
     fn a_taken_port_is_told_and_a_known_one_is_kept() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let on = |address: Ipv6Addr| Listener { id: 1, port, backlog: 5, address: address.octets() };
+        let on = |address: Ipv6Addr| Listener {
+            id: 1,
+            port,
+            backlog: 5,
+            address: address.octets(),
+            v6_only: true,
+        };
         let v4 = on(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
         let mut ports = Ports::new(2, &[]).unwrap();
         let error = ports.follow(std::slice::from_ref(&v4)).unwrap_err();
         assert!(matches!(error, LauncherError::Port { port: told, .. } if told == port));
         drop(taken);
-        assert_eq!(ports.follow(&[on(Ipv6Addr::LOCALHOST), v4.clone()]).unwrap(), [port]);
+        let mut ports = Ports::new(2, &[]).unwrap();
+        assert_eq!(ports.follow(std::slice::from_ref(&v4)).unwrap().len(), 1);
         assert!(ports.follow(&[v4]).unwrap().is_empty());
         let bound = ports.iter().next().unwrap();
         assert_eq!((bound.address.ip(), bound.own.len()), (Ipv4Addr::LOCALHOST.into(), 2));
+    }
+
+    #[test]
+    fn both_protocols_of_one_port_are_published_unless_an_address_was_chosen() {
+        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = probe.local_addr().unwrap().port();
+        drop(probe);
+        let on = |address: Ipv6Addr| Listener {
+            id: 1,
+            port,
+            backlog: 5,
+            address: address.octets(),
+            v6_only: true,
+        };
+        let both = [on(Ipv6Addr::UNSPECIFIED), on(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped())];
+        let mut ports = Ports::new(1, &[]).unwrap();
+        // A machine without IPv6 tells so instead of the second one.
+        assert_eq!(ports.follow(&both).unwrap().len(), 2);
+        assert!(ports.follow(&both).unwrap().is_empty());
+        assert!(ports.iter().next().unwrap().address.is_ipv4());
+        drop(ports);
+        let chosen = Publication { address: "127.0.0.1:0".parse().unwrap(), server_port: port };
+        let mut ports = Ports::new(1, &[chosen]).unwrap();
+        assert!(ports.follow(&both).unwrap().is_empty());
     }
 }

@@ -16,7 +16,7 @@ use nix::sys::socket::{
 use super::LauncherError;
 use super::cluster::Cluster;
 use super::control::{ClusterStatus, ControlSocket, MemberStatus, PortStatus, ProcessState, Reply, Request};
-use super::publish::{Port, Ports, Publication};
+use super::publish::{Followed, Port, Ports, Publication};
 use super::replica_process::{Launch, ReplicaProcess};
 use super::state::{StateDirectory, coordinator_log, replica_directory};
 use crate::channel::{Channel, Received};
@@ -185,10 +185,15 @@ impl Supervisor {
 
     fn note_status(&mut self, index: usize, status: ReplicaStatus) -> Result<(), LauncherError> {
         let id = self.replicas[index].id;
-        for port in self.ports.follow(&status.listeners)? {
-            for port in self.ports.iter().filter(|bound| bound.server_port == port) {
-                announce(port);
-                self.replicas.iter().for_each(|replica| publish_to(replica, port));
+        for followed in self.ports.follow(&status.listeners)? {
+            match followed {
+                Followed::Bound(port) => {
+                    announce(port);
+                    self.replicas.iter().for_each(|replica| publish_to(replica, port));
+                }
+                Followed::NotHere(address) => {
+                    say(&format!("the server listens on {address}, but this machine has no such address"));
+                }
             }
         }
         if status.role == Role::Leader && self.leader != id {
@@ -393,7 +398,7 @@ fn publish_to(replica: &ReplicaProcess, port: &Port) {
     let Some(channel) = &replica.channel else { return };
     let own = port.own.iter().map(|(id, address, _)| (*id, *address)).collect();
     let mine = port.own.iter().find(|(id, ..)| *id == replica.id).map(|(.., socket)| socket.as_fd());
-    let message = ToReplica::Publish { server_port: port.server_port, own };
+    let message = ToReplica::Publish { server_port: port.server_port, address: port.address, own };
     if let Some(mine) = mine {
         // A replica that is gone is noticed by the end of its channel.
         let _ = channel.send_with(&message, &[port.shared.as_fd(), mine]);

@@ -90,12 +90,15 @@ pub struct ReplicaConfig {
 /// Supervisor to replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToReplica {
-    /// Clients of the server's port `server_port` connect to the two listening sockets beside this message: first the
-    /// one that all replicas share and only the leader accepts from, then this replica's own, of which it relays to
-    /// the leader while it does not lead itself. Sent again to a restarted replica.
+    /// Clients of the server's port `server_port` connect to the two listening sockets beside this message. The first is
+    /// bound to `address`, which also names it among those of the same port; all replicas share it and only the leader
+    /// accepts from it. The second is this replica's own, of which it relays to the leader while it does not lead
+    /// itself. Sent again to a restarted replica.
     Publish {
         /// Port inside the container.
         server_port: u16,
+        /// Where clients connect.
+        address: SocketAddr,
         /// The own addresses of all replicas for this port.
         own: Vec<(u8, SocketAddr)>,
     },

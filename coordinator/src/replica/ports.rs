@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use nix::sys::epoll::EpollFlags;
 
 use super::poll::{Poll, Token};
+use super::status::Listener;
 
 /// Connections accepted from one socket in one turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
@@ -24,6 +25,7 @@ struct Watched {
 #[derive(Debug)]
 struct Port {
     server_port: u16,
+    address: SocketAddr,
     shared: Watched,
     own: Watched,
     addresses: Vec<(u8, SocketAddr)>,
@@ -36,22 +38,24 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Takes the sockets of a published port; they replace earlier ones of the same port.
+    /// Takes the sockets of a published port (the server's and where clients connect); they replace earlier ones of the
+    /// same.
     pub fn publish(
         &mut self,
         poll: &Poll,
-        server_port: u16,
+        (server_port, address): (u16, SocketAddr),
         sockets: Vec<OwnedFd>,
         addresses: Vec<(u8, SocketAddr)>,
     ) -> io::Result<()> {
         let Ok([shared, own]) = <[OwnedFd; 2]>::try_from(sockets) else {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "a published port needs two sockets"));
         };
-        let slot = self.ports.iter().position(|port| port.server_port == server_port);
+        let slot =
+            self.ports.iter().position(|port| (port.server_port, port.address) == (server_port, address));
         let place = slot.unwrap_or(self.ports.len()) as u64;
         let shared = Watched::new(poll, shared.into(), Token::Listener(place * 2))?;
         let own = Watched::new(poll, own.into(), Token::Listener(place * 2 + 1))?;
-        let port = Port { server_port, shared, own, addresses };
+        let port = Port { server_port, address, shared, own, addresses };
         match slot {
             Some(slot) => self.ports[slot] = port,
             None => self.ports.push(port),
@@ -87,9 +91,15 @@ impl Ports {
         }
     }
 
-    /// The server's port behind a token.
-    pub fn server_port(&self, token: u64) -> Option<u16> {
-        Some(self.ports.get((token / 2) as usize)?.server_port)
+    /// Which of the server's listeners the clients of the socket with this token are for: one at the published address,
+    /// else one that speaks the same protocol, else any of the same port.
+    pub fn listener<'a>(&self, token: u64, listeners: &'a [Listener]) -> Option<&'a Listener> {
+        let port = self.ports.get((token / 2) as usize)?;
+        let ip = port.address.ip();
+        let same_port = || listeners.iter().filter(|listener| listener.port == port.server_port);
+        let exact = same_port().find(|listener| listener.ip() == ip);
+        let similar = || same_port().find(|listener| listener.ip().is_ipv6() == ip.is_ipv6());
+        exact.or_else(similar).or_else(|| same_port().next())
     }
 
     /// Where `replica` takes clients of the port behind a token.

@@ -274,9 +274,9 @@ impl Replica {
         loop {
             let received = self.supervisor.receive::<ToReplica>();
             match received.map_err(ReplicaError::system("hear from the supervisor"))? {
-                Received::Message(ToReplica::Publish { server_port, own }, sockets) => {
+                Received::Message(ToReplica::Publish { server_port, address, own }, sockets) => {
                     self.ports
-                        .publish(&self.poll, server_port, sockets, own)
+                        .publish(&self.poll, (server_port, address), sockets, own)
                         .map_err(ReplicaError::system("take a published port"))?;
                     self.watch_ports();
                 }
@@ -306,8 +306,7 @@ impl Replica {
     fn accept_clients(&mut self, token: u64) {
         for _ in 0..ACCEPTS_PER_TURN {
             if matches!(self.phase, Phase::Leading { .. }) {
-                let port = self.ports.server_port(token);
-                let listener = self.status.listeners.iter().find(|listener| Some(listener.port) == port);
+                let listener = self.ports.listener(token, &self.status.listeners);
                 let Some(listener) = listener.map(|listener| (listener.id, listener.port)) else { return };
                 if !self.intake().is_some_and(|(intake, ..)| intake.has_room(size_of::<ConnectInfo>())) {
                     return;

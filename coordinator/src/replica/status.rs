@@ -3,6 +3,8 @@
 //! The supervisor stores the last one of each replica; `brolga status` prints them. Times are left out on purpose: two
 //! statuses can be subtracted to get rates.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use serde::{Deserialize, Serialize};
 
 /// What a replica does in the cluster now.
@@ -54,6 +56,16 @@ pub struct Listener {
     pub backlog: u32,
     /// Address that the server bound, IPv4 as IPv4-mapped.
     pub address: [u8; 16],
+    /// It takes no IPv4 clients although it is bound to the IPv6 wildcard.
+    pub v6_only: bool,
+}
+
+impl Listener {
+    /// The address that the server bound.
+    pub fn ip(&self) -> IpAddr {
+        let address = Ipv6Addr::from(self.address);
+        address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+    }
 }
 
 /// How the server's first process ended.

@@ -1,5 +1,7 @@
 //! What the server tells us: entries that it made, outputs, digests, listeners, its end.
 
+use std::net::SocketAddr;
+
 use dmt::bounds::UPCALL_RING_BYTES;
 use dmt::entry::{ENTRY_HEADER_BYTES, EntryHeader};
 use dmt::upcall::{ADMITTED, UpcallHeader, UpcallKind};
@@ -59,7 +61,7 @@ impl Replica {
             }
             UpcallKind::Consumed => self.clients.consumed(&self.poll, a, b),
             UpcallKind::Digest => self.own_digest(Digest { entry: a, tick: b, value: c }),
-            UpcallKind::Listen => self.listens(a, b as u16, c as u32, payload),
+            UpcallKind::Listen => self.listens(a, b as u16, (c as u32, header.d.get() != 0), payload),
             UpcallKind::Unlisten => {
                 self.status.listeners.retain(|listener| listener.id != a);
                 self.watch_ports();
@@ -100,10 +102,11 @@ impl Replica {
         }
     }
 
-    fn listens(&mut self, id: u64, port: u16, backlog: u32, address: &[u8]) {
+    fn listens(&mut self, id: u64, port: u16, (backlog, v6_only): (u32, bool), address: &[u8]) {
         let address = address.first_chunk().copied().unwrap_or_default();
-        tracing::info!("the server listens on port {port}");
-        self.status.listeners.push(Listener { id, port, backlog, address });
+        let listener = Listener { id, port, backlog, address, v6_only };
+        tracing::info!("the server listens on {}", SocketAddr::new(listener.ip(), port));
+        self.status.listeners.push(listener);
         self.watch_ports();
         self.status_at = 0;
     }

@@ -187,10 +187,11 @@ impl Kernel {
             socket.listener = listener;
             let inet = self.inet_of(id);
             let backlog = u64::from(backlog.clamp(1, MAX_BACKLOG as i32) as u32);
+            let v6_only = inet.v6 && self.option(id, V6ONLY) != 0;
             self.upcall(
                 shared,
                 UpcallKind::Listen,
-                [listener, u64::from(inet.port), backlog, 0],
+                [listener, u64::from(inet.port), backlog, u64::from(v6_only)],
                 0,
                 &[&inet.address],
             );
