@@ -112,9 +112,9 @@ pub struct Action {
 impl Action {
     /// The bits of [`wanted`] that it sets; the preempt signal goes with [`wanted::PREEMPT`].
     pub fn bits(self) -> u32 {
-        u32::from(self.close) * wanted::CLOSE
-            | u32::from(self.preempt) * wanted::PREEMPT
-            | u32::from(self.inherited) * wanted::PREEMPT_INHERITED
+        (u32::from(self.close) * wanted::CLOSE)
+            | (u32::from(self.preempt) * wanted::PREEMPT)
+            | (u32::from(self.inherited) * wanted::PREEMPT_INHERITED)
     }
 }
 

@@ -185,7 +185,7 @@ impl Paxos {
         match &mut self.role {
             Role::Trial { granted, ballot } => {
                 granted.insert(from);
-                let (enough, ballot) = (granted.len() >= self.config.replicas.len() / 2 + 1, *ballot);
+                let (enough, ballot) = (granted.len() > self.config.replicas.len() / 2, *ballot);
                 if enough && ballot > self.promised {
                     self.start_candidacy(now, ballot, out);
                 }

@@ -238,10 +238,10 @@ impl Clients {
             self.due.insert(number);
             return;
         }
-        if let Some(total) = client.flow.drained_due() {
-            if put(client, intake, id, EventKind::Drained, total, &[]) {
-                client.flow.reported(total);
-            }
+        if let Some(total) = client.flow.drained_due()
+            && put(client, intake, id, EventKind::Drained, total, &[])
+        {
+            client.flow.reported(total);
         }
         if client.close_due && put(client, intake, id, EventKind::PeerClosed, 0, &[]) {
             client.close_due = false;

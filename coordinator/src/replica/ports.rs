@@ -76,7 +76,7 @@ impl Ports {
     /// Accepts one connection from the socket with this token.
     pub fn accept(&self, token: u64) -> Option<TcpStream> {
         let port = self.ports.get((token / 2) as usize)?;
-        let watched = if token % 2 == 0 { &port.shared } else { &port.own };
+        let watched = if token.is_multiple_of(2) { &port.shared } else { &port.own };
         if !watched.watched {
             return None;
         }

@@ -89,9 +89,8 @@ impl Server {
 
     /// Ends the server and writes its last operations to `trace`.
     pub fn end_with_trace(self, trace: &Path) -> io::Result<()> {
-        let Self { container, link, mapping, _directory } = self;
+        let Self { container, link: _, mapping, _directory } = self;
         drop(container);
-        drop(link);
         // SAFETY: the mapping is an arena, and with the container all processes of the server have ended.
         unsafe { super::trace::dump(&*mapping.as_ptr::<Arena>(), trace) }
     }
