@@ -161,7 +161,7 @@ impl Replica {
             }
         };
         let replicas: Vec<u8> = (1..=plan.replicas as u8).collect();
-        let mut config = Config::new(id, replicas, around.rng.next());
+        let mut config = Config::new(id, replicas, around.rng.word());
         (config.heartbeat, config.election) = (plan.heartbeat, plan.election);
         let mut recovered = match log.recovered(config.tail_entries as u64, config.tail_bytes) {
             Ok(recovered) => recovered,
@@ -714,7 +714,7 @@ fn put(crane: &mut Option<Crane>, server: &mut Server, head: &EventHeader, bytes
 
 fn genesis(crane: bool, ballot: u64, clock: u64, rng: &mut Rng) -> Arc<[u8]> {
     let mut secret = [0; 32];
-    secret.fill_with(|| rng.next() as u8);
+    secret.fill_with(|| rng.word() as u8);
     let genesis = Genesis {
         secret,
         parameters: Parameters {

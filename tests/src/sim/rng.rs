@@ -11,7 +11,7 @@ impl Rng {
     }
 
     /// The next word.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,7 +21,7 @@ impl Rng {
 
     /// A number in `0..end`; 0 if `end` is 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        if end == 0 { 0 } else { self.next() % end }
+        if end == 0 { 0 } else { self.word() % end }
     }
 
     /// A number in `from..=to`.
@@ -41,6 +41,6 @@ impl Rng {
 
     /// A stream of its own, so that what it is used for does not shift the others.
     pub fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.word())
     }
 }

@@ -22,6 +22,8 @@ use super::rng::Rng;
 const WATCH_NS: u64 = MILLIS;
 /// Everything must go on within this after the faults, nanoseconds.
 const LIVENESS_NS: u64 = 30_000 * MILLIS;
+/// A replica learns so long after it that a connection stands or broke, nanoseconds.
+const NEWS_NS: u64 = 200_000;
 /// Clients go on for this long after the faults, nanoseconds.
 const HEALED_NS: u64 = 30 * MILLIS;
 
@@ -431,8 +433,9 @@ impl World {
             return self.at(later, Event::Meet(a, b));
         }
         self.network.connect(a, b);
+        self.say(&format!("{} and {} connect", a + 1, b + 1));
         for (to, from) in [(a, b), (b, a)] {
-            self.tell(to, Mail::PeerUp(from as u8 + 1), 100_000);
+            self.tell(to, Mail::PeerUp(from as u8 + 1));
         }
     }
 
@@ -440,18 +443,18 @@ impl World {
         if !self.network.disconnect(a, b) {
             return;
         }
+        self.say(&format!("{} and {} lose their connection", a + 1, b + 1));
         for (to, from) in [(a, b), (b, a)] {
-            self.tell(to, Mail::PeerDown(from as u8 + 1), MILLIS);
+            self.tell(to, Mail::PeerDown(from as u8 + 1));
         }
         let soon = self.now + self.rng.between(2, 20) * MILLIS;
         self.at(soon, Event::Meet(a, b));
     }
 
-    /// News of a connection reach both ends, in order.
-    fn tell(&mut self, to: usize, mail: Mail, within: u64) {
+    /// News of a connection reach both ends, in order: all take equally long.
+    fn tell(&mut self, to: usize, mail: Mail) {
         let life = self.slots[to].life;
-        let up = matches!(mail, Mail::PeerUp(_));
-        let time = self.now + if up { within } else { within / 2 };
+        let time = self.now + NEWS_NS;
         self.at(time, Event::Post { to, life, peer: None, mail });
     }
 
@@ -465,17 +468,17 @@ impl World {
         let (target, attempt) = (self.clients[client].target, self.clients[client].attempt);
         match wish {
             Wish::Wait => {}
-            Wish::Connect(target) => self.to_replica(client, target, Mail::Connect(client, attempt)),
+            Wish::Connect(target) => self.post_client(client, target, Mail::Connect(client, attempt)),
             Wish::Send(bytes) => {
                 for piece in self.clients[client].cut(bytes) {
-                    self.to_replica(client, target, Mail::Bytes(client, attempt, piece));
+                    self.post_client(client, target, Mail::Bytes(client, attempt, piece));
                 }
             }
-            Wish::Fin => self.to_replica(client, target, Mail::Fin(client, attempt)),
+            Wish::Fin => self.post_client(client, target, Mail::Fin(client, attempt)),
             Wish::Reset => {
                 // `lost` has moved the client on already.
                 let before = (target + self.slots.len() - 1) % self.slots.len();
-                self.to_replica(client, before, Mail::Reset(client, attempt - 1));
+                self.post_client(client, before, Mail::Reset(client, attempt - 1));
                 return self.think(client);
             }
         }
@@ -484,7 +487,7 @@ impl World {
         }
     }
 
-    fn to_replica(&mut self, client: usize, to: usize, mail: Mail) {
+    fn post_client(&mut self, client: usize, to: usize, mail: Mail) {
         let time = (self.now + self.network.delay(&mut self.rng)).max(self.clients[client].sent_until + 1);
         self.clients[client].sent_until = time;
         let life = self.slots[to].life;
@@ -627,7 +630,7 @@ impl World {
         }
         for other in self.others(at) {
             if self.network.disconnect(at, other) {
-                self.tell(other, Mail::PeerDown(at as u8 + 1), MILLIS);
+                self.tell(other, Mail::PeerDown(at as u8 + 1));
             }
         }
         self.at(self.now + lasts, Event::Start(at));
