@@ -6,6 +6,7 @@ use dmt::file::FileId;
 use dmt::file::abi::IoVec;
 
 use crate::args;
+use crate::calls::stamp;
 use crate::gate;
 use crate::raw;
 use crate::world::{self, dmt};
@@ -118,7 +119,7 @@ pub unsafe fn write(a: [usize; 6]) -> isize {
         return dmt(|call| unsafe { call.write(a[0] as c_int, &piece(a[1], a[2])) }) as isize;
     }
     // SAFETY: forwarded promise.
-    unsafe { gate::syscall(libc::SYS_write, a) }
+    stamp::written(a[0], unsafe { gate::syscall(libc::SYS_write, a) })
 }
 
 /// `close`.

@@ -15,6 +15,7 @@ pub mod ready;
 pub mod refuse;
 pub mod signal;
 pub mod socket;
+pub mod stamp;
 pub mod time;
 pub mod vector;
 
@@ -74,6 +75,7 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> isize {
                 .or_else(|| socket::call(number, a))
                 .or_else(|| vector::call(number, a))
                 .or_else(|| file::call(number, a))
+                .or_else(|| stamp::call(number, a))
             {
                 Some(result) => result,
                 None => refuse::not_done(number as usize),

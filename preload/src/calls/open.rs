@@ -4,6 +4,7 @@ use core::ffi::{CStr, c_char, c_int};
 
 use crate::calls::file::install;
 use crate::calls::procfs;
+use crate::calls::stamp;
 use crate::gate;
 use crate::world::dmt;
 
@@ -29,7 +30,23 @@ pub unsafe fn open(number: i64, a: [usize; 6]) -> isize {
         }
     }
     // SAFETY: forwarded promise.
-    unsafe { gate::syscall(number, a) }
+    unsafe {
+        match number {
+            libc::SYS_creat => stamp::open(libc::AT_FDCWD as usize, path, CREAT_FLAGS as usize, a[1]),
+            libc::SYS_open if changes(flags) => stamp::open(libc::AT_FDCWD as usize, path, flags, a[2]),
+            libc::SYS_openat if changes(flags) => stamp::open(a[0], path, flags, a[3]),
+            _ => gate::syscall(number, a),
+        }
+    }
+}
+
+/// What `creat` means.
+const CREAT_FLAGS: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+
+/// Whether opening may make or empty a file.
+fn changes(flags: usize) -> bool {
+    const TEMPORARY: c_int = libc::O_TMPFILE & !libc::O_DIRECTORY;
+    flags as c_int & (libc::O_CREAT | libc::O_TRUNC | TEMPORARY) != 0
 }
 
 unsafe fn is_random_device(path: *const c_char) -> bool {

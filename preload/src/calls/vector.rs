@@ -6,6 +6,7 @@ use dmt::file::abi::IoVec;
 
 use crate::args;
 use crate::calls::file::{is_virtual, piece};
+use crate::calls::stamp;
 use crate::gate;
 use crate::raw;
 use crate::world::dmt;
@@ -69,7 +70,7 @@ pub unsafe fn readv(a: [usize; 6]) -> isize {
 pub unsafe fn writev(a: [usize; 6]) -> isize {
     if !is_virtual(a[0]) {
         // SAFETY: forwarded promise.
-        return unsafe { gate::syscall(libc::SYS_writev, a) };
+        return stamp::written(a[0], unsafe { gate::syscall(libc::SYS_writev, a) });
     }
     // SAFETY: the program's memory.
     unsafe {
@@ -80,14 +81,24 @@ pub unsafe fn writev(a: [usize; 6]) -> isize {
 
 /// Calls with a position: a virtual file has none.
 pub unsafe fn positioned(number: i64, a: [usize; 6]) -> isize {
+    if is_virtual(a[0]) {
+        return ESPIPE;
+    }
     // SAFETY: forwarded promise.
-    if is_virtual(a[0]) { ESPIPE } else { unsafe { gate::syscall(number, a) } }
+    let result = unsafe { gate::syscall(number, a) };
+    match number {
+        libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => stamp::written(a[0], result),
+        _ => result,
+    }
 }
 
 /// Calls between two kernel files; programs fall back to reading and writing where they get `EINVAL`.
 unsafe fn files_only(number: i64, a: [usize; 6], one: usize, other: usize) -> isize {
+    if is_virtual(one) || is_virtual(other) {
+        return EINVAL;
+    }
     // SAFETY: forwarded promise.
-    if is_virtual(one) || is_virtual(other) { EINVAL } else { unsafe { gate::syscall(number, a) } }
+    stamp::written(other, unsafe { gate::syscall(number, a) })
 }
 
 /// `sendfile`: to a virtual socket by reading the file in chunks that the socket has room for.
@@ -98,7 +109,7 @@ pub unsafe fn sendfile(a: [usize; 6]) -> isize {
     }
     if !is_virtual(out) {
         // SAFETY: forwarded promise.
-        return unsafe { gate::syscall(libc::SYS_sendfile, a) };
+        return stamp::written(out, unsafe { gate::syscall(libc::SYS_sendfile, a) });
     }
     let mut sent = 0;
     while sent < count {
