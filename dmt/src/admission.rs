@@ -45,6 +45,24 @@ pub enum Next {
 struct Peeked {
     stamp: u64,
     kind: EntryKind,
+    /// Where the thread was, if it is a preemption.
+    place: u64,
+}
+
+/// A stretch of a thread without an operation, as the handler of the watchdog's signal sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stretch {
+    /// Who.
+    pub thread: ThreadId,
+    /// The instruction that the signal interrupted; 0 = unknown.
+    pub place: u64,
+    /// It used as much CPU time as a thread may, else it was only seen twice.
+    pub spent: bool,
+    /// It was so long that even the bubble of another leader may be cut. The watchdog may have measured a follower's,
+    /// which has just become leader.
+    pub inherited: bool,
+    /// Real time.
+    pub now: u64,
 }
 
 impl Kernel {
@@ -85,8 +103,9 @@ impl Kernel {
         // own bubbles are a leader's to cut.
         let close = self.owns_bubble(shared) && wanted & crate::control::wanted::CLOSE != 0;
         let over = quiescent || self.sched.tick >= self.sched.bubble_end;
-        if wanted & crate::control::wanted::CLOSE != 0 {
-            shared.control.wanted.fetch_and(!crate::control::wanted::CLOSE, Ordering::Relaxed);
+        if wanted != 0 {
+            // An operation: whatever the watchdog saw is over.
+            shared.control.wanted.store(0, Ordering::Relaxed);
         }
         if !over && !close {
             return Next::Run;
@@ -137,7 +156,9 @@ impl Kernel {
 
     /// Adapts the grant so that a bubble lasts about [`BUBBLE_TARGET_NS`]. Only a bubble that was used up says anything.
     fn next_grant(&self, shared: &Shared, quiescent: bool, now: u64) -> u64 {
-        let grant = self.sched.grant.max(MIN_GRANT_TICKS);
+        // Among spinners a tick may take a millisecond, and inputs wait for the end of the bubble.
+        let least = if self.sched.preemptions == 0 { MIN_GRANT_TICKS } else { 1 };
+        let grant = self.sched.grant.max(least);
         if quiescent || self.sched.admitted_last == 0 {
             return grant;
         }
@@ -149,51 +170,71 @@ impl Kernel {
         } else {
             grant
         };
-        grant.clamp(MIN_GRANT_TICKS, MAX_GRANT_TICKS)
+        grant.clamp(least, MAX_GRANT_TICKS)
     }
 
-    /// Passes the turn on from `thread`, which makes no operation, as a leader; false if the signal came too late.
-    /// `inherited`: the stretch was long enough to cut a bubble of another leader. The watchdog may have measured a
-    /// follower's, which has just become leader.
-    pub fn preempt_as_leader(
-        &mut self,
-        shared: &Shared,
-        thread: ThreadId,
-        inherited: bool,
-        now: u64,
-    ) -> bool {
-        if !self.leads(shared) || self.sched.queued == 0 || self.sched.turn != thread {
+    /// A leader cuts the bubble for a thread that used up its limit, or that is seen where others spun before.
+    fn preempt_as_leader(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
+        if !self.leads(shared) || self.sched.queued == 0 || self.sched.turn != stretch.thread {
             return false;
         }
-        if !inherited && !self.owns_bubble(shared) {
+        if !stretch.inherited && !self.owns_bubble(shared) {
+            return false;
+        }
+        let ahead = self.sched.applied.saturating_sub(shared.control.committed.load(Ordering::SeqCst));
+        if ahead >= MAX_SPECULATION_ENTRIES || !(stretch.spent || self.spins_on(stretch)) {
             return false;
         }
         self.renew_pending_cursor(shared);
         let rest = self.sched.bubble_end.saturating_sub(self.sched.tick).max(1);
-        self.admit(shared, EntryKind::Preempt, rest, now, Some(thread));
+        let preempted = Some((stretch.thread, stretch.place));
+        self.admit(shared, EntryKind::Preempt, rest, stretch.now, preempted);
         true
     }
 
-    /// The follower's side of [`Kernel::preempt_as_leader`].
-    pub fn preempt_as_follower(&mut self, shared: &Shared, thread: ThreadId) -> bool {
+    /// True if the thread is in a known spin loop and was so when it was asked before. Once is not enough: while a thread
+    /// that was preempted there wakes up, its tick stands still, too, and it has not looked at its condition again.
+    fn spins_on(&mut self, stretch: &Stretch) -> bool {
+        self.sched.places.knows(stretch.place)
+            && core::mem::replace(&mut self.sched.asked_at, self.sched.tick) == self.sched.tick
+    }
+
+    /// Where the log says that the thread was preempted, here it is, too: after the whole limit, or as soon as it is in
+    /// the same known spin loop.
+    fn preempt_as_follower(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
         let due = self.peek(shared).is_some_and(|next| {
-            next.kind == EntryKind::Preempt && next.stamp == self.sched.tick && self.sched.turn == thread
+            next.kind == EntryKind::Preempt
+                && next.stamp == self.sched.tick
+                && self.sched.turn == stretch.thread
+                && (stretch.spent || self.sched.places.are_one(stretch.place, next.place))
         });
         due && !self.leads(shared) && self.follow(shared, false) == Next::Applied
     }
 
+    /// Passes the turn on from a thread that makes no operation; false if it is to go on.
+    pub fn preempt(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
+        self.preempt_as_leader(shared, stretch) || self.preempt_as_follower(shared, stretch)
+    }
+
     /// Makes the next entry out of all waiting inputs (none for `Preempt` and `Close`), applies it, tells the coordinator.
-    fn admit(&mut self, shared: &Shared, kind: EntryKind, grant: u64, now: u64, preempt: Option<ThreadId>) {
+    fn admit(
+        &mut self,
+        shared: &Shared,
+        kind: EntryKind,
+        grant: u64,
+        now: u64,
+        preempt: Option<(ThreadId, u64)>,
+    ) {
         let from = self.sched.pending_cursor;
         let (to, mut events_len, mut count) = match kind {
             EntryKind::Bubble => self.pending_until(shared),
             _ => (from, 0, 0),
         };
-        let inline = preempt.map(|thread| EventHeader {
+        let inline = preempt.map(|(thread, place)| EventHeader {
             len: U32::new(0),
             kind: U16::new(EventKind::Preempt as u16),
             reserved: U16::new(0),
-            connection: U64::new(0),
+            connection: U64::new(place),
             sequence: U64::new(self.sched.tick),
             arg: U64::new(u64::from(thread)),
         });
@@ -228,8 +269,8 @@ impl Kernel {
         }
         self.open_bubble(shared, &header);
         self.apply_pending(shared, from, to);
-        if let Some(thread) = preempt {
-            self.apply_preempt(shared, thread);
+        if let Some((thread, place)) = preempt {
+            self.apply_preempt(shared, thread, place);
         }
         self.sched.pending_cursor = to;
         shared.control.pending_applied.store(to, Ordering::Release);
@@ -268,12 +309,17 @@ impl Kernel {
     fn peek(&self, shared: &Shared) -> Option<Peeked> {
         // SAFETY: the turn holder is the consumer of the entries ring.
         let frame = unsafe { shared.entries.peek(shared.entries.head()) }?;
-        let header = entry_of(frame.body)?.header;
-        Some(Peeked { stamp: header.stamp.get(), kind: EntryKind::from_wire(header.kind.get())? })
+        let entry = entry_of(frame.body)?;
+        let kind = EntryKind::from_wire(entry.header.kind.get())?;
+        let place = match kind {
+            EntryKind::Preempt => entry.events().next().map_or(0, |event| event.header.connection.get()),
+            _ => 0,
+        };
+        Some(Peeked { stamp: entry.header.stamp.get(), kind, place })
     }
 
     fn follow(&mut self, shared: &Shared, quiescent: bool) -> Next {
-        shared.control.wanted.fetch_and(!crate::control::wanted::CLOSE, Ordering::Relaxed);
+        shared.control.wanted.store(0, Ordering::Relaxed);
         let Some(next) = self.peek(shared) else {
             let granted = self.sched.crane != 0 && !quiescent && self.sched.tick < self.sched.bubble_end;
             return if granted { Next::Run } else { Next::Wait(None) };
@@ -323,7 +369,8 @@ impl Kernel {
         self.open_bubble(shared, entry.header);
         for event in entry.events() {
             if event.kind == EventKind::Preempt {
-                self.apply_preempt(shared, event.header.arg.get() as ThreadId);
+                let place = event.header.connection.get();
+                self.apply_preempt(shared, event.header.arg.get() as ThreadId, place);
             } else {
                 self.apply_event(shared, event);
             }
@@ -351,8 +398,9 @@ impl Kernel {
     }
 
     /// The preempted thread goes to the tail of the run queue.
-    fn apply_preempt(&mut self, shared: &Shared, thread: ThreadId) {
+    fn apply_preempt(&mut self, shared: &Shared, thread: ThreadId, place: u64) {
         self.sched.preemptions += 1;
+        self.sched.places.learn(place);
         shared.control.preemptions.store(u64::from(self.sched.preemptions), Ordering::Relaxed);
         shared.control.wanted.store(0, Ordering::Relaxed);
         self.digest = crate::digest::mix(self.digest, u64::from(thread), u64::from(self.sched.turn));

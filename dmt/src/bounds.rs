@@ -71,7 +71,7 @@ pub const BUBBLE_TARGET_NS: u64 = 250_000;
 /// Default of operations after which a thread passes the turn on, ticks.
 pub const DEFAULT_QUANTUM_TICKS: u32 = 1024;
 /// Default of CPU time without an operation after which a leader preempts a thread, microseconds.
-pub const DEFAULT_SPIN_LIMIT_US: u32 = 2000;
+pub const DEFAULT_SPIN_LIMIT_US: u32 = 10_000;
 /// CPU time without an operation after which a leader closes the bubble at the next operation, microseconds.
 pub const CLOSE_GAP_US: u64 = 1000;
 /// CPU time without an operation after which a leader preempts in a bubble that another leader opened, microseconds.

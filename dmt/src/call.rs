@@ -8,7 +8,7 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::admission::Next;
+use crate::admission::{Next, Stretch};
 use crate::arena::Arena;
 use crate::control::wanted;
 use crate::kernel::{Kernel, Step};
@@ -294,34 +294,35 @@ impl<'a> Call<'a> {
     /// Passes the turn to the next runnable thread, if there is one.
     pub fn yield_turn(&self) {
         self.tick();
-        let rotates = self.with(|k| {
-            k.note(self.me, Op::Yield, 0, 0);
-            k.rotate(self.me)
-        });
-        if rotates {
-            self.switch();
-        }
+        self.with(|k| k.note(self.me, Op::Yield, 0, 0));
+        self.give_way();
         self.deliver_signals();
     }
 
-    /// Called by the handler of the watchdog's signal in a thread that runs its own code: gives the turn away if it
-    /// holds it and makes no progress.
-    pub fn preempt(&self) {
-        let bits = wanted::PREEMPT | wanted::PREEMPT_INHERITED;
-        let wanted = self.shared().control.wanted.fetch_and(!bits, Ordering::SeqCst);
-        if wanted & wanted::PREEMPT == 0 {
-            return;
+    /// Lets the other runnable threads go first.
+    pub(crate) fn give_way(&self) {
+        if self.with(|k| k.rotate(self.me)) {
+            self.switch();
         }
-        let inherited = wanted & wanted::PREEMPT_INHERITED != 0;
+    }
+
+    /// Called by the handler of the watchdog's signal in a thread that runs its own code: gives the turn away if it
+    /// holds it and makes no progress. `place` is the instruction that was interrupted. Without a word of the watchdog in
+    /// `wanted` the stretch is only long enough for a thread in a known spin loop.
+    pub fn preempt(&self, place: u64) {
+        let bits = wanted::PREEMPT | wanted::PREEMPT_INHERITED | wanted::ASKED;
+        let wanted = self.shared().control.wanted.fetch_and(!bits, Ordering::SeqCst);
         if self.with(|k| k.sched.turn) != self.me || !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES) {
             return;
         }
-        let now = self.platform.real_time();
-        let preempted = self.with(|k| {
-            k.preempt_as_leader(self.shared(), self.me, inherited, now)
-                || k.preempt_as_follower(self.shared(), self.me)
-        });
-        if preempted && self.with(|k| k.take_rotation(self.me)) {
+        let stretch = Stretch {
+            thread: self.me,
+            place,
+            spent: wanted & wanted::PREEMPT != 0,
+            inherited: wanted & wanted::PREEMPT_INHERITED != 0,
+            now: self.platform.real_time(),
+        };
+        if self.with(|k| k.preempt(self.shared(), &stretch)) && self.with(|k| k.take_rotation(self.me)) {
             self.kick();
             self.switch();
         }

@@ -22,6 +22,8 @@ pub mod wanted {
     pub const PREEMPT: u32 = 2;
     /// With [`PREEMPT`]: the stretch was so long that even a bubble which another leader opened may be cut.
     pub const PREEMPT_INHERITED: u32 = 4;
+    /// The watchdog asked a thread whether it is in a known spin loop, and it has not answered.
+    pub const ASKED: u32 = 8;
 }
 
 /// The words. `C:` written by the coordinator, `S:` by the thread that holds the turn, `W:` by the watchdog.

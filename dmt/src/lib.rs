@@ -23,6 +23,7 @@ pub mod process;
 pub mod random;
 pub mod ring;
 pub mod sched;
+pub mod spin;
 pub mod sync;
 #[cfg(test)]
 pub mod testing;

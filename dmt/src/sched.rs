@@ -59,6 +59,10 @@ pub struct Scheduler {
     pub(crate) turn_since: u64,
     /// Preemptions applied.
     pub preemptions: u32,
+    /// Tick at which a thread was last seen in a known spin loop; on this replica alone, nothing depends on it elsewhere.
+    pub(crate) asked_at: u64,
+    /// Where they were.
+    pub(crate) places: crate::spin::Places,
 }
 
 impl Scheduler {
@@ -158,8 +162,9 @@ impl Kernel {
     fn show_turn(&self, shared: &Shared) {
         let control = &shared.control;
         let turn = self.sched.turn;
+        // What the watchdog saw was another thread.
+        control.wanted.store(0, Ordering::Relaxed);
         let (tid, pid) = if turn == 0 {
-            control.wanted.store(0, Ordering::Relaxed);
             (0, 0)
         } else {
             let thread = self.threads.get(turn);

@@ -88,6 +88,11 @@ pub struct Thread {
     rests_until: u32,
     /// Tick at which it last asked for something; FIFO order of wakes.
     pub arrival: u64,
+    /// Mutex that it locked and unlocked with nothing in between, the last time that it unlocked one; kept once a thread
+    /// was preempted.
+    pub(crate) idle_pair: u64,
+    /// Tick at which it last locked a mutex, kept likewise.
+    pub(crate) locked_at: u64,
     /// Tick at which its time slice ends.
     pub(crate) slice_end: u64,
     /// Files that it polls; [`u32::MAX`] in the first place means any file.

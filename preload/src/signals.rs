@@ -236,10 +236,13 @@ pub unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_v
 }
 
 /// The watchdog's signal: the thread may be spinning.
-unsafe extern "C" fn on_preempt(_signal: c_int, _info: *mut libc::siginfo_t, _context: *mut c_void) {
+unsafe extern "C" fn on_preempt(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
     let _errno = Kept::now();
     if tls::current().active() {
-        world::dmt(|call| call.preempt());
+        // SAFETY: the kernel's context.
+        let place =
+            unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] };
+        world::dmt(|call| call.preempt(place as u64));
     }
 }
 

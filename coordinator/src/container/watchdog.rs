@@ -5,7 +5,9 @@
 //! own thread turns that into an entry. Rules: design, section 7 (preemption and bubbles); words: `dmt::control`.
 //!
 //! The kernel brings a running thread's CPU time up to date only at timer ticks, so a limit is noticed up to one tick
-//! (1 to 4 ms) late. That costs latency, never correctness.
+//! (1 to 4 ms) late. That costs latency, never correctness. Where threads spin again and again, the limit is not waited
+//! for: while preemptions go on, the watchdog looks far more often, and asks each thread that stands at the same tick
+//! twice whether it is in a spin loop that the log already knows (`dmt::spin`).
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -18,6 +20,14 @@ use super::{ARENA_FILE, ArenaMapping, SHARED_MOUNT};
 
 /// Time between two looks while the server works.
 const SAMPLE: Duration = Duration::from_millis(1);
+/// Time between two looks while threads are being preempted.
+const SPIN_SAMPLE: Duration = Duration::from_micros(50);
+/// Looks after which a question counts as not heard.
+const UNANSWERED_LOOKS: u32 = 40;
+/// Of so many quick looks one is a normal one, too: what measures CPU time.
+const NORMAL_LOOK: u32 = 20;
+/// Looks in that state after the last preemption.
+const SPIN_SAMPLES: u32 = 2000;
 /// Time between two looks while it is quiescent, or waits for an entry: wake-ups that nobody notices in the CPU time.
 const IDLE_SAMPLE: Duration = Duration::from_millis(8);
 /// Looks at a server that does nothing before the longer time is used.
@@ -39,9 +49,18 @@ fn watch(arena: &ArenaMapping) -> ! {
     // function, which never returns.
     let control = unsafe { &*arena.as_ptr::<Control>() };
     let mut state = State::default();
+    let mut spins = Spins::default();
     let mut idle = 0;
+    sleep_exactly();
     loop {
-        std::thread::sleep(if idle < IDLE_SAMPLES { SAMPLE } else { IDLE_SAMPLE });
+        std::thread::sleep(match (spins.left, idle) {
+            (1.., _) => SPIN_SAMPLE,
+            (_, IDLE_SAMPLES) => IDLE_SAMPLE,
+            _ => SAMPLE,
+        });
+        if spins.go_on(control) {
+            continue;
+        }
         let sample = Sample::read(control);
         if !control.server_runs() || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
             idle = (idle + 1).min(IDLE_SAMPLES);
@@ -51,6 +70,50 @@ fn watch(arena: &ArenaMapping) -> ! {
         let action = state.advance(&sample, || cpu_time_us(sample.pid, sample.tid));
         idle = if state.stands_still { (idle + 1).min(IDLE_SAMPLES) } else { 0 };
         act(control, &sample, action);
+    }
+}
+
+/// The kernel may otherwise let a sleep last 50 us longer.
+fn sleep_exactly() {
+    // SAFETY: no pointers; the slack of this thread, nanoseconds.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1000) };
+}
+
+/// Quick looks at a server whose threads spin.
+#[derive(Debug, Default)]
+struct Spins {
+    preemptions: u64,
+    left: u32,
+    tick: u64,
+    tid: i32,
+    unanswered: u32,
+}
+
+impl Spins {
+    /// Signals that wait for a thread which waits for a processor would all arrive before its next instruction, so it is
+    /// asked again only when it has answered, or seems not to have heard.
+    fn may_ask(&mut self, control: &Control) -> bool {
+        let waits = control.wanted.fetch_or(wanted::ASKED, Ordering::SeqCst) & wanted::ASKED != 0;
+        self.unanswered = if waits && self.unanswered < UNANSWERED_LOOKS { self.unanswered + 1 } else { 0 };
+        self.unanswered == 0
+    }
+
+    /// Takes a quick look; false if it is time for a normal one.
+    fn go_on(&mut self, control: &Control) -> bool {
+        let preemptions = control.preemptions.load(Ordering::Relaxed);
+        if preemptions != self.preemptions {
+            (self.preemptions, self.left) = (preemptions, SPIN_SAMPLES);
+        }
+        let sample = Sample::read(control);
+        let same = (sample.tick, sample.tid) == (self.tick, self.tid) && sample.tid != 0;
+        (self.tick, self.tid) = (sample.tick, sample.tid);
+        if !same {
+            self.unanswered = 0;
+        } else if self.left > 0 && control.server_runs() && self.may_ask(control) {
+            signal(&sample);
+        }
+        self.left = self.left.saturating_sub(1);
+        self.left % NORMAL_LOOK != 0
     }
 }
 
@@ -158,9 +221,13 @@ fn act(control: &Control, sample: &Sample, action: Action) {
     }
     if action.preempt {
         // Sent again at every look while nothing changes: the handler ignores one that comes too late.
-        // SAFETY: no pointers; a thread that is gone is just not found.
-        unsafe { libc::syscall(libc::SYS_tgkill, sample.pid, sample.tid, PREEMPT_SIGNAL) };
+        signal(sample);
     }
+}
+
+fn signal(sample: &Sample) {
+    // SAFETY: no pointers; a thread that is gone is just not found.
+    unsafe { libc::syscall(libc::SYS_tgkill, sample.pid, sample.tid, PREEMPT_SIGNAL) };
 }
 
 /// CPU time that the thread has used, microseconds.

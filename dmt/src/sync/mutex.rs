@@ -77,6 +77,22 @@ impl Mutex {
     }
 }
 
+impl Kernel {
+    /// True if `me`, which just unlocked `mutex`, has again locked and unlocked it and no other since, with nothing in
+    /// between: it polls memory. Where threads were preempted, such a thread passes the turn on; time alone may not
+    /// decide about it, because a poll that is counted must end at the same operation everywhere.
+    fn spins_at(&mut self, me: ThreadId, mutex: u64) -> bool {
+        let now = self.sched.tick;
+        let thread = self.threads.get_mut(me);
+        let again = thread.idle_pair == mutex;
+        let adjacent = thread.locked_at + 1 == now;
+        if adjacent || !again {
+            thread.idle_pair = if adjacent { mutex } else { 0 };
+        }
+        adjacent && again
+    }
+}
+
 impl Call<'_> {
     fn mutex_key(&self, mutex: *mut Mutex, kind: u32) -> WaitKey {
         self.address_key(Space::Sync, mutex as u64, kind & SHARED != 0)
@@ -95,6 +111,9 @@ impl Call<'_> {
             return self.with(|k| {
                 m.take(k, self.thread());
                 k.note(self.thread(), Op::MutexLock, mutex as u64, 0);
+                if k.sched.preemptions != 0 {
+                    k.threads.get_mut(self.thread()).locked_at = k.sched.tick;
+                }
                 0
             });
         }
@@ -168,6 +187,9 @@ impl Call<'_> {
         // SAFETY: forwarded.
         let result = unsafe { self.mutex_release(mutex) };
         self.with(|k| k.note(self.thread(), Op::MutexUnlock, mutex as u64, i64::from(result)));
+        if self.with(|k| k.sched.preemptions != 0 && k.spins_at(self.thread(), mutex as u64)) {
+            self.give_way();
+        }
         result
     }
 

@@ -82,7 +82,7 @@ impl SimPlatform {
             }
             if self.signalled.get() == call.thread() {
                 self.signalled.set(0);
-                call.preempt();
+                call.preempt(0);
             }
         }
     }
