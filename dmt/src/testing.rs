@@ -47,6 +47,9 @@ impl Platform for TestPlatform {
     fn kick_coordinator(&self) {}
 }
 
+/// What a thread of the server does.
+pub type Body = Box<dyn FnOnce(&Call<'_>) + Send>;
+
 /// An arena of its own with the coordinator's end.
 pub struct Server {
     /// The memory.
@@ -107,9 +110,8 @@ impl Server {
 
     /// Runs `bodies` as threads of the server, started in this order, and returns the final digest and tick. Commits
     /// everything as it comes.
-    pub fn run(&self, link: &mut Link, bodies: Vec<Box<dyn FnOnce(&Call<'_>) + Send>>) -> (u64, u64) {
+    pub fn run(&self, link: &mut Link, bodies: Vec<Body>) -> (u64, u64) {
         let done = Arc::new(AtomicBool::new(false));
-        let mut link_guard = link;
         std::thread::scope(|scope| {
             let ids: Vec<ThreadId> = bodies.iter().map(|_| self.new_thread()).collect();
             let left = Arc::new(AtomicU32::new(bodies.len() as u32));
@@ -134,7 +136,7 @@ impl Server {
                 });
             }
             while !done.load(Ordering::SeqCst) {
-                self.serve(&mut link_guard);
+                self.serve(link);
                 std::thread::yield_now();
             }
         });

@@ -16,7 +16,9 @@ const MAX_VARIABLES: usize = 2048;
 /// Bytes of one of our variables, name and value.
 const MAX_BYTES: usize = 256;
 
-static mut SAVED: [[u8; MAX_BYTES]; OURS.len()] = [[0; MAX_BYTES]; OURS.len()];
+type Saved = [[u8; MAX_BYTES]; OURS.len()];
+
+static mut SAVED: Saved = [[0; MAX_BYTES]; OURS.len()];
 
 /// Copies our variables; the constructor does it, before the program can change its environment.
 pub fn save(variables: Variables) {
@@ -27,7 +29,8 @@ pub fn save(variables: Variables) {
             continue;
         }
         // SAFETY: only the constructor writes, before any other thread exists.
-        let saved = unsafe { &mut (*(&raw mut SAVED))[i] };
+        let all: &mut Saved = unsafe { &mut *core::ptr::addr_of_mut!(SAVED) };
+        let saved = &mut all[i];
         saved[..name.len()].copy_from_slice(name);
         saved[name.len()] = b'=';
         saved[name.len() + 1..][..value.len()].copy_from_slice(value);
@@ -65,9 +68,9 @@ impl Environment {
                 at = at.add(1);
             }
         }
-        for i in 0..OURS.len() {
-            // SAFETY: written once, by `save`.
-            let saved = unsafe { &(*(&raw const SAVED))[i] };
+        // SAFETY: written once, by `save`.
+        let all: &Saved = unsafe { &*core::ptr::addr_of!(SAVED) };
+        for saved in all {
             if saved[0] != 0 {
                 self.pointers[count] = saved.as_ptr().cast();
                 count += 1;

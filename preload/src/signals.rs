@@ -170,7 +170,7 @@ unsafe extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, contex
     // SAFETY: the kernel's pointer.
     let from_fault = unsafe { (*info).si_code } > 0 && is_fault(signal);
     if tls.managed() && !expected && !from_fault {
-        tls.set_delivering(marked as u32, code);
+        tls.set_delivering(marked, code);
         return;
     }
     if expected {

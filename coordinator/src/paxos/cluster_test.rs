@@ -296,7 +296,7 @@ impl Cluster {
             }
             for _ in 0..count {
                 self.values += 1;
-                let len = if self.values % 50 == 0 { 900 } else { 8 + (self.values % 40) as usize };
+                let len = if self.values.is_multiple_of(50) { 900 } else { 8 + (self.values % 40) as usize };
                 let mut value = self.values.to_le_bytes().to_vec();
                 value.resize(len, id);
                 let next = node.paxos.len();
@@ -327,8 +327,9 @@ impl Cluster {
     }
 
     fn reconnect_all(&mut self) {
-        for (at, a) in self.ids.clone().into_iter().enumerate() {
-            for b in self.ids[at + 1..].to_vec() {
+        let ids = self.ids.clone();
+        for (at, &a) in ids.iter().enumerate() {
+            for &b in &ids[at + 1..] {
                 if self.nodes.contains_key(&a) && self.nodes.contains_key(&b) && self.link(a, b) == 0 {
                     self.connect(a, b);
                 }

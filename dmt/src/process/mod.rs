@@ -14,6 +14,7 @@ pub mod interval;
 pub mod kill;
 pub mod lifecycle;
 pub mod mask;
+pub mod procfs;
 pub mod queue;
 pub mod signal;
 pub mod signal_wait;

@@ -16,7 +16,7 @@ pub fn sched_yield() -> isize {
 
 /// `sched_getaffinity`: one processor, which is what a program has in serial mode.
 pub unsafe fn sched_getaffinity(a: [usize; 6]) -> isize {
-    if a[1] < MASK_BYTES || a[1] % MASK_BYTES != 0 {
+    if a[1] < MASK_BYTES || !a[1].is_multiple_of(MASK_BYTES) {
         return -(libc::EINVAL as isize);
     }
     // SAFETY: the program's mask of at least eight bytes.

@@ -73,10 +73,10 @@ pub unsafe fn poll(at: usize, count: usize, limit: Option<u64>, mask: Option<u64
     if count > MAX_POLL {
         return EINVAL;
     }
-    // SAFETY: the program's array.
     let fds = if count == 0 {
         &mut [][..]
     } else {
+        // SAFETY: the program's array.
         unsafe { core::slice::from_raw_parts_mut(at as *mut PollFd, count) }
     };
     for entry in fds.iter_mut() {
@@ -125,9 +125,9 @@ pub unsafe fn select(a: [usize; 6], limit: Result<Option<u64>, isize>, mask: Opt
         return EINVAL;
     }
     let words = (count as usize).div_ceil(64);
-    // SAFETY: the program's sets of at least `count` bits, in whole words.
     let set = |at: usize| match at {
         0 => &mut [][..],
+        // SAFETY: the program's sets of at least `count` bits, in whole words.
         _ => unsafe { core::slice::from_raw_parts_mut(at as *mut u64, words) },
     };
     let sets = SelectSets { read: set(a[1]), write: set(a[2]), except: set(a[3]) };
@@ -164,10 +164,10 @@ pub unsafe fn epoll_ctl(a: [usize; 6]) -> isize {
     if !file::is_virtual(a[2]) {
         return if file::is_open(a[2] as c_int) { -(libc::EPERM as isize) } else { EBADF };
     }
-    // SAFETY: the program's event; it may be absent for a deletion.
     let event = if a[3] == 0 {
         EpollEvent::default()
     } else {
+        // SAFETY: the program's event; it may be absent for a deletion.
         unsafe { (a[3] as *const EpollEvent).read_unaligned() }
     };
     dmt(|call| call.epoll_ctl(a[0] as c_int, a[1] as c_int, a[2] as c_int, event)) as isize

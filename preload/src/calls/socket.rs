@@ -201,7 +201,7 @@ unsafe fn recvmsg(fd: c_int, message: *mut libc::msghdr, flags: c_int) -> isize 
     // SAFETY: the program's message and what it points to.
     unsafe {
         let m = &mut *message;
-        let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen as usize) else { return EINVAL };
+        let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen) else { return EINVAL };
         let got = dmt(|call| call.receive(fd, list, flags, &mut from, &mut m.msg_flags)) as isize;
         if got >= 0 {
             m.msg_controllen = 0;
@@ -215,7 +215,7 @@ unsafe fn sendmsg(fd: c_int, message: *const libc::msghdr, flags: c_int) -> isiz
     // SAFETY: the program's message and what it points to.
     unsafe {
         let m = &*message;
-        let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen as usize) else { return EINVAL };
+        let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen) else { return EINVAL };
         let to = address(m.msg_name as usize, m.msg_namelen as usize);
         dmt(|call| call.send(fd, list, flags, to)) as isize
     }

@@ -1,0 +1,194 @@
+//! Files of /proc that show what the kernel measures (memory in use, time, load): programs read them and pass the
+//! numbers on, as Redis does in INFO, and they are never the same on two replicas. Here stands which files these are and
+//! what a program gets instead; preload makes the copy when such a file is opened.
+
+/// What a file's copy is made of.
+#[derive(Clone, Copy, Debug)]
+pub enum Content {
+    /// One line of numbers, `/proc/PID/stat`.
+    Stat,
+    /// Lines `key: number unit`, of which some are fixed at 0.
+    Lines(fn(&[u8]) -> bool),
+    /// The same on every machine.
+    Fixed(&'static [u8]),
+}
+
+/// Pages in use that every process reports.
+const RESIDENT_PAGES: &[u8] = b"16384";
+/// Longest key of a line.
+const MAX_KEY_BYTES: usize = 32;
+
+const MEMORY: &[u8] = b"MemTotal: 8388608 kB\nMemFree: 4194304 kB\nMemAvailable: 4194304 kB\nBuffers: 0 kB\n\
+Cached: 0 kB\nSwapCached: 0 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\nHugePages_Total: 0\nHugePages_Free: 0\n\
+Hugepagesize: 2048 kB\n";
+const LOAD: &[u8] = b"0.00 0.00 0.00 1/1 1\n";
+const UPTIME: &[u8] = b"1000.00 1000.00\n";
+const PROCESSORS: &[u8] =
+    b"cpu 0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\nbtime 0\nprocesses 1\n\
+procs_running 1\nprocs_blocked 0\n";
+
+/// What to give for `path`; `None` = the kernel's own file.
+pub fn content(path: &[u8]) -> Option<Content> {
+    let rest = path.strip_prefix(b"/proc/")?;
+    let mut parts = rest.split(|&byte| byte == b'/');
+    let first = parts.next()?;
+    let own = first == b"self" || first == b"thread-self" || first.iter().all(u8::is_ascii_digit);
+    let Some(last) = parts.next_back() else {
+        return match first {
+            b"meminfo" => Some(Content::Fixed(MEMORY)),
+            b"loadavg" => Some(Content::Fixed(LOAD)),
+            b"uptime" => Some(Content::Fixed(UPTIME)),
+            b"stat" => Some(Content::Fixed(PROCESSORS)),
+            _ => None,
+        };
+    };
+    match last {
+        _ if !own || first.is_empty() => None,
+        b"stat" => Some(Content::Stat),
+        b"statm" => Some(Content::Fixed(b"16384 16384 0 0 0 0 0\n")),
+        b"smaps" | b"smaps_rollup" => Some(Content::Lines(is_measured_mapping)),
+        b"status" => Some(Content::Lines(is_measured_status)),
+        b"io" => Some(Content::Lines(|_| true)),
+        b"schedstat" => Some(Content::Fixed(b"0 0 0\n")),
+        _ => None,
+    }
+}
+
+fn is_measured_mapping(key: &[u8]) -> bool {
+    !matches!(
+        key,
+        b"Size" | b"KernelPageSize" | b"MMUPageSize" | b"VmFlags" | b"THPeligible" | b"ProtectionKey"
+    )
+}
+
+fn is_measured_status(key: &[u8]) -> bool {
+    let prefixes: [&[u8]; 4] = [b"Vm", b"Rss", b"Hugetlb", b"SigQ"];
+    prefixes.iter().any(|prefix| key.starts_with(prefix)) || key.ends_with(b"ctxt_switches")
+}
+
+/// `/proc/PID/stat` with its measured fields fixed.
+pub fn stat_line(line: &[u8], emit: &mut dyn FnMut(u8)) {
+    // The name is in parentheses and may hold any byte.
+    let end = line.iter().rposition(|&byte| byte == b')').map_or(0, |at| at + 1);
+    line[..end].iter().for_each(|&byte| emit(byte));
+    let rest = line[end..].strip_suffix(b"\n").unwrap_or(&line[end..]);
+    for (at, field) in rest.split(|&byte| byte == b' ').enumerate() {
+        // The first field behind the name, empty because of the blank, is number 2 of the manual page.
+        let text: &[u8] = match at + 2 {
+            2 => b"",
+            3 => b"R",
+            9..=17 | 21 | 22 | 29 | 30 | 35 | 39 | 42..=44 => b"0",
+            20 => b"1",
+            24 => RESIDENT_PAGES,
+            _ => field,
+        };
+        if at > 0 {
+            emit(b' ');
+        }
+        text.iter().for_each(|&byte| emit(byte));
+    }
+    emit(b'\n');
+}
+
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Key,
+    Kept,
+    Fixed,
+}
+
+/// Replaces the numbers of measured lines by 0.
+#[derive(Debug)]
+pub struct Lines {
+    is_measured: fn(&[u8]) -> bool,
+    key: [u8; MAX_KEY_BYTES],
+    len: usize,
+    at: At,
+}
+
+impl Lines {
+    /// A filter that fixes the lines whose key `is_measured` takes.
+    pub fn new(is_measured: fn(&[u8]) -> bool) -> Self {
+        Self { is_measured, key: [0; MAX_KEY_BYTES], len: 0, at: At::Key }
+    }
+
+    /// Takes the next byte of the file and emits what becomes of it.
+    pub fn feed(&mut self, byte: u8, emit: &mut dyn FnMut(u8)) {
+        match (self.at, byte) {
+            (At::Fixed, b' ' | b'\t' | b'/' | b'0'..=b'9') => return,
+            (At::Fixed, b'\n') => emit(byte),
+            (At::Fixed, _) => {
+                emit(b' ');
+                emit(byte);
+                self.at = At::Kept;
+            }
+            (At::Key, b':') => {
+                emit(byte);
+                self.at = At::Kept;
+                if (self.is_measured)(&self.key[..self.len]) {
+                    emit(b' ');
+                    emit(b'0');
+                    self.at = At::Fixed;
+                }
+            }
+            (At::Key, _) if self.len < MAX_KEY_BYTES && (byte.is_ascii_alphanumeric() || byte == b'_') => {
+                self.key[self.len] = byte;
+                self.len += 1;
+                emit(byte);
+            }
+            _ => {
+                emit(byte);
+                self.at = At::Kept;
+            }
+        }
+        if byte == b'\n' {
+            (self.at, self.len) = (At::Key, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str, is_measured: fn(&[u8]) -> bool) -> String {
+        let (mut lines, mut out) = (Lines::new(is_measured), Vec::new());
+        text.bytes().for_each(|byte| lines.feed(byte, &mut |byte| out.push(byte)));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn measured_numbers_are_fixed_and_others_stay() {
+        let smaps = "7f00-7f01 r-xp 00000000 08:01 12 /lib\nSize:   4 kB\nRss:    12 kB\nVmFlags: rd ex\n";
+        let expected = "7f00-7f01 r-xp 00000000 08:01 12 /lib\nSize:   4 kB\nRss: 0 kB\nVmFlags: rd ex\n";
+        assert_eq!(lines(smaps, is_measured_mapping), expected);
+        let status = "Pid:\t7\nVmRSS:\t  88 kB\nSigQ:\t3/99\nvoluntary_ctxt_switches:\t5\n";
+        let expected = "Pid:\t7\nVmRSS: 0 kB\nSigQ: 0\nvoluntary_ctxt_switches: 0\n";
+        assert_eq!(lines(status, is_measured_status), expected);
+    }
+
+    #[test]
+    fn the_stat_line_keeps_its_fields() {
+        let numbers: Vec<_> = (4..=52).map(|n| format!("{}", n * 100)).collect();
+        let line = format!("7 (a ) b) S {}\n", numbers.join(" "));
+        let mut out = Vec::new();
+        stat_line(line.as_bytes(), &mut |byte| out.push(byte));
+        let out = String::from_utf8(out).unwrap();
+        let fields: Vec<_> = out.trim_end().rsplit_once(')').unwrap().1.split(' ').collect();
+        assert_eq!(fields.len(), 51);
+        assert_eq!((fields[1], fields[2], fields[12], fields[22]), ("R", "400", "0", "16384"));
+        assert_eq!(fields[21], "2300");
+    }
+
+    #[test]
+    fn only_measured_files_are_copied() {
+        assert!(matches!(content(b"/proc/self/stat"), Some(Content::Stat)));
+        assert!(matches!(content(b"/proc/1000/task/1001/stat"), Some(Content::Stat)));
+        assert!(matches!(content(b"/proc/stat"), Some(Content::Fixed(_))));
+        for path in
+            [&b"/proc/self/maps"[..], b"/proc/sys/vm/stat", b"/proc/self", b"/tmp/stat", b"/proc//stat"]
+        {
+            assert!(content(path).is_none());
+        }
+    }
+}
