@@ -29,7 +29,11 @@ fn round() -> Vec<Duration> {
         until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
         let leader = cluster.leader();
         moments.push(cluster.kill_replica(leader));
+        let goal = writer.acknowledged() + WRITES_BEFORE;
+        until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
+        writer.rest(true);
         cluster.await_complete();
+        writer.rest(false);
     }
     let goal = writer.acknowledged() + WRITES_BEFORE;
     until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));

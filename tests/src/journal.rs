@@ -17,6 +17,8 @@ use crate::stats::Times;
 /// Pause before a client connects again after a failure.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
 
+/// Pause between two writes of a client at rest.
+const REST_PAUSE: Duration = Duration::from_millis(50);
 /// A gap that begins later than this after a failure is not of that failure.
 const GAP_WINDOW: Duration = Duration::from_secs(2);
 
@@ -57,35 +59,47 @@ pub struct Note {
     pub outcome: Outcome,
 }
 
+/// What the clients and their owner share.
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    rests: AtomicBool,
+    acknowledged: AtomicU64,
+}
+
 /// Running clients.
 #[derive(Debug)]
 pub struct Writer {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     clients: Vec<JoinHandle<Vec<Note>>>,
 }
 
 impl Writer {
     /// Starts `clients` clients against a port of this machine.
     pub fn start(port: u16, clients: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(AtomicU64::new(0));
+        let shared = Arc::new(Shared::default());
         let start = |client| {
-            let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
-            std::thread::spawn(move || write(port, client, &stop, &acknowledged))
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || write(port, client, &shared))
         };
         let clients = (0..clients).map(start).collect();
-        Self { stop, acknowledged, clients }
+        Self { shared, clients }
+    }
+
+    /// Turns the load down to a few writes a second, or up again. A replica that comes back replays the whole log; beside
+    /// a leader at full speed, on the same few CPUs, it may never get to its end.
+    pub fn rest(&self, rests: bool) {
+        self.shared.rests.store(rests, Ordering::Relaxed);
     }
 
     /// Acknowledged writes so far.
     pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+        self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
     /// Stops the clients and takes their notes.
     pub fn finish(self) -> Journal {
-        self.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         let clients = self.clients.len();
         let notes =
             self.clients.into_iter().flat_map(|client| client.join().expect("a writer failed")).collect();
@@ -93,11 +107,11 @@ impl Writer {
     }
 }
 
-fn write(port: u16, client: usize, stop: &AtomicBool, acknowledged: &AtomicU64) -> Vec<Note> {
+fn write(port: u16, client: usize, shared: &Shared) -> Vec<Note> {
     let mut notes = Vec::new();
     let mut connection = None;
     let mut name = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !shared.stop.load(Ordering::Relaxed) {
         let Some(redis) = connection.as_mut() else {
             connection = Redis::connect(port).ok();
             if connection.is_none() {
@@ -116,7 +130,10 @@ fn write(port: u16, client: usize, stop: &AtomicBool, acknowledged: &AtomicU64) 
         if outcome == Outcome::Unknown {
             connection = None;
         } else {
-            acknowledged.fetch_add(1, Ordering::Relaxed);
+            shared.acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
+        if shared.rests.load(Ordering::Relaxed) {
+            std::thread::sleep(REST_PAUSE);
         }
     }
     notes

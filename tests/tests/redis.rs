@@ -148,7 +148,9 @@ fn kill_each_role(io_threads: &str) {
         let victim = if leader { cluster.leader() } else { cluster.follower() };
         kills.push((leader, cluster.kill_replica(victim)));
         progress(WRITES_BETWEEN);
+        writer.rest(true);
         cluster.await_complete();
+        writer.rest(false);
     }
     let journal = writer.finish();
     let verdict = journal.compare(&mut client(&cluster)).unwrap_or_else(|wrong| panic!("{wrong}"));
@@ -223,6 +225,7 @@ fn disk_durability_and_crane_admission_work() {
         cluster.kill_replica(leader);
         let goal = writer.acknowledged() + 1000;
         until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
+        writer.rest(true);
         cluster.await_complete();
         let journal = writer.finish();
         let verdict = journal.compare(&mut client(&cluster)).unwrap_or_else(|wrong| panic!("{wrong}"));

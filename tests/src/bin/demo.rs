@@ -15,7 +15,7 @@ use brolga_tests::wait::{PATIENCE, until};
 
 const CLIENTS: usize = 8;
 /// Load between two failures.
-const CALM: Duration = Duration::from_secs(3);
+const CALM: Duration = Duration::from_secs(2);
 
 struct Kill {
     role: &'static str,
@@ -87,7 +87,7 @@ fn show(cluster: &mut Cluster) {
 
 fn benchmark(port: u16) -> [Outcome; 2] {
     ["SET", "GET"].map(|command| {
-        let load = Load { command, clients: 50, pipeline: 1, requests: 100_000 };
+        let load = Load { command, clients: 50, pipeline: 1, requests: 50_000 };
         let outcome = redis_benchmark::run(port, load).unwrap_or_else(|error| panic!("{error}"));
         println!("    {command}: {:.0}/s, p50 {} ms, p99 {} ms", outcome.rate, outcome.p50, outcome.p99);
         outcome
@@ -96,17 +96,25 @@ fn benchmark(port: u16) -> [Outcome; 2] {
 
 fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
     let port = cluster.port();
-    let stop = Arc::new(AtomicBool::new(false));
-    let stop_benchmark = Arc::clone(&stop);
+    let [stop, rests] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let (stop_benchmark, rests_benchmark) = (Arc::clone(&stop), Arc::clone(&rests));
     let benchmark = thread::spawn(move || {
         while !stop_benchmark.load(Ordering::Relaxed) {
-            let _ = redis_benchmark::run(
-                port,
-                Load { command: "SET", clients: 20, pipeline: 1, requests: 20_000 },
-            );
+            if rests_benchmark.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(50));
+            } else {
+                let _ = redis_benchmark::run(
+                    port,
+                    Load { command: "SET", clients: 20, pipeline: 1, requests: 5000 },
+                );
+            }
         }
     });
     let writer = Writer::start(port, CLIENTS);
+    let turn_down = |down| {
+        rests.store(down, Ordering::Relaxed);
+        writer.rest(down);
+    };
     thread::sleep(CALM);
     let mut moments = Vec::new();
     for leader in [true, false, true] {
@@ -120,10 +128,15 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
         until("writes are acknowledged again", PATIENCE, || {
             (writer.acknowledged() > before + 100).then_some(())
         });
+        println!("    Writes are acknowledged again.");
+        thread::sleep(CALM);
         println!(
-            "    Writes are acknowledged again. The killed replica is started anew and replays the log ..."
+            "    The killed replica was started anew and replays the log; the load is turned down until it is level,"
         );
+        println!("    because all three replicas and the load share this machine's CPUs.");
+        turn_down(true);
         cluster.await_complete();
+        turn_down(false);
         show(cluster);
         thread::sleep(CALM);
     }

@@ -51,7 +51,11 @@ fn play(round: u64, choice: &mut Choice) {
         until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
         let victim = u8::try_from(1 + choice.below(3)).expect("a small number");
         cluster.kill_replica(victim);
+        let goal = writer.acknowledged() + choice.below(MOST_WRITES_BETWEEN);
+        until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
+        writer.rest(true);
         cluster.await_complete();
+        writer.rest(false);
     }
     let journal = writer.finish();
     let mut redis = Redis::connect(cluster.port()).expect("connect");
