@@ -111,6 +111,8 @@ fn pages_big_bodies_and_https_work_and_any_replica_may_be_killed() {
     let code = http.put("/up/big", &big).expect("an upload").code;
     assert!(code == 201 || code == 204, "upload: {code}");
     let up = begin.elapsed();
+    // Its ETag is made of its modification time, also in the replicas that replay this below.
+    assert!(http.get("/up/big").expect("the uploaded file").body == big, "the uploaded file came changed");
     assert!(
         coordinator_memory(&cluster) < COORDINATOR_BYTES,
         "a coordinator holds {}",
