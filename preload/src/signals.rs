@@ -248,5 +248,7 @@ unsafe extern "C" fn on_preempt(_signal: c_int, _info: *mut libc::siginfo_t, con
 
 /// Installs the handler of the watchdog's signal.
 pub fn install_preempt() -> Result<(), isize> {
-    install_own(PREEMPT, on_preempt as *const () as usize, libc::SA_RESTART | libc::SA_NODEFER)
+    // Not SA_NODEFER: of two signals at once the second would interrupt the first instruction of the handler and take that
+    // for the place where the thread spins.
+    install_own(PREEMPT, on_preempt as *const () as usize, libc::SA_RESTART)
 }
