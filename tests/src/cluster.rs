@@ -284,7 +284,7 @@ impl Cluster {
         let shared: Vec<_> = shared.filter(|n| n.to_string_lossy().contains(name) && n != scratch).collect();
         assert!(shared.is_empty(), "left in /dev/shm: {shared:?}");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
-        assert!(!mounts.contains(state), "mounts left behind:\n{mounts}");
+        assert!(!mounts.contains(&format!("{state}/")), "mounts left behind:\n{mounts}");
     }
 }
 
