@@ -113,7 +113,7 @@ impl Spins {
             signal(&sample);
         }
         self.left = self.left.saturating_sub(1);
-        self.left % NORMAL_LOOK != 0
+        !self.left.is_multiple_of(NORMAL_LOOK)
     }
 }
 
