@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use brolga_tests::cluster::{Cluster, Plan};
@@ -67,7 +69,9 @@ fn a_full_disk_stops_acknowledgements_until_there_is_space() {
     disk.fill();
     // Big values use up what the open log files still hold.
     let port = cluster.port();
-    let pusher = std::thread::spawn(move || push_big_values(port));
+    let room_again = Arc::new(AtomicBool::new(false));
+    let seen = room_again.clone();
+    let pusher = std::thread::spawn(move || push_big_values(port, &seen));
     cluster.await_status("a replica tells that its disk is full", |status| {
         status.replicas.iter().any(|replica| replica.disk_full).then_some(())
     });
@@ -75,6 +79,7 @@ fn a_full_disk_stops_acknowledgements_until_there_is_space() {
     let text = String::from_utf8_lossy(&text.stdout).to_lowercase();
     assert!(text.contains("full"), "{text}");
     disk.make_room();
+    room_again.store(true, Ordering::SeqCst);
     let pushed = pusher.join().expect("the client that pushes");
     cluster.await_status("no disk is full any more", |status| {
         status.replicas.iter().all(|replica| !replica.disk_full).then_some(())
@@ -90,24 +95,29 @@ fn a_full_disk_stops_acknowledgements_until_there_is_space() {
     drop(disk);
 }
 
-/// Writes big values until one is not acknowledged: its answer takes long, or the leader steps down, because without a
-/// disk it has no majority, and the connection breaks. Returns the number of the last acknowledged one.
-fn push_big_values(port: u16) -> i64 {
-    let mut redis = Redis::connect(port).expect("connect");
+/// Writes big values until there is room again, and then until one more is acknowledged; returns the number of the last
+/// acknowledged one. A leader steps down while it has no majority for want of disk, which breaks the connection.
+fn push_big_values(port: u16, room_again: &AtomicBool) -> i64 {
     let value = "x".repeat(BIG_VALUE_BYTES);
-    for number in 1.. {
-        let begin = Instant::now();
-        let written = redis
-            .call(&["SET", "big", &value])
-            .and_then(|_| redis.call(&["SET", "pushed", &number.to_string()]));
-        if written.is_err() {
-            return number - 1;
-        }
-        if begin.elapsed() > Duration::from_secs(1) {
+    let limit = Instant::now() + Duration::from_secs(120);
+    let mut client: Option<Redis> = None;
+    let mut number = 1;
+    loop {
+        let last = room_again.load(Ordering::SeqCst);
+        let done = client.as_mut().is_some_and(|redis| {
+            redis.call(&["SET", "big", &value]).is_ok()
+                && redis.call(&["SET", "pushed", &number.to_string()]).is_ok()
+        });
+        if done && last {
             return number;
         }
+        if done {
+            number += 1;
+        } else {
+            assert!(Instant::now() < limit, "nothing is acknowledged though there is room");
+            client = Redis::connect(port).ok();
+        }
     }
-    unreachable!("the loop has no end of its own")
 }
 
 #[test]
