@@ -218,9 +218,14 @@ impl Supervisor {
             return Ok(());
         }
         let how = replica.failure.clone().unwrap_or_else(|| replica.last_end.clone());
-        // What stops a replica's very first start (no namespaces, no overlay, a damaged log) would stop every other.
+        // What stops a replica's very first start is not cured by another one. If it is the machine (no namespaces, no
+        // overlay) it stops the other replicas, too, and with half of them the run; a damaged log is one replica's own.
         if replica.restarts == 0 && !replica.has_served() && replica.failure.is_some() {
-            return Err(LauncherError::Replica { id, message: how });
+            if self.too_many_given_up() {
+                return Err(LauncherError::Replica { id, message: how });
+            }
+            say(&format!("replica {id} cannot start: {how}; the others go on"));
+            return Ok(());
         }
         if replica.plan_restart(Instant::now()) {
             say(&format!("replica {id} died ({how}); restarting it"));
@@ -229,12 +234,21 @@ impl Supervisor {
         say(&format!(
             "replica {id} died ({how}) too often and is given up; `brolga start --replica {id}` tries again"
         ));
-        let given_up = self.replicas.iter().filter(|r| r.state() == ProcessState::GivenUp).count();
-        if given_up * 2 >= self.replicas.len() {
+        if self.too_many_given_up() {
+            let given_up = self.given_up();
             let (count, log) = (self.cluster.replicas, coordinator_log(self.state.path(), id));
             return Err(LauncherError::CrashLoop { given_up, count, last: how, log });
         }
         Ok(())
+    }
+
+    fn given_up(&self) -> usize {
+        self.replicas.iter().filter(|replica| replica.state() == ProcessState::GivenUp).count()
+    }
+
+    /// True if the replicas that are left are no majority.
+    fn too_many_given_up(&self) -> bool {
+        self.given_up() * 2 >= self.replicas.len()
     }
 
     fn restart_due(&mut self) -> Result<(), LauncherError> {
