@@ -91,9 +91,10 @@ impl Channel {
         let (length, fds) = loop {
             match recvmsg::<()>(self.socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
                 Ok(message) => break (message.bytes, take_fds(message.cmsgs()?)),
-                Err(Errno::EINTR) => {}
+                // A reset is reported once, ahead of the messages that the other end sent before it ended without having
+                // read all of ours: they are still there, and after them the end.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(Errno::EAGAIN) => return Ok(Received::Empty),
-                Err(Errno::ECONNRESET) => return Ok(Received::Closed),
                 Err(error) => return Err(error.into()),
             }
         };
@@ -145,5 +146,16 @@ mod tests {
         assert!(matches!(b.receive::<u32>().unwrap(), Received::Empty));
         drop(a);
         assert!(matches!(b.receive::<u32>().unwrap(), Received::Closed));
+    }
+
+    #[test]
+    fn last_words_are_heard_although_the_speaker_left_ours_unread() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        ours.send(&"unread").unwrap();
+        theirs.send(&"last words").unwrap();
+        drop(theirs);
+        let heard = ours.receive::<String>().unwrap();
+        assert!(matches!(heard, Received::Message(text, _) if text == "last words"));
+        assert!(matches!(ours.receive::<String>().unwrap(), Received::Closed));
     }
 }
