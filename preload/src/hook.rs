@@ -99,6 +99,14 @@ macro_rules! hook {
             $body
         }
 
+        $crate::replaced! { fn $name($($arg: $ty),*) $(-> $ret)? }
+    )*};
+}
+
+/// A hook's row in the table, and the way to the function that it replaces: all of a hook but the function itself.
+#[macro_export]
+macro_rules! replaced {
+    (fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?) => {
         #[doc = concat!("What `", stringify!($name), "` replaces.")]
         #[allow(unused_imports, non_snake_case)]
         pub mod $name {
@@ -121,7 +129,7 @@ macro_rules! hook {
                 unsafe { core::mem::transmute(REAL.get()) }
             }
         }
-    )*};
+    };
 }
 
 unsafe extern "C" {

@@ -38,4 +38,8 @@ pub fn begin(role: Role, pid: i32) {
             world::dmt(|call| call.after_exec());
         }
     }
+    // SAFETY: no arguments; the answer is the calling thread's descriptor.
+    let handle = unsafe { libc::pthread_self() };
+    world::dmt(|call| call.note_handle(handle));
+    crate::calls::identity::note_user();
 }

@@ -39,7 +39,11 @@ pub struct Tls {
     tid: Cell<i32>,
     /// 1 while a fatal message is being written.
     dying: Cell<u32>,
+    /// Where the program called `syscall()`; its stub writes it.
+    caller: Cell<usize>,
 }
+/// Offset of the word in a thread's block that [`Tls::caller`] reads, for the stub.
+pub const CALLER_OFFSET: usize = core::mem::offset_of!(Tls, caller);
 const _: () = assert!(size_of::<Tls>() <= 128);
 
 /// The calling thread's block.
@@ -109,6 +113,11 @@ impl Tls {
     /// True only the first time: guards the fatal path against itself.
     pub fn first_death(&self) -> bool {
         self.dying.replace(1) == 0
+    }
+
+    /// Address behind the program's last call of `syscall()`.
+    pub fn caller(&self) -> usize {
+        self.caller.get()
     }
 
     fn enter(&self) {

@@ -97,11 +97,12 @@ impl Call<'_> {
         self.process_exit(signal);
     }
 
-    /// The user id that this process's signals carry, after it changed.
-    pub fn note_uid(&self, uid: u32) {
+    /// The real user and group of this process, which its signals and messages carry.
+    pub fn note_user(&self, uid: u32, gid: u32) {
         self.with(|k| {
             let process = k.process_of(self.thread());
-            k.processes.get_mut(process).uid = uid;
+            let slot = k.processes.get_mut(process);
+            (slot.uid, slot.gid) = (uid, gid);
         });
     }
 }
@@ -115,9 +116,11 @@ impl Kernel {
             return None;
         };
         let from = self.processes.get(parent);
-        let (group, session, uid, dispositions) = (from.group, from.session, from.uid, from.dispositions);
+        let (group, session, uid, gid) = (from.group, from.session, from.uid, from.gid);
+        let dispositions = from.dispositions;
         let slot = self.processes.get_mut(child);
-        (slot.group, slot.session, slot.uid, slot.dispositions) = (group, session, uid, dispositions);
+        (slot.group, slot.session, slot.uid, slot.gid) = (group, session, uid, gid);
+        slot.dispositions = dispositions;
         (slot.parent, slot.main) = (parent, thread);
         let (mask, handle) = (self.threads.get(me).signal_mask, self.threads.get(me).handle);
         let slot = self.threads.get_mut(thread);

@@ -38,8 +38,10 @@ pub struct Process {
     pub group: i32,
     /// Session (a pid).
     pub session: i32,
-    /// User id that its signals carry.
+    /// Real user, which its signals carry.
     pub uid: u32,
+    /// Real group.
+    pub gid: u32,
     /// Its first thread, whose kernel id is the pid.
     pub main: ThreadId,
     /// Threads that have not ended, those being created included.

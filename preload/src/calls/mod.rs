@@ -6,6 +6,7 @@
 
 pub mod file;
 pub mod futex;
+pub mod identity;
 pub mod misc;
 pub mod open;
 pub mod process;
@@ -43,16 +44,17 @@ pub unsafe fn call(number: usize, a: [usize; 6], caller: usize) -> isize {
         // SAFETY: forwarded promise.
         Some((_, Class::Passed(_))) => unsafe { gate::syscall(number as i64, a) },
         // SAFETY: forwarded promise.
-        Some((_, Class::Scheduled | Class::Emulated)) => unsafe { handle(number as i64, a) },
+        Some((name, Class::Scheduled | Class::Emulated)) => unsafe { handle(number as i64, a) }
+            .unwrap_or_else(|| refuse::refuse(name, number, libc::ENOSYS, caller)),
         Some((name, Class::Refused(errno))) => refuse::refuse(name, number, errno, caller),
         None => refuse::refuse("unclassified", number, libc::ENOSYS, caller),
     }
 }
 
-/// The calls that are not the kernel's alone.
-unsafe fn handle(number: i64, a: [usize; 6]) -> isize {
+/// The calls that are not the kernel's alone; `None` if nothing handles this one yet.
+unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
     // SAFETY: forwarded promise, for every arm.
-    unsafe {
+    Some(unsafe {
         match number {
             libc::SYS_exit => threads::exit(a[0]),
             libc::SYS_exit_group => process::exit_group(a[0]),
@@ -69,17 +71,16 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> isize {
             libc::SYS_arch_prctl => gate::syscall(number, a),
             libc::SYS_getrandom => random::getrandom(a),
             libc::SYS_open | libc::SYS_creat | libc::SYS_openat | libc::SYS_openat2 => open::open(number, a),
-            _ => match time::call(number, a)
-                .or_else(|| signal::call(number, a))
-                .or_else(|| ready::call(number, a))
-                .or_else(|| socket::call(number, a))
-                .or_else(|| vector::call(number, a))
-                .or_else(|| file::call(number, a))
-                .or_else(|| stamp::call(number, a))
-            {
-                Some(result) => result,
-                None => refuse::not_done(number as usize),
-            },
+            _ => {
+                return time::call(number, a)
+                    .or_else(|| signal::call(number, a))
+                    .or_else(|| ready::call(number, a))
+                    .or_else(|| socket::call(number, a))
+                    .or_else(|| vector::call(number, a))
+                    .or_else(|| file::call(number, a))
+                    .or_else(|| stamp::call(number, a))
+                    .or_else(|| identity::call(number, a));
+            }
         }
-    }
+    })
 }

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use dmt::upcall::UpcallKind;
 
 use crate::fatal::Line;
-use crate::syscalls::{self, LIMIT};
+use crate::syscalls::LIMIT;
 use crate::world::dmt;
 
 /// Severity of a log upcall.
@@ -30,12 +30,6 @@ fn first_time(number: usize) -> bool {
     let number = number.min(LIMIT - 1);
     let bit = 1 << (number % 64);
     SAID[number / 64].fetch_or(bit, Ordering::Relaxed) & bit == 0
-}
-
-/// A call of a class that should have a handler and has none.
-pub fn not_done(number: usize) -> isize {
-    let name = syscalls::class(number).map_or("unclassified", |(name, _)| name);
-    refuse(name, number, libc::ENOSYS, 0)
 }
 
 /// One line for the replica's log.

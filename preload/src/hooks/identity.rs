@@ -2,6 +2,7 @@
 
 use core::ffi::c_int;
 
+use crate::calls::identity::note_user;
 use crate::hook;
 use crate::tls::Passthrough;
 
@@ -9,9 +10,12 @@ macro_rules! pass_through {
     ($(fn $name:ident($($arg:ident: $ty:ty),*);)*) => {
         hook! {
             $(fn $name($($arg: $ty),*) -> c_int {
-                let _section = Passthrough::enter();
+                let section = Passthrough::enter();
                 // SAFETY: the replaced function with the program's own arguments.
-                unsafe { $name::real()($($arg),*) }
+                let result = unsafe { $name::real()($($arg),*) };
+                drop(section);
+                note_user();
+                result
             })*
         }
     };

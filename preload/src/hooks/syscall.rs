@@ -1,23 +1,58 @@
 //! `syscall()`: libc's door to every system call.
 
+use core::arch::naked_asm;
 use core::ffi::c_long;
 
 use crate::calls;
 use crate::errno::libc_result;
-use crate::hook;
+use crate::tls;
 
-hook! {
-    fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long {
-        let arguments = [a, b, c, d, e, f];
-        if calls::process::is_fork(number as usize, arguments) {
-            // The registers of a fork are needed as they are at the instruction: let the filter catch it.
-            // SAFETY: the replaced function with the program's own arguments.
-            return unsafe { syscall::real()(number, a, b, c, d, e, f) };
-        }
-        if number == libc::SYS_rt_sigreturn {
-            return libc_result(-(libc::ENOSYS as isize)) as c_long;
-        }
-        // SAFETY: the program's own arguments.
-        libc_result(unsafe { calls::call(number as usize, arguments, 0) }) as c_long
+crate::replaced! { fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long }
+
+/// Stands in for libc's `syscall`. A stub, because only here the address of the caller is known: a refused call is logged
+/// with it.
+///
+/// # Safety
+/// As the function that it replaces.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn syscall(
+    number: c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> c_long {
+    naked_asm!(
+        "mov r11, qword ptr [rip + brolga_tls@gottpoff]",
+        "mov rax, qword ptr [rsp]",
+        "mov qword ptr fs:[r11 + {caller}], rax",
+        "jmp {body}",
+        caller = const tls::CALLER_OFFSET,
+        body = sym body,
+    )
+}
+
+unsafe extern "C" fn body(
+    number: c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> c_long {
+    let arguments = [a, b, c, d, e, f];
+    // The registers of a fork are needed as they are at the instruction: let the filter catch it.
+    if !tls::current().active() || calls::process::is_fork(number as usize, arguments) {
+        // SAFETY: the replaced function with the program's own arguments.
+        return unsafe { syscall::real()(number, a, b, c, d, e, f) };
     }
+    if number == libc::SYS_rt_sigreturn {
+        return libc_result(-(libc::ENOSYS as isize)) as c_long;
+    }
+    // SAFETY: the program's own arguments.
+    libc_result(unsafe { calls::call(number as usize, arguments, tls::current().caller()) }) as c_long
 }
