@@ -184,3 +184,40 @@ fn a_replica_that_diverges_is_reported_and_rebuilt() {
     }
     cluster.stop();
 }
+
+/// Files in a replica's upper layer that take well over a second to remove.
+const MANY_FILES: u32 = 100_000;
+/// No turn of a replica's loop may take longer: half of the shortest election time-out, microseconds.
+const LONGEST_TURN_US: u64 = 250_000;
+
+#[test]
+fn a_rebuild_that_wipes_a_large_layer_does_not_keep_the_replica_from_voting() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("wipe");
+    cluster.await_complete();
+    let victim = cluster.follower();
+    let many = cluster.state().join(format!("replica-{victim}/layers/upper/var/many"));
+    fs::create_dir_all(&many).expect("make a directory in the upper layer");
+    for number in 0..MANY_FILES {
+        fs::write(many.join(number.to_string()), "").expect("make a file in the upper layer");
+    }
+    let ballot = cluster.await_status("a replica leads", |status| Some(status.leader()?.ballot));
+    let before =
+        cluster.await_status("the victim tells", |status| Some(status.replica(victim)?.longest_turn_us));
+    let output = cluster.call(&["inject", "--replica", &victim.to_string()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut client = redis(&cluster);
+    for number in 0..100 {
+        client.must(&["SET", &format!("key{number}"), "value"]);
+    }
+    cluster.await_status("the replica is rebuilt", |status| {
+        status.replica(victim).is_some_and(|replica| replica.rebuilds > 0).then_some(())
+    });
+    let status = cluster.await_level();
+    assert!(!many.exists(), "the layer was not wiped");
+    let turn = status.replica(victim).map(|replica| replica.longest_turn_us).unwrap_or_default();
+    println!("longest turn of the rebuilt replica: {turn} us ({before} us before)");
+    assert!(turn < LONGEST_TURN_US, "the loop was held up for {turn} us");
+    assert_eq!(status.leader().map(|leader| leader.ballot), Some(ballot), "the leader was not left alone");
+    cluster.stop();
+}

@@ -11,6 +11,7 @@ mod farewell;
 mod flow;
 mod frames;
 pub mod intake;
+mod keeper;
 pub mod outputs;
 mod peer;
 mod peers;

@@ -1,7 +1,9 @@
 //! Starting the server, and starting it again from nothing: its state comes back by the replay of the log.
 //!
-//! The replica goes on to vote and to accept meanwhile; what it has decided and promised is not touched.
+//! Another thread does it (see [`super::keeper`]). The replica goes on to vote and to accept meanwhile; what it has
+//! decided and promised is not touched.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use nix::sys::epoll::EpollFlags;
@@ -11,7 +13,6 @@ use super::error::ReplicaError;
 use super::frames::{Control, Frame};
 use super::poll::Token;
 use super::run::{Phase, Replica};
-use super::server::Server;
 use super::status::{DigestState, ServerExit};
 use crate::container::{ExitStatus, Report};
 use crate::paxos::Input;
@@ -20,31 +21,42 @@ use crate::paxos::Input;
 pub const MAX_DIVERGENCES: u32 = 3;
 
 impl Replica {
-    /// Starts the server with a fresh arena.
-    pub(super) fn start_server(&mut self) -> Result<(), ReplicaError> {
-        let server = Server::start(&self.recipe, &self.kick)?;
+    /// Takes the server that was started in the meantime, if one was.
+    pub(super) fn take_server(&mut self) -> Result<(), ReplicaError> {
+        let Some(server) = self.keeper.started().transpose()? else { return Ok(()) };
         self.poll
             .add(&server.report_fd(), Token::Container, EpollFlags::EPOLLIN)
             .map_err(ReplicaError::system("watch the container"))?;
         server.link.set_committed(self.consensus.paxos().commit());
         self.status.container_pid = server.init_pid();
         self.told_tail = server.link.pending_tail();
-        self.server = Some(server);
+        self.server = Some(*server);
         self.wake = true;
+        self.status_at = 0;
         Ok(())
     }
 
-    /// Kills the server and starts it from nothing.
-    pub(super) fn rebuild_server(&mut self, reason: &str) -> Result<(), ReplicaError> {
+    /// Gives the server away to be ended.
+    fn end_server(&mut self, trace: Option<PathBuf>) {
+        let Some(server) = self.server.take() else { return };
+        server.halt();
+        // Its end would be heard for as long as that takes.
+        self.poll.remove(&server.report_fd());
+        self.keeper.end(server, trace);
+        self.status.container_pid = 0;
+        self.status.listeners.clear();
+    }
+
+    /// Ends the server and has it started from nothing.
+    pub(super) fn rebuild_server(&mut self, reason: &str) {
         tracing::warn!("rebuilds its server from the log: {reason}");
-        self.server = None;
+        self.end_server(None);
         self.stop_serving();
         self.given = super::entries::Given::default();
         self.replay.clear();
         self.current_entry = 0;
         self.report.clear();
         self.book.forget_own();
-        self.status.listeners.clear();
         self.status.server_exit = None;
         self.status.rebuilds += 1;
         self.status_at = 0;
@@ -55,8 +67,7 @@ impl Replica {
             self.phase = Phase::TakingOver { ballot, next: self.consensus.paxos().len() };
         }
         self.watch_ports();
-        self.start_server()?;
-        self.feed()
+        self.keeper.start();
     }
 
     /// The container has news: the server ended.
@@ -87,9 +98,6 @@ impl Replica {
         tracing::error!("DIVERGED at entry {entry}, logical time {tick}: {reason}");
         self.status.digests = DigestState::Diverged { entry, tick, reason: reason.to_owned() };
         self.status_at = 0;
-        if let Some(server) = &self.server {
-            server.halt();
-        }
         self.keep_trace(entry);
         self.divergences += 1;
         if self.divergences >= MAX_DIVERGENCES {
@@ -103,13 +111,8 @@ impl Replica {
 
     /// Ends the server that diverged and keeps its last operations beside the log, for a comparison with another's.
     fn keep_trace(&mut self, entry: u64) {
-        let Some(server) = self.server.take() else { return };
-        self.status.listeners.clear();
         let path = self.log_directory.with_file_name(format!("divergence-at-entry-{entry}.trace"));
-        match server.end_with_trace(&path) {
-            Ok(()) => tracing::error!("the server's last operations are in {}", path.display()),
-            Err(error) => tracing::error!("cannot write the trace {}: {error}", path.display()),
-        }
+        self.end_server(Some(path));
     }
 
     /// The own server's digest at the end of a bubble.

@@ -22,6 +22,7 @@ use super::digests::{Book, Report};
 use super::entries::Given;
 use super::error::ReplicaError;
 use super::intake::Intake;
+use super::keeper::Keeper;
 use super::outputs::Outputs;
 use super::peers::{PeerNews, Peers};
 use super::poll::{Poll, Ready, Token};
@@ -67,10 +68,10 @@ pub(super) struct Replica {
     pub(super) log_directory: std::path::PathBuf,
     pub(super) started: Instant,
     pub(super) poll: Poll,
-    pub(super) kick: EventFd,
+    pub(super) kick: Arc<EventFd>,
     pub(super) supervisor: Channel,
-    pub(super) recipe: Recipe,
     pub(super) server: Option<Server>,
+    pub(super) keeper: Keeper,
     pub(super) consensus: Consensus,
     pub(super) peers: Peers,
     pub(super) phase: Phase,
@@ -126,13 +127,15 @@ impl Replica {
         let peers = Peers::new(config.id, &config.members, tls, &poll)
             .map_err(|source| ReplicaError::PeerAddress { address: address_text(address), source })?;
         let kick = make_kick().map_err(|e| ReplicaError::system("make an eventfd")(e.into()))?;
-        poll.add(&kick, Token::Kick, EpollFlags::EPOLLIN)
+        let kick = Arc::new(kick);
+        poll.add(&*kick, Token::Kick, EpollFlags::EPOLLIN)
             .map_err(ReplicaError::system("watch the eventfd"))?;
         config.supervisor.set_nonblocking(true).map_err(ReplicaError::system("set up the channel"))?;
         poll.add(&config.supervisor, Token::Supervisor, EpollFlags::EPOLLIN)
             .map_err(ReplicaError::system("watch the supervisor's channel"))?;
         let recipe =
             Recipe { spec: config.server, preload: config.preload, cluster: config.cluster, id: config.id };
+        let keeper = Keeper::new(recipe, kick.clone())?;
         let mut replica = Self {
             id: config.id,
             cluster_fingerprint: config.fingerprint,
@@ -143,8 +146,8 @@ impl Replica {
             poll,
             kick,
             supervisor: config.supervisor,
-            recipe,
             server: None,
+            keeper,
             consensus,
             peers,
             phase: Phase::Follower,
@@ -169,7 +172,7 @@ impl Replica {
             stop: false,
         };
         replica.check_genesis()?;
-        replica.start_server()?;
+        replica.keeper.start();
         Ok(replica)
     }
 
@@ -186,7 +189,9 @@ impl Replica {
             if let Some(server) = &self.server {
                 server.link.woke();
             }
+            let begun = self.now();
             self.turn(&ready)?;
+            self.note_turn(self.now() - begun);
         }
         Ok(())
     }
@@ -196,6 +201,7 @@ impl Replica {
         for event in ready {
             self.dispatch(*event, &mut news)?;
         }
+        self.take_server()?;
         self.resume_clients();
         // Let the server run while the rest of this turn is done.
         self.wake_server();
@@ -210,7 +216,7 @@ impl Replica {
         self.report_digests(now);
         self.flush_peers(now)?;
         if let Some(reason) = self.rebuild.take() {
-            self.rebuild_server(&reason)?;
+            self.rebuild_server(&reason);
         }
         self.send_status_if_due(now);
         self.wake_server();

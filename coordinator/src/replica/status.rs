@@ -126,6 +126,9 @@ pub struct ReplicaStatus {
     pub rebuilds: u64,
     /// Bytes of the log on disk.
     pub log_bytes: u64,
+    /// Longest turn of the coordinator's loop so far, microseconds. Several hundred thousand cost a leader its
+    /// leadership; the disk or the machine is too slow then.
+    pub longest_turn_us: u64,
     /// The log cannot be written because the disk is full; nothing is acknowledged until it can.
     pub disk_full: bool,
     /// Listening sockets of the server.

@@ -5,6 +5,21 @@ use super::run::{Phase, Replica, STATUS_NS};
 use super::status::Role;
 
 impl Replica {
+    /// Notes how long a turn of the loop took: while it lasts, peers hear nothing from this replica.
+    pub(super) fn note_turn(&mut self, took: u64) {
+        let longest = &mut self.status.longest_turn_us;
+        if took / 1000 <= *longest {
+            return;
+        }
+        *longest = took / 1000;
+        if took >= LONG_TURN_NS {
+            tracing::warn!(
+                "a turn of the loop took {} ms: the disk or the machine is slow",
+                took / 1_000_000
+            );
+        }
+    }
+
     /// Sends the status if it is time; `status_at = 0` makes it time.
     pub(super) fn send_status_if_due(&mut self, now: u64) {
         if now < self.status_at {
@@ -38,6 +53,9 @@ impl Replica {
         let _ = self.supervisor.send(&FromReplica::Status(Box::new(status.clone())));
     }
 }
+
+/// A turn of the loop that is worth a line in the log, nanoseconds. Several times that, and the others elect a leader.
+const LONG_TURN_NS: u64 = 100_000_000;
 
 /// A follower that is this many entries behind replays rather than follows.
 const RECOVERING_LAG: u64 = 4096;

@@ -1,0 +1,106 @@
+//! The thread that ends servers and starts them.
+//!
+//! Both can take seconds: a server with much memory dies slowly, and its upper layer with all that it wrote is removed
+//! before the next one starts (so the disk never holds two copies). The loop must not wait for that, or it misses
+//! heartbeats and loses its leadership, or the vote for a new one. One thread does all of it in order, and lives as long
+//! as the replica, because a container dies with the thread that started it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use nix::sys::eventfd::EventFd;
+
+use super::error::ReplicaError;
+use super::server::{Recipe, Server};
+use crate::container::ContainerError;
+
+enum Job {
+    /// End this server, and write its last operations to a file if one is named.
+    End(Box<Server>, Option<PathBuf>),
+    /// Start a new one.
+    Start,
+}
+
+type Started = Result<Box<Server>, ContainerError>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Keeper {
+    jobs: Option<Sender<Job>>,
+    started: Receiver<Started>,
+    thread: Option<JoinHandle<()>>,
+    starting: bool,
+}
+
+impl Keeper {
+    /// Starts the thread. It writes to `kick` when a server was started.
+    pub fn new(recipe: Recipe, kick: Arc<EventFd>) -> Result<Self, ReplicaError> {
+        let (jobs, taken) = channel();
+        let (tell, started) = channel();
+        let thread = std::thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || work(&recipe, &kick, &taken, &tell))
+            .map_err(ReplicaError::system("start the thread that starts servers"))?;
+        Ok(Self { jobs: Some(jobs), started, thread: Some(thread), starting: false })
+    }
+
+    /// Ends `server` and writes its last operations to `trace`.
+    pub fn end(&self, server: Server, trace: Option<PathBuf>) {
+        self.give(Job::End(Box::new(server), trace));
+    }
+
+    /// Starts a server with a fresh arena and empty upper layers, once the one before has ended. Does nothing if one is
+    /// being started already.
+    pub fn start(&mut self) {
+        if !std::mem::replace(&mut self.starting, true) {
+            self.give(Job::Start);
+        }
+    }
+
+    /// The server that was started, or why it could not be; `None` while nothing is there.
+    pub fn started(&mut self) -> Option<Started> {
+        if !self.starting {
+            return None;
+        }
+        let started = self.started.try_recv().ok()?;
+        self.starting = false;
+        Some(started)
+    }
+
+    fn give(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // The thread ends only with this value.
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    /// Waits for the thread, so that nothing of a server is left when the replica has ended.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(recipe: &Recipe, kick: &EventFd, jobs: &Receiver<Job>, tell: &Sender<Started>) {
+    while let Ok(job) = jobs.recv() {
+        match job {
+            Job::End(server, None) => drop(server),
+            Job::End(server, Some(trace)) => match server.end_with_trace(&trace) {
+                Ok(()) => tracing::error!("the server's last operations are in {}", trace.display()),
+                Err(error) => tracing::error!("cannot write the trace {}: {error}", trace.display()),
+            },
+            Job::Start => {
+                let started = Server::start(recipe, kick).map(Box::new);
+                // If nobody wants it any more, it ends right here.
+                let _ = tell.send(started);
+                let _ = kick.write(1);
+            }
+        }
+    }
+}
