@@ -29,6 +29,7 @@ mod sigsys;
 mod syscalls;
 mod table;
 mod threads;
+mod timers;
 mod tls;
 mod tsc;
 mod vdso;

@@ -138,6 +138,7 @@ pub fn await_end(handle: libc::pthread_t) {
 pub fn forget_others() {
     // SAFETY: the child's only thread.
     unsafe { (*LEAVING.0.get()).1 = 0 };
+    crate::timers::forget();
 }
 
 /// A C11 thread's start routine.

@@ -1,4 +1,6 @@
 //! Small C programs, each about one family of calls, print the same natively and in every replica.
+//!
+//! `BROLGA_ONLY=NAME,NAME` runs these alone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,6 +17,11 @@ fn programs() -> Vec<PathBuf> {
         fs::read_dir(&directory).unwrap_or_else(|e| panic!("cannot list {}: {e}", directory.display()));
     let mut sources: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     sources.retain(|path| path.extension().is_some_and(|extension| extension == "c"));
+    if let Ok(only) = std::env::var("BROLGA_ONLY") {
+        let named =
+            |path: &PathBuf| path.file_stem().is_some_and(|stem| only.split(',').any(|name| stem == name));
+        sources.retain(named);
+    }
     sources.sort();
     assert!(!sources.is_empty(), "no programs in {}", directory.display());
     sources

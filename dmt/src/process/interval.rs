@@ -5,6 +5,7 @@
 
 use crate::bounds::MAX_PROCESS_TIMERS;
 use crate::call::Call;
+use crate::file::abi::TimerSpec;
 use crate::kernel::Kernel;
 use crate::link::Shared;
 use crate::op::Op;
@@ -69,10 +70,28 @@ impl Kernel {
         [timer.deadline.saturating_sub(now).max(1), timer.interval]
     }
 
+    fn timer_setting(&mut self, process: u16, number: usize) -> TimerSpec {
+        let [value, interval] = self.timer_left(process, number);
+        TimerSpec { interval, value }
+    }
+
     fn disarm(&mut self, process: u16, number: usize) {
         let armed = core::mem::take(&mut self.timer_of(process, number).armed);
         if armed != 0 {
             self.timers.disarm(armed);
+        }
+    }
+
+    /// Drops the signal that a POSIX timer has sent and that nobody has taken: it is of a setting that is over.
+    fn forget_signal(&mut self, process: u16, number: usize) {
+        let timer = *self.timer_of(process, number);
+        let target = if timer.thread == 0 { Target::Process(process) } else { Target::Thread(timer.thread) };
+        if timer.signal == 0 || *self.pending_mut(target) & bit(timer.signal) == 0 {
+            return;
+        }
+        let seen = (number - ITIMERS) as i32;
+        if self.processes.queue.drop_timer(target, timer.signal, seen) {
+            *self.pending_mut(target) &= !bit(timer.signal);
         }
     }
 
@@ -165,6 +184,22 @@ impl Kernel {
     }
 }
 
+/// Clocks that a POSIX timer can count on; negative ids are CPU clocks of processes and threads.
+fn is_timer_clock(clock: i32) -> bool {
+    clock < 0
+        || matches!(
+            clock,
+            CLOCK_REALTIME
+                | CLOCK_MONOTONIC
+                | CLOCK_PROCESS_CPUTIME_ID
+                | CLOCK_THREAD_CPUTIME_ID
+                | CLOCK_BOOTTIME
+                | CLOCK_REALTIME_ALARM
+                | CLOCK_BOOTTIME_ALARM
+                | CLOCK_TAI
+        )
+}
+
 impl Call<'_> {
     /// `setitimer` (`new` = time left and interval, nanoseconds; zero time disarms), `getitimer` (`None`), `alarm`.
     /// `old` gets the setting before. `which` is `ITIMER_REAL` (0), `ITIMER_VIRTUAL` or `ITIMER_PROF`.
@@ -185,6 +220,9 @@ impl Call<'_> {
     pub fn timer_create(&self, clock: i32, notify: Notify) -> i64 {
         self.quick(Op::TimerSet, notify.signal as u64, |k, me| {
             let process = k.process_of(me);
+            if !is_timer_clock(clock) {
+                return -EINVAL;
+            }
             let told = notify.how != SIGEV_NONE;
             if told && !(1..=63).contains(&notify.signal) {
                 return -EINVAL;
@@ -214,29 +252,30 @@ impl Call<'_> {
         })
     }
 
-    /// `timer_settime`: `new` = value and interval, nanoseconds; with `TIMER_ABSTIME` the value is a time of its clock.
-    pub fn timer_settime(&self, timer: i32, flags: i32, new: [u64; 2], old: &mut [u64; 2]) -> i64 {
+    /// `timer_settime`; with `TIMER_ABSTIME` the value is a time of the timer's clock.
+    pub fn timer_settime(&self, timer: i32, flags: i32, new: TimerSpec, old: &mut TimerSpec) -> i64 {
         self.quick(Op::TimerSet, timer as u64, |k, me| {
             let process = k.process_of(me);
             let Some(number) = k.created_timer(process, timer) else { return -EINVAL };
-            *old = k.timer_left(process, number);
-            let [value, interval] = new;
+            *old = k.timer_setting(process, number);
+            let TimerSpec { value, interval } = new;
             let clock = k.timer_of(process, number).clock;
             let deadline = match value {
                 0 => 0,
                 _ if flags & TIMER_ABSTIME != 0 => k.deadline_of(clock, value).max(1),
                 _ => k.clock().saturating_add(value),
             };
+            k.forget_signal(process, number);
             k.set_timer(process, number, deadline, interval)
         })
     }
 
     /// `timer_gettime`.
-    pub fn timer_gettime(&self, timer: i32, left: &mut [u64; 2]) -> i64 {
+    pub fn timer_gettime(&self, timer: i32, left: &mut TimerSpec) -> i64 {
         self.quick(Op::TimerSet, timer as u64, |k, me| {
             let process = k.process_of(me);
             let Some(number) = k.created_timer(process, timer) else { return -EINVAL };
-            *left = k.timer_left(process, number);
+            *left = k.timer_setting(process, number);
             0
         })
     }
@@ -256,6 +295,7 @@ impl Call<'_> {
             let process = k.process_of(me);
             let Some(number) = k.created_timer(process, timer) else { return -EINVAL };
             k.disarm(process, number);
+            k.forget_signal(process, number);
             k.timer_of(process, number).used = 0;
             0
         })

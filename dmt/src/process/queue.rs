@@ -1,6 +1,7 @@
 //! What travels with the signals that are pending: one bounded pool for all threads and processes.
 
 use crate::bounds::MAX_QUEUED_SIGNALS;
+use crate::process::abi::SI_TIMER;
 use crate::process::signal::PendingSignal;
 use crate::thread::ThreadId;
 
@@ -87,6 +88,21 @@ impl SignalQueue {
             }
         }
         false
+    }
+
+    /// Drops what timer number `timer` sent to `target`; true if there was something, and no other `signal` is left.
+    pub fn drop_timer(&mut self, target: Target, signal: i32, timer: i32) -> bool {
+        let (mut found, mut others) = (false, false);
+        for slot in &mut self.slots[..self.high as usize] {
+            if slot.is_for(target) && slot.info.signal == signal {
+                if slot.info.code == SI_TIMER && slot.info.pid == timer {
+                    (slot.sequence, found) = (0, true);
+                } else {
+                    others = true;
+                }
+            }
+        }
+        found && !others
     }
 
     /// Drops everything in `signals` that waits for `target`.

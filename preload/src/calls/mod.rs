@@ -18,6 +18,7 @@ pub mod signal;
 pub mod socket;
 pub mod stamp;
 pub mod time;
+pub mod timer;
 pub mod vector;
 
 use crate::gate;
@@ -73,6 +74,7 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_open | libc::SYS_creat | libc::SYS_openat | libc::SYS_openat2 => open::open(number, a),
             _ => {
                 return time::call(number, a)
+                    .or_else(|| timer::call(number, a))
                     .or_else(|| signal::call(number, a))
                     .or_else(|| ready::call(number, a))
                     .or_else(|| socket::call(number, a))

@@ -6,9 +6,9 @@ use dmt::file::abi::{EpollEvent, PollFd, TimerSpec};
 use dmt::file::poll::SelectSets;
 
 use crate::calls::file::{self, install};
-use crate::calls::time::nanoseconds;
+use crate::calls::time::{nanoseconds, spec, store_spec};
 use crate::signals::NEVER_BLOCKED;
-use crate::world::{dmt, timespec};
+use crate::world::dmt;
 
 const EINVAL: isize = -(libc::EINVAL as isize);
 const EBADF: isize = -(libc::EBADF as isize);
@@ -181,20 +181,6 @@ pub unsafe fn epoll_wait(a: [usize; 6], limit: Option<u64>, mask: Option<u64>) -
     // SAFETY: the program's array; the structure is packed, so any address is aligned.
     let events = unsafe { core::slice::from_raw_parts_mut(a[1] as *mut EpollEvent, a[2].min(MAX_EVENTS)) };
     dmt(|call| call.epoll_wait(a[0] as c_int, events, limit, mask)) as isize
-}
-
-unsafe fn spec(at: usize) -> Option<TimerSpec> {
-    // SAFETY: two times in a row.
-    unsafe {
-        Some(TimerSpec { interval: nanoseconds(at)?, value: nanoseconds(at + size_of::<libc::timespec>())? })
-    }
-}
-
-unsafe fn store_spec(at: usize, spec: TimerSpec) {
-    if at != 0 {
-        // SAFETY: the program's structure.
-        unsafe { *(at as *mut [libc::timespec; 2]) = [timespec(spec.interval), timespec(spec.value)] };
-    }
 }
 
 /// `timerfd_settime`.

@@ -2,6 +2,8 @@
 
 use core::ffi::c_int;
 
+use dmt::file::abi::TimerSpec;
+
 use crate::gate;
 use crate::tls;
 use crate::world::{dmt, timespec};
@@ -62,6 +64,22 @@ pub unsafe fn nanoseconds(at: usize) -> Option<u64> {
     let t = unsafe { *(at as *const libc::timespec) };
     (t.tv_sec >= 0 && (0..NS as i64).contains(&t.tv_nsec))
         .then(|| (t.tv_sec as u64).saturating_mul(NS) + t.tv_nsec as u64)
+}
+
+/// A timer's setting in a `struct itimerspec` of the program's; `None` if it is no valid one.
+pub unsafe fn spec(at: usize) -> Option<TimerSpec> {
+    // SAFETY: two times in a row.
+    unsafe {
+        Some(TimerSpec { interval: nanoseconds(at)?, value: nanoseconds(at + size_of::<libc::timespec>())? })
+    }
+}
+
+/// Stores a timer's setting, if the program gave room for it.
+pub unsafe fn store_spec(at: usize, spec: TimerSpec) {
+    if at != 0 {
+        // SAFETY: the program's structure.
+        unsafe { *(at as *mut [libc::timespec; 2]) = [timespec(spec.interval), timespec(spec.value)] };
+    }
 }
 
 /// `clock_gettime`; also the vDSO's.

@@ -19,6 +19,7 @@ mod socket;
 mod spin;
 mod syscall;
 pub mod thread;
+mod timer;
 
 use core::ffi::c_int;
 

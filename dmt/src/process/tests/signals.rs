@@ -1,6 +1,7 @@
 //! Who takes which signal, when, and what that does to waits; and interval timers.
 
 use super::*;
+use crate::file::abi::TimerSpec;
 use crate::process::abi::*;
 use crate::process::interval::Notify;
 use crate::process::signal::bit;
@@ -244,13 +245,16 @@ fn timers_fire_in_the_order_of_deadline_then_arming() {
             let notify = Notify { how: SIGEV_SIGNAL, signal, value: Some(value), tid: 0 };
             assert_eq!(call.timer_create(CLOCK_MONOTONIC, notify), value as i64 - 1);
         }
-        let (at, mut old) = (call.monotonic() + 50 * MS, [0; 2]);
+        let (at, mut old) = (call.monotonic() + 50 * MS, TimerSpec::default());
         for (timer, value) in [(2, at), (0, at + 9 * MS), (1, at + 9 * MS)] {
-            assert_eq!(call.timer_settime(timer, TIMER_ABSTIME, [value, 0], &mut old), 0);
+            assert_eq!(
+                call.timer_settime(timer, TIMER_ABSTIME, TimerSpec { value, interval: 0 }, &mut old),
+                0
+            );
         }
         let end = call.realtime() + 200 * MS;
         while call.sleep_until(end) != 0 {}
-        assert_eq!(call.timer_settime(7, 0, [1, 0], &mut old), -EINVAL);
+        assert_eq!(call.timer_settime(7, 0, TimerSpec { value: 1, interval: 0 }, &mut old), -EINVAL);
         assert_eq!(call.timer_delete(1), 0);
         assert_eq!(call.timer_gettime(1, &mut old), -EINVAL);
     });
