@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -10,8 +11,12 @@ use std::time::{Duration, Instant};
 use crate::process;
 use crate::scratch::Scratch;
 use crate::status::Status;
-use crate::wait::{PATIENCE, until};
+use crate::wait::{PATIENCE, poll, until};
 
+/// Pause between two calls of `brolga status`, each of which is a process.
+const STATUS_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a cluster has to end before its processes are killed, when a test is over or has failed.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 /// Lines of each log that a failed test shows.
 const TAIL_LINES: usize = 12;
 
@@ -105,6 +110,14 @@ impl Cluster {
         }
         command.args(&self.plan.options).arg("--").args(&self.plan.command);
         command.stdin(Stdio::null()).stdout(error.try_clone().expect("share the error file")).stderr(error);
+        // A driver that dies without a word (a panic that aborts, Ctrl-C) leaves no cluster behind.
+        // SAFETY: a plain system call between fork and exec.
+        unsafe {
+            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            });
+        }
         self.run = Some(command.spawn().expect("start brolga"));
     }
 
@@ -172,20 +185,25 @@ impl Cluster {
         output.status.success().then(|| Status::parse(&String::from_utf8_lossy(&output.stdout))).flatten()
     }
 
-    /// Waits until `probe` finds what it wants in a status.
+    /// Waits until `probe` finds what it wants in a status. A replay takes as long as it takes: patience begins anew
+    /// whenever the replica that is farthest behind comes closer.
     pub fn await_status<T>(&mut self, what: &str, mut probe: impl FnMut(&Status) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
+        let (mut end, mut closest) = (Instant::now() + PATIENCE, u64::MAX);
         loop {
             let status = self.status();
             if let Some(found) = status.as_ref().and_then(&mut probe) {
                 return found;
+            }
+            if let Some(behind) = status.as_ref().and_then(Status::replay_left).filter(|&left| left < closest)
+            {
+                (end, closest) = (Instant::now() + PATIENCE, behind);
             }
             if let Some(ended) = self.run.as_mut().and_then(|run| run.try_wait().ok().flatten()) {
                 panic!("brolga run ended ({ended}) before {what}:\n{}", self.printed());
             }
             let raw = status.map(|status| status.raw.to_string()).unwrap_or_default();
             assert!(Instant::now() < end, "waited {PATIENCE:?} in vain: {what}\n{raw}\n{}", self.printed());
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(STATUS_INTERVAL);
         }
     }
 
@@ -313,10 +331,7 @@ impl Drop for Cluster {
         if let Ok(pid) = i32::try_from(run.id()) {
             process::signal(pid, libc::SIGTERM);
         }
-        let end = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < end && run.try_wait().ok().flatten().is_none() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let _ = poll(END_PATIENCE, || run.try_wait().ok().flatten());
         // What did not end by itself is ended here, so that one failed test does not disturb the next.
         let _ = run.kill();
         let _ = run.wait();

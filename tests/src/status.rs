@@ -34,14 +34,21 @@ impl Status {
     /// The port of this machine on which one replica itself serves the first published port.
     pub fn own_port(&self, id: u8) -> Option<u16> {
         let own = self.raw.get("ports")?.get(0)?.get("own")?.as_array()?;
-        let pair = own.iter().find(|pair| pair.get(0).and_then(Value::as_u64) == Some(u64::from(id)))?;
-        pair.get(1)?.as_str()?.rsplit(':').next()?.parse().ok()
+        let one = own.iter().find(|one| one.get("replica").and_then(Value::as_u64) == Some(u64::from(id)))?;
+        one.get("address")?.as_str()?.rsplit(':').next()?.parse().ok()
     }
 
     /// All `count` replicas run, one leads, and the others follow.
     pub fn complete(&self, count: u8) -> bool {
         let followers = self.replicas.iter().filter(|replica| replica.role == Role::Follower).count();
         self.leader().is_some() && followers + 1 == usize::from(count)
+    }
+
+    /// Entries that the replica which is farthest behind has to replay yet; `None` if none is recovering.
+    pub fn replay_left(&self) -> Option<u64> {
+        let decided = self.replicas.iter().map(|replica| replica.committed).max()?;
+        let recovering = self.replicas.iter().filter(|replica| replica.role == Role::Recovering);
+        recovering.map(|replica| decided.saturating_sub(replica.applied)).max()
     }
 
     /// All followers have applied the first `count` entries and agree with the leader on all but the last, whose bubble

@@ -1,15 +1,17 @@
 //! `brolga exec` and `brolga logs`.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::container::OUTPUT_DIRECTORY;
+use crate::container::{ExitStatus, OUTPUT_DIRECTORY};
 use crate::launcher::LauncherError;
 use crate::launcher::cluster::Cluster;
 use crate::launcher::control::{Reply, Request, ask};
@@ -18,24 +20,43 @@ use crate::launcher::state::{coordinator_log, replica_directory};
 /// Time between two looks of `logs --follow`.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
 
-/// Executes a command inside a replica's container; returns only on failure.
+/// Executes a command inside a replica's container; returns its exit code, or does not return at all.
 ///
 /// It joins all namespaces but that of process ids: a process in there would take an id, the server's next child would
 /// get another one than on the other replicas, and the replicas would diverge.
-pub(super) fn exec(state: &Path, replica: u8, command: &[OsString]) -> Result<i32, LauncherError> {
+pub(super) fn exec(state: &Path, replica: u8, words: &[OsString]) -> Result<i32, LauncherError> {
     let init = container_of(state, replica)?;
-    join(init).map_err(LauncherError::system("enter the replica's container"))?;
+    let other_user = join(init).map_err(LauncherError::system("enter the replica's container"))?;
     if let Some(cluster) = Cluster::load(state).ok().flatten() {
         let _ = std::env::set_current_dir(OsString::from(&cluster.working_directory));
     }
-    let strings = command.iter().map(|word| CString::new(word.as_bytes()));
-    let strings: Vec<_> =
-        strings.collect::<Result<_, _>>().map_err(LauncherError::system("pass the command"))?;
-    let Err(error) = nix::unistd::execvp(&strings[0], &strings);
-    Err(LauncherError::Refused(format!(
-        "cannot execute {} in the replica: {error}",
-        command[0].to_string_lossy()
-    )))
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    // The container's /proc does not know processes outside of it, and most tools want /proc/self: the command gets
+    // one of its own, in a mount namespace of its own, so that the replica's stays as it is.
+    unshare(CloneFlags::CLONE_NEWNS).map_err(LauncherError::system("make a mount namespace"))?;
+    // SAFETY: this process has one thread, and mount is a plain system call.
+    unsafe { command.pre_exec(mount_proc) };
+    let failed = |error: io::Error| {
+        LauncherError::Refused(format!(
+            "cannot execute {} in the replica: {error}",
+            words[0].to_string_lossy()
+        ))
+    };
+    if !other_user {
+        return Err(failed(command.exec()));
+    }
+    // Without privileges only the process ids of a namespace of one's own can be shown.
+    unshare(CloneFlags::CLONE_NEWPID).map_err(LauncherError::system("make a namespace of process ids"))?;
+    let status = command.status().map_err(failed)?;
+    Ok(ExitStatus::from_wait_status(status.into_raw()).shell_code())
+}
+
+fn mount_proc() -> io::Result<()> {
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    Ok(mount(Some("proc"), "/proc", Some("proc"), flags, none)?)
 }
 
 fn container_of(state: &Path, replica: u8) -> Result<i32, LauncherError> {
@@ -55,7 +76,8 @@ fn container_of(state: &Path, replica: u8) -> Result<i32, LauncherError> {
     }
 }
 
-fn join(init: i32) -> nix::Result<()> {
+/// True if the container has a user namespace of its own.
+fn join(init: i32) -> nix::Result<bool> {
     let open = |name: &str| {
         File::open(format!("/proc/{init}/ns/{name}"))
             .map_err(|e| nix::Error::from_raw(e.raw_os_error().unwrap_or(0)))
@@ -72,10 +94,12 @@ fn join(init: i32) -> nix::Result<()> {
         (open("ipc")?, CloneFlags::CLONE_NEWIPC),
         (open("mnt")?, CloneFlags::CLONE_NEWNS),
     ];
+    let other_user = user.is_some();
     if let Some(user) = user {
         setns(user, CloneFlags::CLONE_NEWUSER)?;
     }
-    others.into_iter().try_for_each(|(file, kind)| setns(file, kind))
+    others.into_iter().try_for_each(|(file, kind)| setns(file, kind))?;
+    Ok(other_user)
 }
 
 /// Prints the server's output, or the coordinator's.
@@ -87,9 +111,9 @@ pub(super) fn logs(state: &Path, replica: u8, follow: bool, coordinator: bool) -
         vec![output.join("stdout"), output.join("stderr")]
     };
     if !files.iter().any(|file| file.exists()) {
+        let state = state.display();
         return Err(LauncherError::Refused(format!(
-            "replica {replica} of {} has no output",
-            state.display()
+            "there is no output of a replica {replica} in {state}; no cluster has run there, or has none of that id"
         )));
     }
     let mut tails: Vec<_> = files.into_iter().map(|path| Tail { path, position: 0 }).collect();

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use super::ReplicaArgs;
+use super::args::ReplicaArgs;
 use crate::channel::Channel;
 use crate::container::ContainerSpec;
 use crate::launcher::cluster::{Cluster, MAX_REPLICAS};

@@ -1,4 +1,4 @@
-//! `brolga status` and `brolga man`.
+//! `brolga status`.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,6 +10,9 @@ use crate::replica::status::{DigestState, ReplicaStatus, Role};
 
 /// Time between two pictures of `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
+
+/// Columns that are aligned on the right: ballot to restarts.
+const NUMBERS: std::ops::RangeInclusive<usize> = 3..=10;
 
 /// Prints the status, again and again with `watch`.
 pub(super) fn status(state: &Path, json: bool, watch: bool) -> Result<i32, LauncherError> {
@@ -37,16 +40,16 @@ fn table(status: &ClusterStatus) -> String {
         status.command,
         status.uptime_seconds,
         if status.leader == 0 { "none".to_owned() } else { status.leader.to_string() },
-        if status.digests_agree { "agree" } else { "not all compared" },
+        match (status.digests_agree, diverged(status).next()) {
+            (_, Some(_)) => "DIFFER",
+            (true, None) => "agree",
+            (false, None) => "not all compared",
+        },
     );
     for port in &status.ports {
-        let own: Vec<_> = port.own.iter().map(|(id, address)| format!("{id}: {address}")).collect();
-        text += &format!(
-            "port {} at {} (each replica's own: {})\n",
-            port.server_port,
-            port.address,
-            own.join(", ")
-        );
+        let own: Vec<_> =
+            port.own.iter().map(|own| format!("replica {} at {}", own.replica, own.address)).collect();
+        text += &format!("port {} at {} ({})\n", port.server_port, port.address, own.join(", "));
     }
     if status.ports.is_empty() {
         text += "the server listens on no port\n";
@@ -62,22 +65,29 @@ fn table(status: &ClusterStatus) -> String {
         "lag",
         "conns",
         "entries/s",
+        "restarts",
         "digest",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(status.replicas.iter().map(row));
     text += &align(&rows);
+    for (id, entry, tick, reason) in diverged(status) {
+        text += &format!("replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}\n");
+    }
     for member in &status.replicas {
-        if let Some(DigestState::Diverged { entry, tick, reason }) =
-            member.status.as_ref().map(|s| &s.digests)
-        {
-            text += &format!("replica {} DIVERGED at entry {entry}, tick {tick}: {reason}\n", member.id);
-        }
         if member.status.as_ref().is_some_and(|s| s.disk_full) {
             text += &format!("replica {}: disk full, nothing is acknowledged\n", member.id);
         }
     }
     text
+}
+
+/// Replicas that went another way than the leader: id, entry, tick and how it was noticed.
+fn diverged(status: &ClusterStatus) -> impl Iterator<Item = (u8, u64, u64, &str)> {
+    status.replicas.iter().filter_map(|member| match &member.status.as_ref()?.digests {
+        DigestState::Diverged { entry, tick, reason } => Some((member.id, *entry, *tick, reason.as_str())),
+        _ => None,
+    })
 }
 
 fn row(member: &MemberStatus) -> Vec<String> {
@@ -89,13 +99,16 @@ fn row(member: &MemberStatus) -> Vec<String> {
     };
     let mut row = vec![member.id.to_string(), process.to_owned()];
     match &member.status {
-        None => row.extend((0..9).map(|_| "-".to_owned())),
+        None => {
+            row.extend((0..8).map(|_| "-".to_owned()));
+            row.extend([member.restarts.to_string(), "-".to_owned()]);
+        }
         Some(status) => row.extend(cells(member, status)),
     }
     row
 }
 
-fn cells(member: &MemberStatus, status: &ReplicaStatus) -> [String; 9] {
+fn cells(member: &MemberStatus, status: &ReplicaStatus) -> [String; 10] {
     let role = match status.role {
         Role::Recovering => "recovering",
         Role::Follower => "follower",
@@ -105,7 +118,7 @@ fn cells(member: &MemberStatus, status: &ReplicaStatus) -> [String; 9] {
     let digest = match &status.digests {
         _ if status.role == Role::Leader => format!("{:016x}", status.digest),
         DigestState::Unknown => "not compared".to_owned(),
-        DigestState::Agrees { until } => format!("agrees < {until}"),
+        DigestState::Agrees { until } => format!("equal < {until}"),
         DigestState::Diverged { .. } => "DIVERGED".to_owned(),
     };
     [
@@ -118,6 +131,7 @@ fn cells(member: &MemberStatus, status: &ReplicaStatus) -> [String; 9] {
         status.lag.to_string(),
         (status.connections + status.relayed).to_string(),
         member.entries_per_second.to_string(),
+        member.restarts.to_string(),
         digest,
     ]
 }
@@ -126,22 +140,15 @@ fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
+    let cell = |column: usize, text: &String, width: usize| {
+        if NUMBERS.contains(&column) { format!("{text:>width$}") } else { format!("{text:width$}") }
+    };
     let line = |row: &Vec<String>| {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        let cells = row.iter().zip(&widths).enumerate();
+        let cells: Vec<_> = cells.map(|(column, (text, &width))| cell(column, text, width)).collect();
         cells.join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
-}
-
-/// The manual: the page of `brolga`, and behind it that of each subcommand.
-pub(super) fn manual(command: clap::Command) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    clap_mangen::Man::new(command.clone()).render(&mut out)?;
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        let name: &'static str = format!("brolga {}", sub.get_name()).leak();
-        clap_mangen::Man::new(sub.clone().name(name).bin_name(name)).render(&mut out)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -180,9 +187,15 @@ mod tests {
             ],
         };
         let text = table(&cluster);
+        assert!(text.contains("digests DIFFER"), "{text}");
         assert!(text.contains("port 80 at 1.2.3.4:8080"), "{text}");
-        assert!(text.contains("1        running  follower  2.3"), "{text}");
+        assert!(text.contains("1        running  follower     2.3"), "{text}");
         assert!(text.contains("2        stopped  -"), "{text}");
+        let lines: Vec<_> =
+            text.lines().filter(|line| line.contains("follower") || line.contains("lag")).collect();
+        // Numbers end below the end of their heading.
+        let end = |line: &str, of: &str| line.find(of).map(|at| at + of.len());
+        assert_eq!(end(lines[0], "entries/s"), lines[1].rfind(" 5 ").map(|at| at + 2), "{text}");
         assert!(text.contains("replica 1 DIVERGED at entry 7, tick 99: digest"), "{text}");
     }
 }

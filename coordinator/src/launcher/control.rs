@@ -80,7 +80,16 @@ pub struct PortStatus {
     /// Where clients connect.
     pub address: SocketAddr,
     /// Each replica's own address; the replica passes clients on to the leader.
-    pub own: Vec<(u8, SocketAddr)>,
+    pub own: Vec<OwnAddress>,
+}
+
+/// Where one replica alone takes clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnAddress {
+    /// The replica.
+    pub replica: u8,
+    /// Its address.
+    pub address: SocketAddr,
 }
 
 /// What the supervisor knows of a replica's process.

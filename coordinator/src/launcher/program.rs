@@ -19,6 +19,9 @@ const HEAD_BYTES: u64 = 64 * 1024;
 /// Why a command is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProgramError {
+    /// Nothing, as an unset variable gives it.
+    #[error("the command is empty")]
+    Empty,
     /// Not there.
     #[error("command not found: {0}; install it, or give its full path")]
     NotFound(String),
@@ -53,6 +56,9 @@ pub fn resolve(command: &OsStr, path: Option<&OsStr>, directory: &Path) -> Resul
 }
 
 fn find(command: &OsStr, path: Option<&OsStr>, directory: &Path) -> Result<PathBuf, ProgramError> {
+    if command.is_empty() {
+        return Err(ProgramError::Empty);
+    }
     let not_found = || ProgramError::NotFound(command.to_string_lossy().into_owned());
     if command.as_bytes().contains(&b'/') {
         let full = directory.join(command);

@@ -92,9 +92,9 @@ impl Ports {
         let (before, mut absent) = (self.bound.len(), Vec::new());
         // IPv4 first: that is the address that people expect to see first.
         let mut sorted: Vec<_> = listeners.iter().collect();
-        sorted.sort_by_key(|listener| listener.ip().is_ipv6());
+        sorted.sort_by_key(|listener| listener.address.is_ipv6());
         for listener in sorted {
-            let (ip, port) = (listener.ip(), listener.port);
+            let (ip, port) = (listener.address, listener.port);
             if self.chosen.contains(&port) || !self.followed.insert((ip, port)) {
                 continue;
             }
@@ -158,7 +158,11 @@ mod tests {
     use super::{Ports, Publication};
     use crate::launcher::LauncherError;
     use crate::replica::status::Listener;
-    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+
+    fn listener(address: IpAddr, port: u16) -> Listener {
+        Listener { id: 1, port, backlog: 5, address, v6_only: true }
+    }
 
     #[test]
     fn reads_publications() {
@@ -173,14 +177,7 @@ mod tests {
     fn a_taken_port_is_told_and_a_known_one_is_kept() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let on = |address: Ipv6Addr| Listener {
-            id: 1,
-            port,
-            backlog: 5,
-            address: address.octets(),
-            v6_only: true,
-        };
-        let v4 = on(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+        let v4 = listener(Ipv4Addr::LOCALHOST.into(), port);
         let mut ports = Ports::new(2, &[]).unwrap();
         let error = ports.follow(std::slice::from_ref(&v4)).unwrap_err();
         assert!(matches!(error, LauncherError::Port { port: told, .. } if told == port));
@@ -197,14 +194,8 @@ mod tests {
         let probe = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = probe.local_addr().unwrap().port();
         drop(probe);
-        let on = |address: Ipv6Addr| Listener {
-            id: 1,
-            port,
-            backlog: 5,
-            address: address.octets(),
-            v6_only: true,
-        };
-        let both = [on(Ipv6Addr::UNSPECIFIED), on(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped())];
+        let both = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+        let both = both.map(|address| listener(address, port));
         let mut ports = Ports::new(1, &[]).unwrap();
         // A machine without IPv6 tells so instead of the second one.
         assert_eq!(ports.follow(&both).unwrap().len(), 2);

@@ -115,16 +115,20 @@ impl StateDirectory {
         Ok(())
     }
 
-    /// Removes what a supervisor that was killed could not: replicas end by themselves, these stay.
-    pub fn clear_leftovers(&self, cluster: &Cluster) {
-        let _ = fs::remove_file(self.control_socket());
+    /// Removes what a supervisor that was killed could not: replicas end by themselves, these stay. True if there was
+    /// something.
+    pub fn clear_leftovers(&self, cluster: &Cluster) -> bool {
+        let mut found = fs::remove_file(self.control_socket()).is_ok();
         for id in 1..=cluster.replicas {
             let directory = replica_directory(&self.path, id);
             if directory.exists() {
                 let _ = wait_for_owner(&directory);
             }
-            let _ = remove_tree(&SharedDirectory::path_of(&cluster.tag(), u32::from(id)));
+            let shared = SharedDirectory::path_of(&cluster.tag(), u32::from(id));
+            found |= shared.exists();
+            let _ = remove_tree(&shared);
         }
+        found
     }
 }
 

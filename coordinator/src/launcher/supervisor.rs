@@ -15,7 +15,9 @@ use nix::sys::socket::{
 
 use super::LauncherError;
 use super::cluster::Cluster;
-use super::control::{ClusterStatus, ControlSocket, MemberStatus, PortStatus, ProcessState, Reply, Request};
+use super::control::{
+    ClusterStatus, ControlSocket, MemberStatus, OwnAddress, PortStatus, ProcessState, Reply, Request,
+};
 use super::publish::{Followed, Port, Ports, Publication};
 use super::replica_process::{Launch, ReplicaProcess};
 use super::state::{StateDirectory, coordinator_log, replica_directory};
@@ -113,7 +115,10 @@ impl Supervisor {
         let ended = (1..=self.cluster.replicas).try_for_each(|id| self.start(id)).and_then(|()| self.serve());
         self.stop_all();
         match ended? {
-            End::Asked => Ok(0),
+            End::Asked => {
+                say("stopped; the same command goes on from here, or afresh with --fresh");
+                Ok(0)
+            }
             End::ServerExited(status) => Ok(self.tell_exit(status)),
         }
     }
@@ -343,7 +348,7 @@ impl Supervisor {
         let ports = self.ports.iter().map(|port| PortStatus {
             server_port: port.server_port,
             address: port.address,
-            own: port.own.iter().map(|(id, address, _)| (*id, *address)).collect(),
+            own: port.own.iter().map(|&(replica, address, _)| OwnAddress { replica, address }).collect(),
         });
         ClusterStatus {
             name: self.cluster.name.clone(),

@@ -97,8 +97,8 @@ impl Ports {
         let port = self.ports.get((token / 2) as usize)?;
         let ip = port.address.ip();
         let same_port = || listeners.iter().filter(|listener| listener.port == port.server_port);
-        let exact = same_port().find(|listener| listener.ip() == ip);
-        let similar = || same_port().find(|listener| listener.ip().is_ipv6() == ip.is_ipv6());
+        let exact = same_port().find(|listener| listener.address == ip);
+        let similar = || same_port().find(|listener| listener.address.is_ipv6() == ip.is_ipv6());
         exact.or_else(similar).or_else(|| same_port().next())
     }
 

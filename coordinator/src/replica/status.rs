@@ -3,7 +3,7 @@
 //! The supervisor stores the last one of each replica; `brolga status` prints them. Times are left out on purpose: two
 //! statuses can be subtracted to get rates.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,18 +54,10 @@ pub struct Listener {
     pub port: u16,
     /// Backlog that the server asked for.
     pub backlog: u32,
-    /// Address that the server bound, IPv4 as IPv4-mapped.
-    pub address: [u8; 16],
+    /// Address that the server bound.
+    pub address: IpAddr,
     /// It takes no IPv4 clients although it is bound to the IPv6 wildcard.
     pub v6_only: bool,
-}
-
-impl Listener {
-    /// The address that the server bound.
-    pub fn ip(&self) -> IpAddr {
-        let address = Ipv6Addr::from(self.address);
-        address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
-    }
 }
 
 /// How the server's first process ended.
@@ -96,7 +88,8 @@ pub struct ReplicaStatus {
     pub applied: u64,
     /// Logical time of its server, ticks.
     pub tick: u64,
-    /// Rolling digest of its server.
+    /// Rolling digest of its server; sixteen hexadecimal digits in JSON, whose readers round large numbers.
+    #[serde(with = "hexadecimal")]
     pub digest: u64,
     /// Committed entries that its server has not applied.
     pub lag: u64,
@@ -135,4 +128,40 @@ pub struct ReplicaStatus {
     pub listeners: Vec<Listener>,
     /// Set when the server ended.
     pub server_exit: Option<ServerExit>,
+}
+
+/// A number as text where people read.
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            to.collect_str(&format_args!("{number:016x}"))
+        } else {
+            number.serialize(to)
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+        if from.is_human_readable() {
+            u64::from_str_radix(&String::deserialize(from)?, 16).map_err(D::Error::custom)
+        } else {
+            u64::deserialize(from)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ReplicaStatus;
+
+    #[test]
+    fn a_digest_survives_both_encodings() {
+        let status = ReplicaStatus { digest: u64::MAX - 1, ..ReplicaStatus::default() };
+        let text = serde_json::to_string(&status).unwrap();
+        assert!(text.contains("\"digest\":\"fffffffffffffffe\""), "{text}");
+        assert_eq!(serde_json::from_str::<ReplicaStatus>(&text).unwrap(), status);
+        let bytes = postcard::to_stdvec(&status).unwrap();
+        assert_eq!(postcard::from_bytes::<ReplicaStatus>(&bytes).unwrap(), status);
+    }
 }

@@ -1,6 +1,6 @@
 //! What the server tells us: entries that it made, outputs, digests, listeners, its end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use dmt::bounds::UPCALL_RING_BYTES;
 use dmt::entry::{ENTRY_HEADER_BYTES, EntryHeader};
@@ -103,9 +103,11 @@ impl Replica {
     }
 
     fn listens(&mut self, id: u64, port: u16, (backlog, v6_only): (u32, bool), address: &[u8]) {
-        let address = address.first_chunk().copied().unwrap_or_default();
+        // IPv4 comes as IPv4-mapped IPv6.
+        let address = Ipv6Addr::from(address.first_chunk::<16>().copied().unwrap_or_default());
+        let address = address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4);
         let listener = Listener { id, port, backlog, address, v6_only };
-        tracing::info!("the server listens on {}", SocketAddr::new(listener.ip(), port));
+        tracing::info!("the server listens on {}", SocketAddr::new(address, port));
         self.status.listeners.push(listener);
         self.watch_ports();
         self.status_at = 0;

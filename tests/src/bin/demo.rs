@@ -14,8 +14,8 @@ use brolga_tests::status::Status;
 use brolga_tests::wait::{PATIENCE, until};
 
 const CLIENTS: usize = 8;
-/// Load between two failures.
-const CALM: Duration = Duration::from_secs(2);
+/// Acknowledged writes before a failure, and after it: a second or two.
+const CALM_WRITES: u64 = 5000;
 
 struct Kill {
     role: &'static str,
@@ -101,7 +101,7 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
     let benchmark = thread::spawn(move || {
         while !stop_benchmark.load(Ordering::Relaxed) {
             if rests_benchmark.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(50));
+                thread::park();
             } else {
                 let _ = redis_benchmark::run(
                     port,
@@ -113,9 +113,10 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
     let writer = Writer::start(port, CLIENTS);
     let turn_down = |down| {
         rests.store(down, Ordering::Relaxed);
+        benchmark.thread().unpark();
         writer.rest(down);
     };
-    thread::sleep(CALM);
+    calm(&writer);
     let mut moments = Vec::new();
     for leader in [true, false, true] {
         let victim = if leader { cluster.leader() } else { cluster.follower() };
@@ -129,7 +130,7 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
             (writer.acknowledged() > before + 100).then_some(())
         });
         println!("    Writes are acknowledged again.");
-        thread::sleep(CALM);
+        calm(&writer);
         println!(
             "    The killed replica was started anew and replays the log; the load is turned down until it is level,"
         );
@@ -138,14 +139,21 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
         cluster.await_complete();
         turn_down(false);
         show(cluster);
-        thread::sleep(CALM);
+        calm(&writer);
     }
     stop.store(true, Ordering::Relaxed);
+    benchmark.thread().unpark();
     let journal = writer.finish();
     benchmark.join().expect("the benchmark's thread");
     let gaps = journal.gaps(&moments.iter().map(|(_, moment)| *moment).collect::<Vec<_>>());
     let kills = moments.into_iter().zip(gaps).map(|((role, _), gap)| Kill { role, gap }).collect();
     (journal, kills)
+}
+
+/// Load without a failure.
+fn calm(writer: &Writer) {
+    let goal = writer.acknowledged() + CALM_WRITES;
+    until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
 }
 
 fn compare_dumps(cluster: &Cluster) {

@@ -1,0 +1,302 @@
+//! What `brolga` understands. The comments are the help texts, and the manual.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::manual::{ABOUT, EXEC, KILL, LOGS, MAN, RUN, STATUS, STOP};
+use crate::launcher::Publication;
+use crate::launcher::cluster::MAX_REPLICAS;
+use crate::launcher::state::default_path;
+
+/// Replicates an unmodified server.
+///
+/// Brolga runs several copies of a server in deterministic lock step. Clients connect as they always did; any minority
+/// of the copies can die at any moment, and no acknowledged request is lost. Nothing is recompiled or configured.
+#[derive(Debug, Parser)]
+#[command(name = "brolga", version, max_term_width = 100, arg_required_else_help = true, after_long_help = ABOUT)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a server in replicas, in the foreground
+    ///
+    /// Starts N replicas on this machine, each in a container of its own: own process ids, own file system on top of
+    /// this machine's (changes are kept in the replica's upper layer), own network. The ports that the server listens
+    /// on are published on this machine under the same address and port, or where --publish says. Ctrl-C stops all.
+    /// The replicas' logs stay; the same command run again replays them and goes on where it stopped.
+    ///
+    /// The server gets the caller's environment, without what differs from one login to the next, and /dev/null as its
+    /// standard input. What it prints goes to files, see `brolga logs`. It must stay in the foreground.
+    ///
+    /// A replica that dies is started again and catches up; one that dies six times in a row without ever having served
+    /// is given up, and the run ends when half of the replicas are.
+    #[command(after_help = RUN)]
+    Run(RunArgs),
+    /// Show replicas, roles, progress and digests
+    ///
+    /// Two lines on the cluster, one for each published port, one for each replica, and what is wrong, if anything is.
+    #[command(after_long_help = STATUS)]
+    Status {
+        #[command(flatten)]
+        which: Which,
+        /// Print JSON, with everything that is known
+        #[arg(long, conflicts_with = "watch")]
+        json: bool,
+        /// Print again every second until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Run a command in a replica's container, to look around
+    ///
+    /// The command gets the replica's file system, network, host name and IPC objects, but it is not part of the
+    /// replica: it has a process id of the host, so that the process ids of the server stay the same on all replicas.
+    /// For root, /proc shows the processes of this machine, the server's among them; otherwise those of the command.
+    /// The server's sockets are Brolga's and not the kernel's: connect to the replica's own address in `brolga status`.
+    ///
+    /// Look, do not change: files that you change here differ from the other replicas' files.
+    ///
+    /// The exit code is that of the command.
+    #[command(after_help = EXEC)]
+    Exec {
+        #[command(flatten)]
+        which: Which,
+        /// The replica
+        #[arg(long, short, value_name = "ID")]
+        replica: u8,
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Kill a replica at once, and keep it down
+    ///
+    /// As if its machine had died: nothing is said to it, its connections break, and if it led, another one takes over.
+    /// The others go on as long as they are a majority. `brolga start` brings it back.
+    #[command(after_help = KILL)]
+    Kill {
+        #[command(flatten)]
+        which: Which,
+        /// The replica
+        #[arg(long, short, value_name = "ID")]
+        replica: u8,
+    },
+    /// Bring a replica back that was killed or given up
+    ///
+    /// Its server starts afresh and replays the log, before it follows again; `brolga status` shows how far it is.
+    Start {
+        #[command(flatten)]
+        which: Which,
+        /// The replica
+        #[arg(long, short, value_name = "ID")]
+        replica: u8,
+    },
+    /// Print what the server wrote to its standard output and standard error
+    ///
+    /// All replicas write the same; replica 1 is shown unless --replica chooses another. A replica that starts again
+    /// begins anew, and repeats what it wrote as it replays the log. Works after the cluster was stopped, too.
+    #[command(after_help = LOGS)]
+    Logs {
+        #[command(flatten)]
+        which: Which,
+        /// The replica
+        #[arg(long, short, default_value_t = 1, value_name = "ID")]
+        replica: u8,
+        /// Go on as more is written, until Ctrl-C
+        #[arg(long, short)]
+        follow: bool,
+        /// Print what Brolga says about this replica instead
+        #[arg(long)]
+        coordinator: bool,
+    },
+    /// Stop a cluster
+    ///
+    /// Returns when all of it is gone. Also cleans up after a `brolga run` that was killed. The replicas' logs stay: the
+    /// same `brolga run` goes on where it stopped.
+    #[command(after_help = STOP)]
+    Stop {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Check whether this machine can run Brolga
+    ///
+    /// Lists every requirement with pass or fail, and what to do about a failure. The exit code is 1 if one fails.
+    Doctor {
+        /// The state directory to check [default: that of `brolga run`]
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
+    /// Print a completion script for a shell
+    #[command(after_help = "Examples:\n  brolga completions bash > /etc/bash_completion.d/brolga\n  \
+        brolga completions zsh > /usr/local/share/zsh/site-functions/_brolga\n  \
+        brolga completions fish > ~/.config/fish/completions/brolga.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page, or write all of them
+    #[command(after_help = MAN)]
+    Man {
+        /// Of which command; of brolga itself if none is given
+        #[arg(conflicts_with = "output")]
+        page: Option<String>,
+        /// Write all pages into this directory
+        #[arg(long, short, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+    /// Internal: the coordinator of one replica
+    #[command(hide = true)]
+    Replica(ReplicaArgs),
+    /// Test: change one byte of the next input of a replica, to see that the divergence is noticed
+    #[command(hide = true)]
+    Inject {
+        #[command(flatten)]
+        which: Which,
+        /// The replica
+        #[arg(long, short)]
+        replica: u8,
+    },
+}
+
+/// Which cluster.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Which {
+    /// Name of the cluster
+    #[arg(long, default_value = "default", value_parser = cluster_name)]
+    pub name: String,
+    /// Its state directory [default: /var/lib/brolga/NAME for root, else $XDG_STATE_HOME/brolga/NAME]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+impl Which {
+    pub fn state(&self) -> PathBuf {
+        let path = self.state.clone().unwrap_or_else(|| default_path(&self.name));
+        path.canonicalize().unwrap_or(path)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Replicas; 3 tolerate the loss of one, 5 of two
+    #[arg(short = 'n', long = "replicas", default_value_t = 3, value_name = "N",
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_REPLICAS)))]
+    pub replicas: u8,
+    #[command(flatten)]
+    pub which: Which,
+    /// Publish a port of the server at an address of this machine; may be given several times
+    ///
+    /// 127.0.0.1:8080:80 and [::1]:8080:80 name an address, 8080:80 means all IPv4 addresses. A port that is not named
+    /// here is published where the server listens.
+    #[arg(long, value_name = "[ADDRESS:]PORT:SERVERPORT")]
+    pub publish: Vec<Publication>,
+    /// When a request counts as kept
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Memory)]
+    pub durability: DurabilityArg,
+    /// How inputs are ordered
+    #[arg(long, value_enum, default_value_t = AdmissionArg::Brolga)]
+    pub admission: AdmissionArg,
+    /// Discard the data of earlier runs of this cluster first
+    #[arg(long)]
+    pub fresh: bool,
+    /// Operations after which a thread passes the turn on
+    #[arg(long, default_value_t = dmt::bounds::DEFAULT_QUANTUM_TICKS, value_name = "OPERATIONS",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub quantum: u32,
+    /// CPU time without an operation after which a thread that keeps others waiting is preempted
+    #[arg(long, default_value_t = dmt::bounds::DEFAULT_SPIN_LIMIT_US, value_name = "MICROSECONDS",
+        value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub spin_limit: u32,
+    /// The server's command; all that follows it belongs to it
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum DurabilityArg {
+    /// A majority has it in memory that survives the death of processes, but not of the machine
+    Memory,
+    /// A majority has it on disk (fdatasync)
+    Disk,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum AdmissionArg {
+    /// The leader runs ahead, and holds replies back until what they rest on is decided
+    Brolga,
+    /// Inputs are decided first and executed after, as CRANE does; a baseline to compare with
+    Crane,
+}
+
+/// What the supervisor tells a replica's process; its standard input is the channel.
+#[derive(Debug, Args)]
+pub(crate) struct ReplicaArgs {
+    /// State directory
+    #[arg(long)]
+    pub state: PathBuf,
+    /// This replica
+    #[arg(long)]
+    pub id: u8,
+    /// The preload library
+    #[arg(long)]
+    pub preload: PathBuf,
+    /// ID=ADDRESS of each replica
+    #[arg(long = "peer", value_parser = peer)]
+    pub peers: Vec<(u8, SocketAddr)>,
+}
+
+fn peer(text: &str) -> Result<(u8, SocketAddr), String> {
+    let (id, address) = text.split_once('=').ok_or("not ID=ADDRESS")?;
+    let id = id.parse().map_err(|_| "the id is no number")?;
+    Ok((id, address.parse().map_err(|_| "no address behind the =")?))
+}
+
+/// The name becomes part of paths.
+fn cluster_name(text: &str) -> Result<String, String> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if (1..=32).contains(&text.len()) && text.chars().all(fine) {
+        Ok(text.to_owned())
+    } else {
+        Err("a name has 1 to 32 letters, digits, - or _".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, cluster_name, peer};
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn refuses_what_makes_no_sense() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(drop);
+        assert!(parse("brolga run -n 3 --publish 127.0.0.1:8080:80 -- nginx -g x").is_ok());
+        for wrong in [
+            "brolga run -n 0 -- x",
+            "brolga run -n 8 -- x",
+            "brolga run --frobnicate -- x",
+            "brolga run --frobnicate x",
+            "brolga run",
+            "brolga run --publish 80 -- x",
+            "brolga run --name ../x -- x",
+            "brolga status --json --watch",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_and_peers() {
+        assert!(cluster_name("a-1").is_ok() && cluster_name("").is_err() && cluster_name("a/b").is_err());
+        assert_eq!(peer("2=127.0.0.1:5").unwrap(), (2, "127.0.0.1:5".parse().unwrap()));
+        assert!(peer("2").is_err() && peer("x=1.2.3.4:5").is_err());
+    }
+}

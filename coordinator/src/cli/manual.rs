@@ -1,0 +1,193 @@
+//! What help and manual pages say beyond the options, and the pages themselves.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::Command;
+use clap_mangen::Man;
+
+/// The foot of each page.
+const SOURCE: &str = concat!("brolga ", env!("CARGO_PKG_VERSION"));
+
+/// After the help of `brolga` itself.
+pub(super) const ABOUT: &str = "\
+Examples:
+  brolga doctor                                   what this machine lacks
+  brolga run -n 3 redis-server --port 7000        three replicas; clients use port 7000
+  brolga status --watch                           in a second terminal
+  brolga kill -r 1                                lose one, and see that nothing is lost
+  brolga stop
+
+Files:
+  /var/lib/brolga/NAME (root) or $XDG_STATE_HOME/brolga/NAME, the state directory of a cluster:
+    cluster.json                     the command and the environment that its logs belong to
+    keys/                            the keys with which its replicas know each other
+    replica-N/log/                   the decided inputs
+    replica-N/layers/upper/          the files that the server wrote in replica N
+    replica-N/output/                what the server printed
+    replica-N/coordinator.log        what Brolga says about replica N
+  /dev/shm/brolga-*                  shared memory of running replicas
+
+Environment:
+  BROLGA_PRELOAD                     path of libbrolga_preload.so, if it is not beside brolga
+  RUST_LOG                           detail of coordinator.log, as in RUST_LOG=debug
+
+Exit status:
+  0 success, 1 Brolga failed or refused, 2 wrong usage; `run` and `exec` pass the command's on.
+
+`brolga help COMMAND` explains a command, `brolga man COMMAND | man -l -` shows its page.";
+
+/// After the help of `brolga run`.
+pub(super) const RUN: &str = "\
+Examples:
+  brolga run -n 3 redis-server --port 7000
+  brolga run -n 3 --publish 127.0.0.1:8080:80 nginx -g 'daemon off;'
+  brolga run --name cache --durability disk -- memcached -t 4 -u nobody
+
+Exit status:
+  the server's if it ends by itself (128 + N if signal N killed it),
+  0 after Ctrl-C or `brolga stop`, 1 if Brolga fails, 2 for wrong usage.";
+
+/// After the help of `brolga status`.
+pub(super) const STATUS: &str = "\
+Columns:
+  replica     its id
+  state       running, restarting, stopped (by `brolga kill`), given up (died too often)
+  role        leader, follower, taking over (elected, not ready yet), recovering (replays the log)
+  ballot      round and proposer of the newest leadership that it knows
+  committed   entries that it knows to be decided
+  applied     entries that its server has taken in
+  tick        logical time of its server
+  lag         decided entries that its server has not taken in yet
+  conns       client connections that it serves, or passes on to the leader
+  entries/s   entries decided a second, lately
+  restarts    times that its process was started again after it died
+  digest      equal < N: all before entry N went as on the leader; the leader shows its own
+
+Examples:
+  brolga status --watch
+  brolga status --json | jq '.replicas[] | {id, process, lag: .status.lag}'
+
+Exit status:
+  0 if the cluster runs, 1 if not.";
+
+/// After the help of `brolga exec`.
+pub(super) const EXEC: &str = "\
+Examples:
+  brolga exec -r 2 sh
+  brolga exec -r 2 -- ls -l /var/lib/redis";
+
+/// After the help of `brolga kill`.
+pub(super) const KILL: &str = "\
+Examples:
+  brolga kill -r 1
+  brolga start -r 1";
+
+/// After the help of `brolga logs`.
+pub(super) const LOGS: &str = "\
+Examples:
+  brolga logs -f
+  brolga logs -r 2 --coordinator";
+
+/// After the help of `brolga stop`.
+pub(super) const STOP: &str = "\
+Exit status:
+  0 if nothing runs any more, 1 if the state directory is not there or cannot be used.";
+
+/// After the help of `brolga man`.
+pub(super) const MAN: &str = "\
+Examples:
+  brolga man run | man -l -
+  brolga man --output /usr/local/share/man/man1";
+
+/// Prints the page of `brolga`, or of one of its commands; false if there is no such command.
+pub(super) fn print(command: Command, page: Option<&str>) -> io::Result<bool> {
+    let Some(page) = pages(command).into_iter().find(|(name, _)| page == name.as_deref()) else {
+        return Ok(false);
+    };
+    let mut out = io::stdout().lock();
+    // A reader that went away (`| head`) is no error.
+    match out.write_all(&page.1?).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(true),
+    }
+}
+
+/// Writes all pages into a directory.
+pub(super) fn write_all(command: Command, directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    for (name, page) in pages(command) {
+        let file = name.map_or("brolga.1".to_owned(), |name| format!("brolga-{name}.1"));
+        std::fs::write(directory.join(file), page?)?;
+    }
+    Ok(())
+}
+
+/// All pages: that of `brolga` without a name, those of its commands with theirs.
+fn pages(command: Command) -> Vec<(Option<String>, io::Result<Vec<u8>>)> {
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let subcommands: Vec<_> = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned().collect();
+    let own = (None, page(command));
+    std::iter::once(own)
+        .chain(subcommands.into_iter().map(|sub| (Some(sub.get_name().to_owned()), page(sub))))
+        .collect()
+}
+
+fn page(command: Command) -> io::Result<Vec<u8>> {
+    let after = command.get_after_long_help().or(command.get_after_help()).map(ToString::to_string);
+    let command = command.after_help(None::<&str>).after_long_help(None::<&str>);
+    let mut out = Vec::new();
+    Man::new(command).manual("Brolga").source(SOURCE).render(&mut out)?;
+    sections(after.as_deref().unwrap_or_default(), &mut out)?;
+    Ok(out)
+}
+
+/// The blocks of the text, each a heading with a colon and indented lines, as sections; lines stay as they are.
+fn sections(text: &str, out: &mut Vec<u8>) -> io::Result<()> {
+    for block in text.split("\n\n") {
+        let (heading, lines) = match block.split_once(":\n") {
+            Some((heading, lines)) => (heading, lines),
+            None => ("See also", block),
+        };
+        writeln!(out, ".SH \"{}\"\n.nf", heading.to_uppercase())?;
+        for line in lines.lines() {
+            let line = line.strip_prefix("  ").unwrap_or(line).replace('\\', "\\e").replace('-', "\\-");
+            // A point or a quote at the start of a line would be a command of roff.
+            let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+            writeln!(out, "{guard}{line}")?;
+        }
+        writeln!(out, ".fi")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{pages, sections};
+    use crate::cli::args::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_a_page_with_its_examples() {
+        let pages = pages(Cli::command());
+        let names: Vec<_> = pages.iter().map(|(name, _)| name.as_deref().unwrap_or("")).collect();
+        assert!(names.starts_with(&["", "run", "status"]) && !names.contains(&"replica"), "{names:?}");
+        for (name, page) in &pages {
+            let page = String::from_utf8_lossy(page.as_ref().unwrap());
+            let title = name.as_ref().map_or("brolga 1".to_owned(), |name| format!("brolga-{name} 1"));
+            assert!(page.contains(&format!(".TH {title}")), "{name:?}: {page}");
+            assert!(!page.contains("EXTRA"), "{page}");
+        }
+        let run = String::from_utf8_lossy(pages[1].1.as_ref().unwrap()).into_owned();
+        assert!(run.contains(".SH \"EXAMPLES\"") && run.contains("redis\\-server"), "{run}");
+    }
+
+    #[test]
+    fn lines_are_no_commands_of_roff() {
+        let mut out = Vec::new();
+        sections("Files:\n  .hidden\n  'quoted'\n  a\\b", &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, ".SH \"FILES\"\n.nf\n\\&.hidden\n\\&'quoted'\na\\eb\n.fi\n");
+    }
+}
