@@ -193,12 +193,17 @@ impl Paxos {
         if value.len() > MAX_VALUE_BYTES {
             return Err(ProposeError::TooLong(value.len()));
         }
-        if self.len() - self.commit >= MAX_UNDECIDED_ENTRIES {
+        if !self.takes_proposals() {
             return Err(ProposeError::Full(self.len() - self.commit));
         }
         self.stamps.push(self.promised);
         self.tail.push(Entry { ballot: self.promised, value });
         Ok(())
+    }
+
+    /// Whether [`Paxos::propose`] would take the next entry: this replica leads, and not too much is undecided.
+    pub fn takes_proposals(&self) -> bool {
+        self.is_leader() && self.len() - self.commit < MAX_UNDECIDED_ENTRIES
     }
 
     /// Sends what a leader has to send, then gives out its writes. Call once per turn of the loop, after the inputs.

@@ -116,7 +116,7 @@ impl<D: Disk> Consensus<D> {
     }
 
     /// Does what Paxos asked for, up to what needs durability, and appends what is left to do to `happenings`.
-    pub fn collect(&mut self, now: Nanos, happenings: &mut Vec<Happening>) -> Result<(), LogError> {
+    pub fn collect(&mut self, now: Nanos, happenings: &mut VecDeque<Happening>) -> Result<(), LogError> {
         loop {
             self.paxos.flush(now, &mut self.outputs);
             if self.outputs.is_empty() {
@@ -124,16 +124,16 @@ impl<D: Disk> Consensus<D> {
             }
             for output in std::mem::take(&mut self.outputs) {
                 match output {
-                    Output::Send { to, message } => happenings.push(Happening::Send { to, message }),
+                    Output::Send { to, message } => happenings.push_back(Happening::Send { to, message }),
                     Output::Persist { sequence, write } => self.persist(now, sequence, write)?,
                     Output::NeedOld { peer, from, to } => self.send_old(now, peer, from, to)?,
-                    Output::Committed { from, to } => happenings.push(Happening::Committed { from, to }),
+                    Output::Committed { from, to } => happenings.push_back(Happening::Committed { from, to }),
                     Output::BecameLeader { ballot, next } => {
-                        happenings.push(Happening::BecameLeader { ballot, next });
+                        happenings.push_back(Happening::BecameLeader { ballot, next });
                     }
-                    Output::Demoted { .. } => happenings.push(Happening::Demoted),
-                    Output::Following { leader, .. } => happenings.push(Happening::Following(leader)),
-                    Output::LeaderLost => happenings.push(Happening::LeaderLost),
+                    Output::Demoted { .. } => happenings.push_back(Happening::Demoted),
+                    Output::Following { leader, .. } => happenings.push_back(Happening::Following(leader)),
+                    Output::LeaderLost => happenings.push_back(Happening::LeaderLost),
                 }
             }
         }

@@ -114,6 +114,8 @@ fn insert_bounded(map: &mut BTreeMap<u64, Digest>, digest: Digest) {
 pub struct Report {
     waiting: Vec<Digest>,
     oldest_ms: u64,
+    /// One past the last entry that was reported.
+    reported: u64,
 }
 
 impl Report {
@@ -142,7 +144,14 @@ impl Report {
         }
         let rest = self.waiting.split_off(self.ready(decided));
         self.oldest_ms = now_ms;
-        Some(std::mem::replace(&mut self.waiting, rest))
+        let due = std::mem::replace(&mut self.waiting, rest);
+        self.reported = due.last().map_or(self.reported, |last| self.reported.max(last.entry + 1));
+        Some(due)
+    }
+
+    /// Whether the digest of `entry` may have been among those that were reported.
+    pub fn covers(&self, entry: u64) -> bool {
+        entry < self.reported
     }
 
     fn ready(&self, decided: u64) -> usize {
@@ -193,6 +202,16 @@ mod tests {
         assert_eq!(book.own.len(), DIGEST_WINDOW);
         assert_eq!(book.theirs(3, &[digest(0, 5)]), None, "too old to compare");
         assert!(book.theirs.get(&3).is_none_or(BTreeMap::is_empty));
+    }
+
+    #[test]
+    fn a_report_covers_only_what_was_sent() {
+        let mut report = Report::default();
+        report.add(digest(6, 0), 0);
+        assert!(!report.covers(6), "it was not sent");
+        report.take_due(REPORT_MS, 10).unwrap();
+        report.clear();
+        assert!(report.covers(6) && !report.covers(7));
     }
 
     #[test]

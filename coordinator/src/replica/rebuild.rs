@@ -8,17 +8,15 @@ use std::sync::atomic::Ordering;
 
 use nix::sys::epoll::EpollFlags;
 
-use super::digests::{Digest, Mismatch};
+use super::digests::{self, Digest, Mismatch};
+use super::divergences::MAX_DIVERGENCES;
 use super::error::ReplicaError;
 use super::frames::{Control, Frame};
 use super::poll::Token;
-use super::run::{Phase, Replica};
+use super::run::Replica;
 use super::status::{DigestState, ServerExit};
 use crate::container::{ExitStatus, Report};
 use crate::paxos::Input;
-
-/// A server that diverged this often in a row, without an equal digest in between, stays fenced.
-pub const MAX_DIVERGENCES: u32 = 3;
 
 impl Replica {
     /// Takes the server that was started in the meantime, if one was.
@@ -27,11 +25,10 @@ impl Replica {
         self.poll
             .add(&server.report_fd(), Token::Container, EpollFlags::EPOLLIN)
             .map_err(ReplicaError::system("watch the container"))?;
-        server.link.set_committed(self.consensus.paxos().commit());
+        self.driver.server_started(&server.link);
         self.status.container_pid = server.init_pid();
         self.told_tail = server.link.pending_tail();
         self.server = Some(*server);
-        self.wake = true;
         self.status_at = 0;
         Ok(())
     }
@@ -51,20 +48,15 @@ impl Replica {
     pub(super) fn rebuild_server(&mut self, reason: &str) {
         tracing::warn!("rebuilds its server from the log: {reason}");
         self.end_server(None);
-        self.stop_serving();
-        self.given = super::entries::Given::default();
-        self.replay.clear();
-        self.current_entry = 0;
-        self.report.clear();
+        self.clients.close_all();
+        self.driver.server_ended();
+        self.report = digests::Report::default();
         self.book.forget_own();
         self.status.server_exit = None;
         self.status.rebuilds += 1;
         self.status_at = 0;
-        if let Some(leader) = self.leader.filter(|id| *id != self.id) {
+        if let Some(leader) = self.driver.other_leader() {
             self.peers.send_control(leader, &Control::Restarted);
-        }
-        if let Phase::Leading { ballot } | Phase::TakingOver { ballot, .. } = self.phase {
-            self.phase = Phase::TakingOver { ballot, next: self.consensus.paxos().len() };
         }
         self.watch_ports();
         self.keeper.start();
@@ -99,14 +91,11 @@ impl Replica {
         self.status.digests = DigestState::Diverged { entry, tick, reason: reason.to_owned() };
         self.status_at = 0;
         self.keep_trace(entry);
-        self.divergences += 1;
-        if self.divergences >= MAX_DIVERGENCES {
-            if !std::mem::replace(&mut self.fenced, true) {
-                tracing::error!("diverged {MAX_DIVERGENCES} times in a row: the server stays fenced");
-            }
-            return;
+        if self.driver.diverged(entry) {
+            tracing::error!(
+                "diverged {MAX_DIVERGENCES} times without getting further: the server stays fenced"
+            );
         }
-        self.rebuild = Some(format!("it diverged at entry {entry}"));
     }
 
     /// Ends the server that diverged and keeps its last operations beside the log, for a comparison with another's.
@@ -118,16 +107,12 @@ impl Replica {
     /// The own server's digest at the end of a bubble.
     pub(super) fn own_digest(&mut self, digest: Digest) {
         let wrong = self.book.own(digest);
-        if self.leads() {
+        if self.driver.leads() {
             self.tell_diverged(&wrong);
-        } else if self.leader.is_some() {
+        } else if self.driver.leader().is_some() {
             let now_ms = self.now() / 1_000_000;
             self.report.add(digest, now_ms);
         }
-    }
-
-    fn leads(&self) -> bool {
-        self.leader == Some(self.id)
     }
 
     fn tell_diverged(&mut self, wrong: &[Mismatch]) {
@@ -147,11 +132,11 @@ impl Replica {
 
     /// Sends the follower's digests if it is time.
     pub(super) fn report_digests(&mut self, now: u64) {
-        let Some(leader) = self.leader.filter(|id| *id != self.id) else {
+        let Some(leader) = self.driver.other_leader() else {
             self.report.clear();
             return;
         };
-        if let Some(digests) = self.report.take_due(now / 1_000_000, self.consensus.paxos().commit()) {
+        if let Some(digests) = self.report.take_due(now / 1_000_000, self.driver.consensus.paxos().commit()) {
             self.peers.send_control(leader, &Control::Digests(digests));
         }
     }
@@ -159,9 +144,9 @@ impl Replica {
     /// A frame of a peer.
     pub(super) fn peer_frame(&mut self, now: u64, from: u8, frame: Frame) {
         match frame {
-            Frame::Paxos(message) => self.consensus.input(now, Input::Message { from, message }),
+            Frame::Paxos(message) => self.driver.consensus.input(now, Input::Message { from, message }),
             Frame::Control(Control::Digests(digests)) => {
-                if self.leads() {
+                if self.driver.leads() {
                     let wrong = self.book.theirs(from, &digests);
                     self.tell_diverged(wrong.as_slice());
                     if let Some(until) = self.book.agreed_until(from) {
@@ -170,13 +155,15 @@ impl Replica {
                 }
             }
             Frame::Control(Control::Agreed(until)) => {
-                if self.leader == Some(from) && self.rebuild.is_none() && !self.fenced {
+                if self.driver.leader() == Some(from) && !self.driver.is_fenced() {
                     self.status.digests = DigestState::Agrees { until };
-                    self.divergences = 0;
+                    self.driver.agreed(until);
                 }
             }
             Frame::Control(Control::Diverged { expected, actual }) => {
-                if self.leader == Some(from) && self.rebuild.is_none() {
+                // The leader may speak of the server of before, if it had more of its digests to compare.
+                let of_this_server = self.report.covers(expected.entry);
+                if self.driver.leader() == Some(from) && of_this_server && !self.driver.is_fenced() {
                     let reason = format!(
                         "digest {:016x} at logical time {}, the leader has {:016x} at {}",
                         actual.value, actual.tick, expected.value, expected.tick

@@ -3,7 +3,6 @@
 //! A turn takes all that is ready, gives inputs to the server, does what consensus asks for, releases what is decided, and
 //! sleeps until something happens. While nothing happens only heartbeats and the status wake it.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,10 +15,9 @@ use nix::sys::eventfd::EventFd;
 
 use super::clients::Clients;
 use super::config::{Admission, Durability, ReplicaConfig, ToReplica};
-use super::consensus::{Consensus, Happening};
-use super::crane::{Crane, Situation};
+use super::consensus::Consensus;
 use super::digests::{Book, Report};
-use super::entries::Given;
+use super::driver::{Driver, Effect, Moment, News, Origin};
 use super::error::ReplicaError;
 use super::intake::Intake;
 use super::keeper::Keeper;
@@ -40,30 +38,9 @@ pub const STATUS_NS: u64 = 1_000_000_000;
 /// How soon to look again whether the server has room for inputs, nanoseconds.
 const ROOM_RETRY_NS: u64 = 5_000_000;
 
-/// Where this replica stands between follower and leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Feeds decided entries to its server.
-    Follower,
-    /// Was elected; feeds all entries below `next` to its server, decided or not.
-    TakingOver {
-        /// The leadership.
-        ballot: u64,
-        /// First index that it may admit itself.
-        next: u64,
-    },
-    /// Its server admits, its clients are served.
-    Leading {
-        /// The leadership.
-        ballot: u64,
-    },
-}
-
 /// See the module. The fields are what the other files of this module work on.
 pub(super) struct Replica {
-    pub(super) id: u8,
     pub(super) cluster_fingerprint: [u8; 16],
-    pub(super) parameters: (u32, u32),
     pub(super) durability: Durability,
     pub(super) log_directory: std::path::PathBuf,
     pub(super) started: Instant,
@@ -72,20 +49,11 @@ pub(super) struct Replica {
     pub(super) supervisor: Channel,
     pub(super) server: Option<Server>,
     pub(super) keeper: Keeper,
-    pub(super) consensus: Consensus,
+    pub(super) driver: Driver,
     pub(super) peers: Peers,
-    pub(super) phase: Phase,
-    pub(super) leader: Option<u8>,
-    pub(super) given: Given,
-    /// Entries read from the log and not yet taken by the server, the first at `given.next()`.
-    pub(super) replay: VecDeque<Arc<[u8]>>,
-    /// The entry in whose bubble the server is, as far as upcalls were read.
-    pub(super) current_entry: u64,
     pub(super) clients: Clients,
-    pub(super) outputs: Outputs,
     pub(super) ports: Ports,
     pub(super) relay: Relay,
-    pub(super) crane: Option<Crane>,
     pub(super) book: Book,
     pub(super) report: Report,
     pub(super) status: ReplicaStatus,
@@ -94,12 +62,11 @@ pub(super) struct Replica {
     pub(super) wake: bool,
     /// The pending ring's tail when the server was last told.
     pub(super) told_tail: u64,
-    /// The server's state is worthless, and why.
-    pub(super) rebuild: Option<String>,
-    /// Divergences in a row.
-    pub(super) divergences: u32,
-    pub(super) fenced: bool,
     pub(super) stop: bool,
+    /// Empty between two turns; kept for their memory.
+    pub(super) effects: Vec<Effect>,
+    /// As `effects`.
+    pub(super) news: Vec<News>,
 }
 
 /// Runs a replica until its supervisor stops it or is gone.
@@ -133,13 +100,17 @@ impl Replica {
         config.supervisor.set_nonblocking(true).map_err(ReplicaError::system("set up the channel"))?;
         poll.add(&config.supervisor, Token::Supervisor, EpollFlags::EPOLLIN)
             .map_err(ReplicaError::system("watch the supervisor's channel"))?;
+        let origin = Origin {
+            secret: random_secret()?,
+            quantum: config.quantum,
+            spin_limit_us: config.spin_limit_us,
+            fingerprint: config.fingerprint,
+        };
         let recipe =
             Recipe { spec: config.server, preload: config.preload, cluster: config.cluster, id: config.id };
         let keeper = Keeper::new(recipe, kick.clone())?;
         let mut replica = Self {
-            id: config.id,
             cluster_fingerprint: config.fingerprint,
-            parameters: (config.quantum, config.spin_limit_us),
             durability: config.durability,
             log_directory: config.log_directory,
             started,
@@ -148,28 +119,20 @@ impl Replica {
             supervisor: config.supervisor,
             server: None,
             keeper,
-            consensus,
+            driver: Driver::new(config.id, consensus, origin, config.admission == Admission::Crane),
             peers,
-            phase: Phase::Follower,
-            leader: None,
-            given: Given::default(),
-            replay: VecDeque::new(),
-            current_entry: 0,
             clients: Clients::default(),
-            outputs: Outputs::default(),
             ports: Ports::default(),
             relay: Relay::default(),
-            crane: (config.admission == Admission::Crane).then(Crane::default),
             book: Book::default(),
             report: Report::default(),
             status: ReplicaStatus { id: config.id, ..ReplicaStatus::default() },
             status_at: 0,
             wake: false,
             told_tail: 0,
-            rebuild: None,
-            divergences: 0,
-            fenced: false,
             stop: false,
+            effects: Vec::new(),
+            news: Vec::new(),
         };
         replica.check_genesis()?;
         replica.keeper.start();
@@ -208,54 +171,19 @@ impl Replica {
         self.drain_upcalls();
         let now = self.now();
         self.peers.tick(&self.poll, now, &mut news);
-        self.consensus.set_lag(self.lag());
+        let link = self.server.as_ref().map(|server| &server.link);
+        self.driver.consensus.set_lag(self.driver.lag(link));
         self.take_peer_news(now, &mut news);
-        self.consensus.tick(now)?;
+        self.driver.consensus.tick(now)?;
         self.run_crane(now);
         self.settle(now)?;
         self.report_digests(now);
         self.flush_peers(now)?;
-        if let Some(reason) = self.rebuild.take() {
+        if let Some(reason) = self.driver.take_rebuild() {
             self.rebuild_server(&reason);
         }
         self.send_status_if_due(now);
         self.wake_server();
-        Ok(())
-    }
-
-    /// Does what consensus wants until nothing is left to do.
-    fn settle(&mut self, now: u64) -> Result<(), ReplicaError> {
-        let mut happenings = Vec::new();
-        loop {
-            self.consensus.collect(now, &mut happenings)?;
-            let quiet = happenings.is_empty();
-            for happening in happenings.drain(..) {
-                self.happen(happening)?;
-            }
-            self.feed()?;
-            if self.consensus.needs_durability() {
-                if self.durability == Durability::Disk {
-                    // What peers have to do needs no waiting for the own disk.
-                    self.peers.flush(&self.poll, &mut Vec::new());
-                }
-                self.consensus.make_durable(now)?;
-                continue;
-            }
-            if quiet && !self.consensus.has_outputs() {
-                return Ok(());
-            }
-        }
-    }
-
-    fn happen(&mut self, happening: Happening) -> Result<(), ReplicaError> {
-        match happening {
-            Happening::Send { to, message } => self.peers.send(to, &message),
-            Happening::Committed { from, to } => self.committed(from, to)?,
-            Happening::BecameLeader { ballot, next } => self.became_leader(ballot.0, next)?,
-            Happening::Demoted => self.demoted(),
-            Happening::Following(leader) => self.leader_changed(Some(leader)),
-            Happening::LeaderLost => self.leader_changed(None),
-        }
         Ok(())
     }
 
@@ -300,18 +228,9 @@ impl Replica {
         }
     }
 
-    /// Accepts from the sockets for which it is time.
-    pub(super) fn watch_ports(&mut self) {
-        let leading = matches!(self.phase, Phase::Leading { .. });
-        let listeners = &self.status.listeners;
-        let serve = |port: u16| leading && listeners.iter().any(|listener| listener.port == port);
-        let relay = !leading && self.phase == Phase::Follower && self.leader.is_some_and(|id| id != self.id);
-        self.ports.watch(&self.poll, serve, relay);
-    }
-
     fn accept_clients(&mut self, token: u64) {
         for _ in 0..ACCEPTS_PER_TURN {
-            if matches!(self.phase, Phase::Leading { .. }) {
+            if self.driver.serves() {
                 let listener = self.ports.listener(token, &self.status.listeners);
                 let Some(listener) = listener.map(|listener| (listener.id, listener.port)) else { return };
                 if !self.intake().is_some_and(|(intake, ..)| intake.has_room(size_of::<ConnectInfo>())) {
@@ -321,7 +240,7 @@ impl Replica {
                 let Some((intake, clients, outputs, poll)) = self.intake() else { return };
                 clients.open(poll, intake, outputs, socket, listener);
             } else {
-                let leader = self.leader.filter(|id| *id != self.id);
+                let leader = self.driver.other_leader();
                 let Some(address) = leader.and_then(|id| self.ports.address_of(token, id)) else { return };
                 let Some(socket) = self.ports.accept(token) else { return };
                 self.relay.open(&self.poll, socket, address);
@@ -331,17 +250,15 @@ impl Replica {
 
     /// Where inputs go, and what else the client side works on; `None` while there is no server.
     pub(super) fn intake(&mut self) -> Option<(&mut dyn Intake, &mut Clients, &mut Outputs, &Poll)> {
-        let intake: &mut dyn Intake = match &mut self.crane {
-            Some(crane) => crane,
-            None => &mut self.server.as_mut()?.link,
-        };
-        Some((intake, &mut self.clients, &mut self.outputs, &self.poll))
+        let link = self.server.as_mut().map(|server| &mut server.link);
+        let (intake, outputs) = self.driver.intake(link)?;
+        Some((intake, &mut self.clients, outputs, &self.poll))
     }
 
     /// True while no client may be read.
     fn paused(&self) -> bool {
         let pool = self.server.as_ref().map(|s| s.link.control().pool_used.load(Ordering::Relaxed));
-        self.consensus.disk_full() || pool.is_none_or(|used| used > POOL_HIGH_WATER_BLOCKS)
+        self.driver.consensus.disk_full() || pool.is_none_or(|used| used > POOL_HIGH_WATER_BLOCKS)
     }
 
     fn client_ready(&mut self, number: u64, event: Ready) {
@@ -364,7 +281,7 @@ impl Replica {
         let Some(server) = &self.server else { return };
         let tail = server.link.pending_tail();
         let inputs = std::mem::replace(&mut self.told_tail, tail) != tail;
-        if std::mem::take(&mut self.wake) || inputs {
+        if std::mem::take(&mut self.wake) | self.driver.take_wake() || inputs {
             server.wake();
         }
     }
@@ -372,8 +289,8 @@ impl Replica {
     fn take_peer_news(&mut self, now: u64, news: &mut Vec<PeerNews>) {
         for item in news.drain(..) {
             match item {
-                PeerNews::Connected(id) => self.consensus.input(now, Input::PeerConnected(id)),
-                PeerNews::Disconnected(id) => self.consensus.input(now, Input::PeerDisconnected(id)),
+                PeerNews::Connected(id) => self.driver.consensus.input(now, Input::PeerConnected(id)),
+                PeerNews::Disconnected(id) => self.driver.consensus.input(now, Input::PeerDisconnected(id)),
                 PeerNews::Frame(from, frame) => self.peer_frame(now, from, frame),
             }
         }
@@ -389,51 +306,25 @@ impl Replica {
         self.settle(now)
     }
 
-    /// Decided entries that the server has not applied.
-    fn lag(&self) -> u64 {
-        let applied = self.server.as_ref().map_or(0, |s| s.link.control().applied.load(Ordering::Relaxed));
-        self.consensus.paxos().commit().saturating_sub(applied)
-    }
-
     fn run_crane(&mut self, now: u64) {
-        let Phase::Leading { ballot } = self.phase else { return };
-        let situation = self.situation();
-        let Some(crane) = &mut self.crane else { return };
-        if let Some(grant) = crane.due(now, situation) {
-            let index = self.consensus.paxos().len();
-            let value = crane.build(now, index, ballot, wall_clock(), grant);
-            if let Err(error) = self.consensus.propose(index, value) {
-                tracing::warn!("an entry was not proposed: {error}");
-                self.rebuild = Some("an input was lost in a change of leaders".to_owned());
-            }
-        }
-    }
-
-    fn situation(&self) -> Situation {
-        let paxos = self.consensus.paxos();
-        let Some(server) = &self.server else { return Situation { settled: false, quiescent: true } };
-        let control = server.link.control();
-        let settled =
-            paxos.commit() == paxos.len() && control.applied.load(Ordering::SeqCst) >= self.given.next();
-        Situation {
-            settled: settled && self.given.next() == paxos.len(),
-            quiescent: control.runnable.load(Ordering::SeqCst) == 0,
-        }
+        let link = self.server.as_ref().map(|server| &server.link);
+        self.driver.run_crane(Moment { now, wall: wall_clock() }, link);
     }
 
     /// How long to sleep; tells the server that we do.
     fn sleep_time(&mut self) -> u64 {
         let now = self.now();
-        let mut deadline = self.consensus.deadline().min(self.peers.deadline()).min(self.status_at);
-        if let Some(due) = self.report.due_ms(self.consensus.paxos().commit()) {
+        let consensus = &self.driver.consensus;
+        let mut deadline = consensus.deadline().min(self.peers.deadline()).min(self.status_at);
+        if let Some(due) = self.report.due_ms(consensus.paxos().commit()) {
             deadline = deadline.min(due * 1_000_000);
         }
         if self.clients.waits_for_room() {
             deadline = deadline.min(now + ROOM_RETRY_NS);
         }
-        if let (Some(crane), Phase::Leading { .. }) = (&self.crane, self.phase) {
-            deadline =
-                deadline.min(crane.deadline(self.situation()).unwrap_or(now + super::crane::SILENCE_NS));
+        let link = self.server.as_ref().map(|server| &server.link);
+        if let Some(due) = self.driver.crane_deadline(now, link) {
+            deadline = deadline.min(due);
         }
         let sleep = deadline.saturating_sub(now).min(STATUS_NS);
         let Some(server) = &self.server else { return sleep };
@@ -451,6 +342,16 @@ const RUNNING_LOOK_NS: u64 = 1_000_000;
 /// The real time, nanoseconds since the Unix epoch.
 pub(super) fn wall_clock() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+fn random_secret() -> Result<[u8; 32], ReplicaError> {
+    let mut secret = [0; 32];
+    // SAFETY: the buffer has as many bytes as the call is told.
+    let count = unsafe { libc::getrandom(secret.as_mut_ptr().cast(), secret.len(), 0) };
+    if count != secret.len() as isize {
+        return Err(ReplicaError::system("get randomness")(std::io::Error::last_os_error()));
+    }
+    Ok(secret)
 }
 
 fn address_text(address: Option<SocketAddr>) -> String {

@@ -1,7 +1,8 @@
 //! The status goes to the supervisor.
 
 use super::config::FromReplica;
-use super::run::{Phase, Replica, STATUS_NS};
+use super::driver::Phase;
+use super::run::{Replica, STATUS_NS};
 use super::status::Role;
 
 impl Replica {
@@ -27,26 +28,29 @@ impl Replica {
         }
         self.status_at = now + STATUS_NS;
         self.read_arena_status();
-        let paxos = self.consensus.paxos();
+        let paxos = self.driver.consensus.paxos();
         let wire = self.peers.wire_bytes();
         let status = &mut self.status;
         status.pid = std::process::id() as i32;
         status.ballot = paxos.ballot().0;
-        status.leader = self.leader.unwrap_or(0);
+        status.leader = self.driver.leader().unwrap_or(0);
         status.committed = paxos.commit();
         status.lag = status.committed.saturating_sub(status.applied);
+        (status.entries, status.bubbles) = (self.driver.entries, self.driver.bubbles);
         status.connections = self.clients.count() as u64;
         status.relayed = self.relay.count() as u64;
         status.relayed_bytes = self.relay.bytes;
         status.refused = self.relay.refused + self.clients.refused;
         (status.peer_bytes_out, status.peer_bytes_in) = wire;
         status.peers_connected = self.peers.connected();
-        status.disk_full = self.consensus.disk_full();
+        status.disk_full = self.driver.consensus.disk_full();
         status.log_bytes = directory_bytes(&self.log_directory);
-        status.role = match self.phase {
+        status.role = match self.driver.phase() {
             Phase::Leading { .. } => Role::Leader,
             Phase::TakingOver { .. } => Role::TakingOver,
-            Phase::Follower if self.leader.is_none() || status.lag > RECOVERING_LAG => Role::Recovering,
+            Phase::Follower if self.driver.leader().is_none() || status.lag > RECOVERING_LAG => {
+                Role::Recovering
+            }
             Phase::Follower => Role::Follower,
         };
         // A supervisor that is gone shows as the end of its channel.

@@ -498,7 +498,7 @@ impl Replica {
     /// Does what the consensus wants done, until nothing is left but what a sync must finish first.
     fn act(&mut self, around: &mut Around<'_>) {
         loop {
-            let mut happenings = Vec::new();
+            let mut happenings = VecDeque::new();
             if let Err(error) = self.consensus.collect(around.now, &mut happenings) {
                 around.checker.fail(rule::RECOVERY, error.to_string());
             }

@@ -1,0 +1,157 @@
+//! What the server tells: entries that it made, outputs, digests, listeners, its end.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use dmt::bounds::UPCALL_RING_BYTES;
+use dmt::entry::{ENTRY_HEADER_BYTES, EntryHeader};
+use dmt::link::{Link, Upcall};
+use dmt::upcall::{ADMITTED, UpcallKind};
+use zerocopy::FromBytes;
+
+use super::{Driver, Effect, Phase};
+use crate::log::Disk;
+use crate::replica::digests::Digest;
+use crate::replica::outputs::Item;
+use crate::replica::status::Listener;
+
+/// Bytes freed in the upcall ring after which the server is woken, because it may wait for room.
+const ROOM_NEWS_BYTES: u64 = UPCALL_RING_BYTES as u64 / 4;
+
+/// What the server tells that is not for the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It has read so many bytes of a connection in all.
+    Consumed {
+        /// The connection.
+        connection: u64,
+        /// Bytes.
+        total: u64,
+    },
+    /// A bubble ended with this digest.
+    Digest(Digest),
+    /// It listens.
+    Listens(Listener),
+    /// It listens no more.
+    Unlistens {
+        /// The listener.
+        id: u64,
+    },
+    /// Its first process ended.
+    Exited {
+        /// As of `waitpid`.
+        wait_status: i32,
+    },
+    /// It found out itself that it is wrong.
+    Diverged {
+        /// Entry.
+        entry: u64,
+        /// Logical time.
+        tick: u64,
+        /// How.
+        reason: String,
+    },
+    /// A line for people.
+    Log {
+        /// Worth a warning.
+        warning: bool,
+        /// The line.
+        text: String,
+    },
+}
+
+impl<D: Disk> Driver<D> {
+    /// Reads all upcalls that wait.
+    pub fn read_upcalls(&mut self, link: &mut Link, news: &mut Vec<News>, effects: &mut Vec<Effect>) {
+        let mut ends = None;
+        while let Some(upcall) = link.next_upcall() {
+            let end = upcall.end;
+            ends = Some((ends.map_or(end, |(first, _)| first), end));
+            let head = *upcall.header;
+            let (a, c) = (head.a.get(), head.c.get());
+            match upcall.kind {
+                UpcallKind::Output => self.outputs.push_bytes(self.current_entry, a, upcall.payload),
+                UpcallKind::Applied => {
+                    self.current_entry = a;
+                    if head.flags.get() & ADMITTED != 0 {
+                        let value = begin_value(upcall.payload);
+                        self.admitted(value, c, head.d.get(), link);
+                    }
+                }
+                UpcallKind::OutputEnd => {
+                    self.outputs.push_mark(self.current_entry, a, Item::End { reset: c != 0 });
+                }
+                UpcallKind::Closed => {
+                    self.given.closed(a);
+                    self.outputs.push_mark(self.current_entry, a, Item::Closed);
+                }
+                _ => news.extend(other_news(&upcall)),
+            }
+        }
+        let Some((first, last)) = ends else { return };
+        link.release_upcall(last);
+        self.wake |= last - first > ROOM_NEWS_BYTES;
+        if self.rebuild.is_none() {
+            // Outputs of entries that were decided long ago need no further decision.
+            self.release(self.consensus.paxos().commit(), effects);
+        }
+    }
+
+    /// The server made an entry and applied it: it is proposed as it is, or the server's state is worthless (I4).
+    /// `value` is the beginning of the entry, the rest stands in the pending ring.
+    fn admitted(&mut self, mut value: Vec<u8>, from: u64, to: u64, link: &mut Link) {
+        let Ok((header, _)) = EntryHeader::ref_from_prefix(&value) else { return };
+        let (index, made_in) = (header.index.get(), header.ballot.get());
+        let Phase::Leading { ballot } = self.phase else {
+            self.rebuild = Some(format!("its server made entry {index} when it led no more"));
+            return;
+        };
+        if made_in != ballot || index != self.given.next() {
+            self.rebuild = Some(format!("its server made entry {index} for another leadership"));
+            return;
+        }
+        link.pending_range(from, to, |event| value.extend_from_slice(event));
+        link.release_pending(to);
+        let value: Arc<[u8]> = value.into();
+        match self.consensus.propose(index, value.clone()) {
+            Ok(()) => self.given.give(&value, false),
+            Err(error) => self.rebuild = Some(format!("entry {index} was not proposed: {error}")),
+        }
+    }
+}
+
+/// Room for the whole entry, with its head in it.
+fn begin_value(head: &[u8]) -> Vec<u8> {
+    let events = EntryHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.events_len.get() as usize);
+    let mut value = Vec::with_capacity(ENTRY_HEADER_BYTES + events);
+    value.extend_from_slice(head);
+    value
+}
+
+/// IPv4 comes as IPv4-mapped IPv6.
+fn listener_address(bytes: &[u8]) -> IpAddr {
+    let address = Ipv6Addr::from(bytes.first_chunk::<16>().copied().unwrap_or_default());
+    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+}
+
+fn other_news(upcall: &Upcall<'_>) -> Option<News> {
+    let head = upcall.header;
+    let (a, b, c) = (head.a.get(), head.b.get(), head.c.get());
+    let text = || String::from_utf8_lossy(upcall.payload).into_owned();
+    Some(match upcall.kind {
+        UpcallKind::Consumed => News::Consumed { connection: a, total: b },
+        UpcallKind::Digest => News::Digest(Digest { entry: a, tick: b, value: c }),
+        UpcallKind::Listen => News::Listens(Listener {
+            id: a,
+            port: b as u16,
+            backlog: c as u32,
+            address: listener_address(upcall.payload),
+            v6_only: head.d.get() != 0,
+        }),
+        UpcallKind::Unlisten => News::Unlistens { id: a },
+        UpcallKind::Exited => News::Exited { wait_status: a as i32 },
+        UpcallKind::Diverged => News::Diverged { entry: a, tick: b, reason: text() },
+        UpcallKind::Log => News::Log { warning: a != 0, text: text() },
+        UpcallKind::Applied | UpcallKind::Output | UpcallKind::OutputEnd | UpcallKind::Closed => return None,
+    })
+}

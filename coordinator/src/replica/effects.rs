@@ -1,0 +1,78 @@
+//! What the driver decided is done to sockets and processes.
+
+use super::driver::{Effect, Moment, Next, Phase};
+use super::error::ReplicaError;
+use super::run::{Replica, wall_clock};
+use dmt::entry::Entry;
+
+impl Replica {
+    /// Refuses a log whose entry 0 was made for something else.
+    pub(super) fn check_genesis(&self) -> Result<(), ReplicaError> {
+        let directory = || self.log_directory.display().to_string();
+        let consensus = &self.driver.consensus;
+        let Some(value) = consensus.read(0, 1.min(consensus.paxos().len()), 1)?.into_iter().next() else {
+            return Ok(());
+        };
+        let entry = Entry::parse(&value).map_err(|_| ReplicaError::NoGenesis { directory: directory() })?;
+        match entry.genesis() {
+            Some(genesis) if genesis.fingerprint == self.cluster_fingerprint => Ok(()),
+            Some(_) => Err(ReplicaError::OtherCommand { directory: directory() }),
+            None => Err(ReplicaError::NoGenesis { directory: directory() }),
+        }
+    }
+
+    /// Does what consensus wants until nothing is left to do.
+    pub(super) fn settle(&mut self, now: u64) -> Result<(), ReplicaError> {
+        let moment = Moment { now, wall: wall_clock() };
+        let mut effects = std::mem::take(&mut self.effects);
+        loop {
+            let link = self.server.as_mut().map(|server| &mut server.link);
+            let next = self.driver.act(moment, link, &mut effects)?;
+            effects.drain(..).for_each(|effect| self.perform(effect));
+            match next {
+                Next::Again => {}
+                Next::Sync => {
+                    if self.durability == super::config::Durability::Disk {
+                        // What peers have to do needs no waiting for the own disk.
+                        self.peers.flush(&self.poll, &mut Vec::new());
+                    }
+                    self.driver.make_durable(now)?;
+                }
+                Next::Rest => break,
+            }
+        }
+        self.effects = effects;
+        Ok(())
+    }
+
+    /// Does one thing that the driver wants done.
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.peers.send(to, &message),
+            Effect::Released(connection) => {
+                if let Some((intake, clients, outputs, poll)) = self.intake() {
+                    clients.released(poll, intake, outputs, connection);
+                }
+            }
+            Effect::StopServing => self.clients.close_all(),
+            Effect::Serve { ballot } => self.clients.begin(ballot),
+            Effect::Role { new_leader } => {
+                if new_leader {
+                    self.relay.close_all();
+                    self.report.clear();
+                }
+                self.watch_ports();
+                self.status_at = 0;
+            }
+        }
+    }
+
+    /// Accepts from the sockets for which it is time.
+    pub(super) fn watch_ports(&mut self) {
+        let leading = self.driver.serves();
+        let listeners = &self.status.listeners;
+        let serve = |port: u16| leading && listeners.iter().any(|listener| listener.port == port);
+        let relay = self.driver.phase() == Phase::Follower && self.driver.other_leader().is_some();
+        self.ports.watch(&self.poll, serve, relay);
+    }
+}
