@@ -68,6 +68,24 @@ pub struct EntryHeader {
     pub events_len: U32,
 }
 
+impl EntryHeader {
+    /// The head of entry 0, which a [`Genesis`] follows.
+    pub fn genesis(clock: u64, grant: u64, ballot: u64) -> Self {
+        Self {
+            version: U32::new(LAYOUT_VERSION),
+            kind: U16::new(EntryKind::Genesis as u16),
+            reserved: U16::new(0),
+            index: U64::new(0),
+            stamp: U64::new(0),
+            clock: U64::new(clock),
+            grant: U64::new(grant),
+            ballot: U64::new(ballot),
+            event_count: U32::new(0),
+            events_len: U32::new(size_of::<Genesis>() as u32),
+        }
+    }
+}
+
 /// What an event is. Numbers are wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]

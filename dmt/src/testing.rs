@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::little_endian::U32;
 
 use crate::arena::Arena;
-use crate::bounds::LAYOUT_VERSION;
 use crate::call::Call;
-use crate::entry::{EntryHeader, EntryKind, Genesis, Parameters};
+use crate::entry::{EntryHeader, Genesis, Parameters};
 use crate::link::Link;
 use crate::platform::Platform;
 use crate::process::PendingSignal;
@@ -72,19 +71,20 @@ pub fn genesis_entry(quantum: u32) -> Vec<u8> {
         reserved: U32::new(0),
         fingerprint: [0; 16],
     };
-    let header = EntryHeader {
-        version: U32::new(LAYOUT_VERSION),
-        kind: U16::new(EntryKind::Genesis as u16),
-        reserved: U16::new(0),
-        index: U64::new(0),
-        stamp: U64::new(0),
-        clock: U64::new(1_700_000_000_000_000_000),
-        grant: U64::new(1000),
-        ballot: U64::new(1),
-        event_count: U32::new(0),
-        events_len: U32::new(size_of::<Genesis>() as u32),
-    };
+    let header = EntryHeader::genesis(1_700_000_000_000_000_000, 1000, 1);
     [header.as_bytes(), genesis.as_bytes()].concat()
+}
+
+/// What a coordinator without peers does: takes all upcalls, and all that was applied is decided.
+pub fn commit_all(link: &mut Link) {
+    let mut end = None;
+    while let Some(upcall) = link.next_upcall() {
+        end = Some(upcall.end);
+    }
+    if let Some(end) = end {
+        link.release_upcall(end);
+    }
+    link.set_committed(link.control().applied.load(Ordering::SeqCst));
 }
 
 impl Server {
@@ -146,14 +146,7 @@ impl Server {
     }
 
     fn serve(&self, link: &mut Link) {
-        let mut end = None;
-        while let Some(upcall) = link.next_upcall() {
-            end = Some(upcall.end);
-        }
-        if let Some(end) = end {
-            link.release_upcall(end);
-        }
-        link.set_committed(link.control().applied.load(Ordering::SeqCst));
+        commit_all(link);
         let _ = link.wants_wake();
     }
 

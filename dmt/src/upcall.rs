@@ -29,7 +29,7 @@ pub enum UpcallKind {
     Unlisten = 6,
     /// At the end of the bubble of entry `a`, logical time `b`, the digest was `c`.
     Digest = 7,
-    /// The server's first process ended: `a` = wait status.
+    /// The server's first process ended: `a` = wait status, at logical time `b`, with digest `c`.
     Exited = 8,
     /// The server cannot follow entry `a` at logical time `b`; payload = why, UTF-8.
     Diverged = 9,

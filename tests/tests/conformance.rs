@@ -1,7 +1,9 @@
-//! Small C programs, each about one family of calls, print the same natively and in every replica.
+//! Small C programs, each about one family of calls, print the same natively and in every replica, and a second replay of
+//! a program's log does the same operations with the same results: the digests of both agree after every entry.
 //!
 //! `BROLGA_ONLY=NAME,NAME` runs these alone.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,13 +36,18 @@ fn build(source: &Path, binary: &Path) {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
-/// What the program printed in each replica, and the exit code of `brolga run`.
-fn under_brolga(binary: &Path, replicas: u8) -> Result<(Vec<String>, Option<i32>), String> {
-    let scratch = Scratch::new("conformance");
+/// What the program printed in each replica, and the exit code of `brolga run`. Run again in the same directory it replays
+/// the log of the run before.
+fn under_brolga(
+    scratch: &Scratch,
+    binary: &Path,
+    replicas: u8,
+) -> Result<(Vec<String>, Option<i32>), String> {
     let state = scratch.path().join("state");
     let mut command = Command::new(cluster::brolga());
     command.args(["run", "-n", &replicas.to_string(), "--name", scratch.name(), "--state"]).arg(&state);
     command.arg("--").arg(binary).current_dir(scratch.path());
+    command.env("RUST_LOG", "info,brolga::digest=trace");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("start brolga");
     let pid = i32::try_from(child.id()).expect("a process id");
@@ -72,7 +79,7 @@ fn compare(replicas: u8) {
         let native = Command::new(&binary).stdin(Stdio::null()).current_dir(scratch.path()).output();
         let native = native.expect("run a conformance program");
         let expected = String::from_utf8_lossy(&native.stdout).into_owned();
-        match under_brolga(&binary, replicas) {
+        match under_brolga(&Scratch::new("conformance"), &binary, replicas) {
             Err(error) => wrong.push(format!("{name}: {error}")),
             Ok((printed, code)) => {
                 // When the leader's server ends the others may be an entry behind, so they hold a beginning of it.
@@ -87,6 +94,52 @@ fn compare(replicas: u8) {
                     println!("ok {name}: {} lines", expected.lines().count());
                 }
             }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The digests that replica 1 told in its log since `from` bytes: after each entry, and at the end of the program.
+fn digests(scratch: &Scratch, from: usize) -> BTreeMap<String, String> {
+    let log =
+        fs::read_to_string(scratch.path().join("state/replica-1/coordinator.log")).expect("read the log");
+    let told = log[from..].lines().filter(|line| line.contains("brolga::digest"));
+    let told = told.filter_map(|line| line.split_once("entry=")?.1.split_once(' '));
+    told.map(|(entry, rest)| (entry.to_owned(), rest.to_owned())).collect()
+}
+
+/// Runs a program, and once more on the log of the first run; returns the number of digests that were compared.
+fn run_twice(binary: &Path) -> Result<usize, String> {
+    let scratch = Scratch::new("twice");
+    let (printed, code) = under_brolga(&scratch, binary, 1)?;
+    let first = digests(&scratch, 0);
+    let length = fs::metadata(scratch.path().join("state/replica-1/coordinator.log")).map_or(0, |m| m.len());
+    let again = under_brolga(&scratch, binary, 1)?;
+    if again != (printed.clone(), code) {
+        return Err(format!("the replay printed another text: {printed:#?}, then {again:#?}"));
+    }
+    let second = digests(&scratch, usize::try_from(length).expect("a size"));
+    if first.is_empty() {
+        return Err("no digests".to_owned());
+    }
+    match first.iter().find(|(entry, digest)| second.get(*entry) != Some(digest)) {
+        Some((entry, digest)) => Err(format!("entry {entry}: {digest}, then {:?}", second.get(entry))),
+        None => Ok(first.len()),
+    }
+}
+
+#[test]
+fn programs_give_the_same_digests_twice() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("programs");
+    let mut wrong = Vec::new();
+    for source in programs() {
+        let name = source.file_stem().expect("a name").to_string_lossy().into_owned();
+        let binary = scratch.path().join(&name);
+        build(&source, &binary);
+        match run_twice(&binary) {
+            Ok(count) => println!("ok {name}: {count} digests"),
+            Err(error) => wrong.push(format!("{name}: {error}")),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -166,14 +166,19 @@ fn damage_in_an_early_file_or_a_missing_file_is_an_error() {
     assert!(matches!(open(&disk), Err(LogError::Corrupt { .. })));
 }
 
+/// Throws that a seed repeats.
+fn coin(seed: u64) -> impl FnMut() -> bool {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 63 == 1
+    }
+}
+
 #[test]
 fn a_power_failure_loses_at_most_what_was_not_synced() {
     for seed in 0..400u64 {
-        let mut state = seed;
-        let mut coin = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state >> 63 == 1
-        };
+        let mut coin = coin(seed);
         let disk = MemoryDisk::default();
         let mut log = Log::open(disk.clone(), options(Durability::Disk)).expect("a new log");
         let (mut synced, mut all): (usize, Vec<Write>) = (0, Vec::new());
@@ -203,11 +208,7 @@ fn a_disk_that_lies_about_a_sync_loses_entries() {
     // Not a rule of the log, but of the fault injection: without it the test above would prove nothing.
     let mut found = 0;
     for seed in 0..50u64 {
-        let mut state = seed;
-        let mut coin = move || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state >> 63 == 1
-        };
+        let mut coin = coin(seed);
         let disk = MemoryDisk::default();
         let mut log = Log::open(disk.clone(), options(Durability::Disk)).expect("a new log");
         for index in 0..8 {

@@ -42,8 +42,6 @@ pub mod wire;
 #[cfg(test)]
 mod cluster_test;
 #[cfg(test)]
-mod speed_test;
-#[cfg(test)]
 mod unit_test;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -6,6 +6,11 @@ use super::driver::News;
 use super::run::Replica;
 use super::status::{Listener, ServerExit};
 
+/// Two replays of one log are compared by these lines, which `RUST_LOG=brolga::digest=trace` brings into the log.
+fn trace_digest(entry: impl std::fmt::Display, tick: u64, value: u64) {
+    tracing::trace!(target: "brolga::digest", "entry={entry} tick={tick} digest={value:016x}");
+}
+
 impl Replica {
     /// Handles all upcalls that wait.
     pub(super) fn drain_upcalls(&mut self) {
@@ -20,14 +25,18 @@ impl Replica {
     fn hear_server(&mut self, news: News) {
         match news {
             News::Consumed { connection, total } => self.clients.consumed(&self.poll, connection, total),
-            News::Digest(digest) => self.own_digest(digest),
+            News::Digest(digest) => {
+                trace_digest(digest.entry, digest.tick, digest.value);
+                self.own_digest(digest);
+            }
             News::Listens(listener) => self.listens(listener),
             News::Unlistens { id } => {
                 self.status.listeners.retain(|listener| listener.id != id);
                 self.watch_ports();
                 self.status_at = 0;
             }
-            News::Exited { wait_status } => {
+            News::Exited { wait_status, tick, digest } => {
+                trace_digest("end", tick, digest);
                 self.status.server_exit = Some(ServerExit { wait_status });
                 tracing::warn!("the server ended with wait status {wait_status}");
                 self.status_at = 0;

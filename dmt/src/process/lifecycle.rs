@@ -140,7 +140,8 @@ impl Kernel {
         self.processes.get_mut(id).pending = 0;
         self.orphan_children(id);
         if id == FIRST_PROCESS {
-            self.upcall(shared, UpcallKind::Exited, [status as u32 as u64, 0, 0, 0], 0, &[]);
+            let (status, digest) = (status as u32 as u64, self.digest);
+            self.upcall(shared, UpcallKind::Exited, [status, self.sched.tick, digest, 0], 0, &[]);
         }
         self.processes.deaths += 1;
         let ended = self.processes.deaths;

@@ -136,14 +136,7 @@ impl World {
 }
 
 fn serve(link: &mut Link, platform: &Handlers) {
-    let mut end = None;
-    while let Some(upcall) = link.next_upcall() {
-        end = Some(upcall.end);
-    }
-    if let Some(end) = end {
-        link.release_upcall(end);
-    }
-    link.set_committed(link.control().applied.load(Ordering::SeqCst));
+    crate::testing::commit_all(link);
     if link.wants_wake() {
         platform.wake(link.wake_word());
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dmt::arena::ARENA_BYTES;
-use dmt::entry::{EntryHeader, EntryKind, Genesis, Parameters};
+use dmt::entry::{EntryHeader, Genesis, Parameters};
 use dmt::link::{Link, Shared};
 use dmt::upcall::{ADMITTED, UpcallKind};
 
@@ -70,18 +70,7 @@ fn genesis(quantum: u32) -> Vec<u8> {
         fingerprint: [0; 16],
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
-    let header = EntryHeader {
-        version: dmt::bounds::LAYOUT_VERSION.into(),
-        kind: (EntryKind::Genesis as u16).into(),
-        reserved: 0.into(),
-        index: 0.into(),
-        stamp: 0.into(),
-        clock: now.into(),
-        grant: 1000.into(),
-        ballot: 1.into(),
-        event_count: 0.into(),
-        events_len: (size_of::<Genesis>() as u32).into(),
-    };
+    let header = EntryHeader::genesis(now, 1000, 1);
     [header.as_bytes(), genesis.as_bytes()].concat()
 }
 

@@ -13,11 +13,10 @@ use coordinator::replica::crane::{Crane, Situation};
 use coordinator::replica::entries::Given;
 use coordinator::replica::intake::{Intake, event};
 use coordinator::replica::outputs::{Item, Outputs};
-use dmt::bounds::LAYOUT_VERSION;
-use dmt::entry::{ConnectInfo, EntryHeader, EntryKind, EventHeader, EventKind, Genesis, Parameters};
+use dmt::entry::{ConnectInfo, EntryHeader, EventHeader, EventKind, Genesis, Parameters};
 use dmt::upcall::{ADMITTED, UpcallKind};
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::little_endian::{U16, U32};
 
 use super::check::{Checker, ServerDigest, header, rule};
 use super::plan::{Broken, Plan};
@@ -727,17 +726,6 @@ fn genesis(crane: bool, ballot: u64, clock: u64, rng: &mut Rng) -> Arc<[u8]> {
         reserved: U32::new(0),
         fingerprint: [0; 16],
     };
-    let header = EntryHeader {
-        version: U32::new(LAYOUT_VERSION),
-        kind: U16::new(EntryKind::Genesis as u16),
-        reserved: U16::new(0),
-        index: U64::new(0),
-        stamp: U64::new(0),
-        clock: U64::new(clock),
-        grant: U64::new(dmt::bounds::MIN_GRANT_TICKS),
-        ballot: U64::new(ballot),
-        event_count: U32::new(0),
-        events_len: U32::new(size_of::<Genesis>() as u32),
-    };
+    let header = EntryHeader::genesis(clock, dmt::bounds::MIN_GRANT_TICKS, ballot);
     [header.as_bytes(), genesis.as_bytes()].concat().into()
 }

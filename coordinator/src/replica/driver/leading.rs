@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dmt::bounds::LAYOUT_VERSION;
-use dmt::entry::{EntryHeader, EntryKind, EventKind, Genesis, Parameters};
+use dmt::entry::{EntryHeader, EventKind, Genesis, Parameters};
 use dmt::link::Link;
 use zerocopy::IntoBytes;
-use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::little_endian::U32;
 
 use super::{Driver, Effect, Moment, Phase};
 use crate::log::Disk;
@@ -42,18 +41,7 @@ impl Origin {
             reserved: U32::new(0),
             fingerprint: self.fingerprint,
         };
-        let header = EntryHeader {
-            version: U32::new(LAYOUT_VERSION),
-            kind: U16::new(EntryKind::Genesis as u16),
-            reserved: U16::new(0),
-            index: U64::new(0),
-            stamp: U64::new(0),
-            clock: U64::new(clock),
-            grant: U64::new(dmt::bounds::MIN_GRANT_TICKS),
-            ballot: U64::new(ballot),
-            event_count: U32::new(0),
-            events_len: U32::new(size_of::<Genesis>() as u32),
-        };
+        let header = EntryHeader::genesis(clock, dmt::bounds::MIN_GRANT_TICKS, ballot);
         [header.as_bytes(), genesis.as_bytes()].concat().into()
     }
 }

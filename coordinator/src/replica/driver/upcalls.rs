@@ -41,6 +41,10 @@ pub enum News {
     Exited {
         /// As of `waitpid`.
         wait_status: i32,
+        /// Logical time.
+        tick: u64,
+        /// The rolling digest then.
+        digest: u64,
     },
     /// It found out itself that it is wrong.
     Diverged {
@@ -149,7 +153,7 @@ fn other_news(upcall: &Upcall<'_>) -> Option<News> {
             v6_only: head.d.get() != 0,
         }),
         UpcallKind::Unlisten => News::Unlistens { id: a },
-        UpcallKind::Exited => News::Exited { wait_status: a as i32 },
+        UpcallKind::Exited => News::Exited { wait_status: a as i32, tick: b, digest: c },
         UpcallKind::Diverged => News::Diverged { entry: a, tick: b, reason: text() },
         UpcallKind::Log => News::Log { warning: a != 0, text: text() },
         UpcallKind::Applied | UpcallKind::Output | UpcallKind::OutputEnd | UpcallKind::Closed => return None,
