@@ -32,5 +32,5 @@ ops! {
     SendFile = 122, Inotify = 123, FileLock = 124,
     Fork = 140, Wait = 141, Kill = 142, ProcessExit = 143, SignalAction = 144, SignalMask = 145, SignalWait = 146,
     Signal = 147, Pause = 148, Preempted = 149,
-    Exec = 150,
+    Exec = 150, Cancel = 151,
 }

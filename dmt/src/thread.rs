@@ -80,6 +80,8 @@ pub struct Thread {
     pub signal_mask: u64,
     /// Signals sent to this thread and not yet delivered.
     pub signal_pending: u64,
+    /// Whether it was asked to end, and may be.
+    pub(crate) cancel: crate::process::cancel::Cancel,
     /// Signals that it is in sigwait for, or 0.
     pub(crate) waits_for: u64,
     /// Logical time that it had the turn, ticks, before the current turn.

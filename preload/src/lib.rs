@@ -12,6 +12,7 @@
 extern crate std;
 
 mod calls;
+mod cancel;
 mod clock;
 mod dlsym;
 mod errno;

@@ -7,6 +7,7 @@
 use core::ffi::{c_int, c_void};
 
 use crate::calls::{self, process};
+use crate::cancel;
 use crate::errno::Kept;
 use crate::raw;
 use crate::tls;
@@ -43,6 +44,15 @@ impl Frame<'_> {
         self.0.uc_mcontext.gregs[libc::REG_RAX as usize] = result as i64;
     }
 
+    /// Makes the interrupted code go on as if it had called `function` instead; the call must not return.
+    pub fn call(&mut self, function: usize) {
+        let (top, back) = (self.get(libc::REG_RSP) - size_of::<usize>(), self.get(libc::REG_RIP));
+        // SAFETY: the next word of the thread's own stack. What lies there belongs to code that never runs again.
+        unsafe { *(top as *mut usize) = back };
+        self.set_stack(top);
+        self.0.uc_mcontext.gregs[libc::REG_RIP as usize] = function as i64;
+    }
+
     /// Makes the interrupted code go on on another stack (a forked child that asked for one).
     pub fn set_stack(&mut self, top: usize) {
         self.0.uc_mcontext.gregs[libc::REG_RSP as usize] = top as i64;
@@ -69,11 +79,21 @@ pub unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, c
     // SAFETY: the program's own call with the program's own arguments.
     let result = unsafe {
         match tls.active() {
-            true => calls::call(number, arguments, frame.caller()),
+            true => carry_out(number, arguments, frame.caller()),
             false => forward(number, arguments),
         }
     };
     frame.set_result(result);
+    if tls.take_cancelled() {
+        frame.call(cancel::exit as *const () as usize);
+    }
+}
+
+/// Carries out a call of a thread that dmt schedules; some are cancellation points.
+unsafe fn carry_out(number: usize, arguments: [usize; 6], caller: usize) -> isize {
+    // SAFETY: forwarded promise.
+    let go = || unsafe { calls::call(number, arguments, caller) };
+    if cancel::is_point(number) { cancel::is_negative(go) } else { go() }
 }
 
 /// Sends a call to the kernel, except that it can never block our two signals.

@@ -41,9 +41,13 @@ pub struct Tls {
     dying: Cell<u32>,
     /// Where the program called `syscall()`; its stub writes it.
     caller: Cell<usize>,
+    /// 1 if the stub that is to be left ends the thread, see [`crate::cancel`].
+    cancelled: Cell<u32>,
 }
 /// Offset of the word in a thread's block that [`Tls::caller`] reads, for the stub.
 pub const CALLER_OFFSET: usize = core::mem::offset_of!(Tls, caller);
+/// Offset of the word that [`Tls::cancel`] sets.
+pub const CANCELLED_OFFSET: usize = core::mem::offset_of!(Tls, cancelled);
 const _: () = assert!(size_of::<Tls>() <= 128);
 
 /// The calling thread's block.
@@ -118,6 +122,16 @@ impl Tls {
     /// Address behind the program's last call of `syscall()`.
     pub fn caller(&self) -> usize {
         self.caller.get()
+    }
+
+    /// Makes the thread end when the stub of the current cancellation point is left.
+    pub fn cancel(&self) {
+        self.cancelled.set(1);
+    }
+
+    /// Whether it ends; reading resets it.
+    pub fn take_cancelled(&self) -> bool {
+        self.cancelled.replace(0) != 0
     }
 
     fn enter(&self) {

@@ -183,14 +183,18 @@ impl Kernel {
         None
     }
 
-    /// True if a signal is to be taken by `me` that runs a handler or ends the process.
+    /// True if a signal is to be taken by `me` that runs a handler or ends the process, or if it must end itself.
     #[inline]
     pub fn signal_due(&self, me: ThreadId) -> bool {
-        self.threads.get(me).signals_due && self.first_effective(me).is_some()
+        let thread = self.threads.get(me);
+        thread.signals_due && self.first_effective(me).is_some() || self.cancel_due(me)
     }
 
     /// True if the signal that `me` takes next lets interrupted calls restart (`SA_RESTART`), or there is none.
     pub fn restarts(&self, me: ThreadId) -> bool {
+        if self.cancel_due(me) {
+            return false;
+        }
         let dispositions = &self.processes.get(self.process_of(me)).dispositions;
         self.first_effective(me).is_none_or(|signal| {
             let disposition = dispositions[signal as usize];
@@ -274,7 +278,8 @@ impl Kernel {
     /// Called at a park, after the thread was queued: a signal that came while it was runnable ends the wait at once.
     pub(crate) fn wake_if_signalled(&mut self, me: ThreadId) {
         let thread = self.threads.get(me);
-        if thread.signals_due && thread.state == ThreadState::Waiting && self.signal_due(me) {
+        let asked = thread.signals_due || thread.cancel.requested;
+        if asked && thread.state == ThreadState::Waiting && self.signal_due(me) {
             self.wake_thread(me, Wake::Signal);
         }
     }

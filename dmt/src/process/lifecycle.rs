@@ -5,6 +5,7 @@ use crate::kernel::Kernel;
 use crate::link::Shared;
 use crate::op::Op;
 use crate::process::abi::*;
+use crate::process::cancel::Cancel;
 use crate::process::queue::Target;
 use crate::process::signal::{Disposition, Handling, PendingSignal};
 use crate::process::table::{FIRST_PROCESS, INIT_PID, ProcessState};
@@ -123,8 +124,10 @@ impl Kernel {
         slot.dispositions = dispositions;
         (slot.parent, slot.main) = (parent, thread);
         let (mask, handle) = (self.threads.get(me).signal_mask, self.threads.get(me).handle);
+        let cancel = self.threads.get(me).cancel;
         let slot = self.threads.get_mut(thread);
         (slot.signal_mask, slot.handle) = (mask, handle);
+        slot.cancel = Cancel { requested: false, at_point: false, ..cancel };
         self.fork_descriptors(parent, child);
         Some(thread)
     }

@@ -7,6 +7,7 @@
 //! `kill`, and core dumps in wait statuses.
 
 pub mod abi;
+pub mod cancel;
 pub mod clock;
 pub mod delivery;
 pub mod group;

@@ -118,7 +118,7 @@ impl Call<'_> {
     }
 
     /// `pthread_join`, its timed forms, and with `wait` false `pthread_tryjoin_np`: 0 or an errno. Preload joins the
-    /// real thread after 0.
+    /// real thread after 0. `EINTR` = the caller itself is cancelled.
     pub fn thread_join(&self, handle: u64, wait: bool, limit: Deadline) -> i32 {
         let deadline = self.deadline(limit);
         let mut target = None;
@@ -134,6 +134,9 @@ impl Call<'_> {
             }
             if !wait {
                 return Step::Done(EBUSY);
+            }
+            if k.cancel_due(me) {
+                return Step::Done(EINTR);
             }
             if k.take_wake(me) == Wake::Timeout || deadline.is_some_and(|deadline| deadline <= k.clock()) {
                 return Step::Done(ETIMEDOUT);

@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::op::Op;
 use crate::park::{Space, WaitKey};
 use crate::sync::Deadline;
-use crate::sync::errno::ETIMEDOUT;
+use crate::sync::errno::{EINTR, ETIMEDOUT};
 use crate::sync::mutex::Mutex;
 use crate::thread::Wake;
 
@@ -63,7 +63,12 @@ impl Call<'_> {
             // SAFETY: a waiter that nobody woke proves that the condition is still alive.
             unsafe { (*cond).waiters = (*cond).waiters.saturating_sub(1) };
         }
-        let result = if wake == Wake::Timeout { ETIMEDOUT } else { 0 };
+        let result = match wake {
+            Wake::Timeout => ETIMEDOUT,
+            // The program never sees this one: preload ends the thread.
+            Wake::Signal if self.with(|k| k.cancel_due(me)) => EINTR,
+            _ => 0,
+        };
         // SAFETY: promise of the caller.
         let locked = unsafe { self.mutex_lock_slow(mutex, Op::CondTimedWait, Deadline::Never) };
         if locked != 0 { locked } else { result }

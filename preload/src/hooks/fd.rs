@@ -4,15 +4,11 @@ use core::ffi::{c_int, c_uint, c_ulong};
 
 use crate::args;
 use crate::calls::file;
+use crate::cancellation_points;
 use crate::errno::libc_int;
 use crate::hook;
 
 hook! {
-    fn close(fd: c_int) -> c_int {
-        // SAFETY: the program's own arguments, here and below.
-        libc_int(unsafe { file::close(args!(fd)) })
-    }
-
     fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
         // SAFETY: as above.
         libc_int(unsafe { file::close_range(args!(first, last, flags)) })
@@ -71,5 +67,12 @@ hook! {
     fn eventfd(initial: c_uint, flags: c_int) -> c_int {
         // SAFETY: as above.
         libc_int(unsafe { file::eventfd2(args!(initial, flags)) })
+    }
+}
+
+cancellation_points! {
+    fn close(fd: c_int) -> c_int | is_minus_one {
+        // SAFETY: the program's own arguments, here and below.
+        libc_int(unsafe { file::close(args!(fd)) })
     }
 }

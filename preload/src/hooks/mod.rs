@@ -2,6 +2,7 @@
 
 mod barrier;
 mod c11;
+pub mod cancel;
 mod clock;
 mod cond;
 mod fd;

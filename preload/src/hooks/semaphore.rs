@@ -6,6 +6,7 @@ use dmt::sync::Deadline;
 use dmt::sync::semaphore::Semaphore;
 
 use super::deadline;
+use crate::cancellation_points;
 use crate::errno::libc_int;
 use crate::hook;
 use crate::world::dmt;
@@ -22,24 +23,9 @@ unsafe fn timed(sem: *mut Semaphore, clock: c_int, at: *const libc::timespec) ->
 }
 
 hook! {
-    fn sem_wait(sem: *mut Semaphore) -> c_int {
-        // SAFETY: the program's semaphore, here and below.
-        libc_int(dmt(|call| unsafe { call.sem_wait(sem, true, Deadline::Never) }) as isize)
-    }
-
     fn sem_trywait(sem: *mut Semaphore) -> c_int {
         // SAFETY: as above.
         libc_int(dmt(|call| unsafe { call.sem_wait(sem, false, Deadline::Never) }) as isize)
-    }
-
-    fn sem_timedwait(sem: *mut Semaphore, at: *const libc::timespec) -> c_int {
-        // SAFETY: as above.
-        unsafe { timed(sem, libc::CLOCK_REALTIME, at) }
-    }
-
-    fn sem_clockwait(sem: *mut Semaphore, clock: c_int, at: *const libc::timespec) -> c_int {
-        // SAFETY: as above.
-        unsafe { timed(sem, clock, at) }
     }
 
     fn sem_post(sem: *mut Semaphore) -> c_int {
@@ -70,6 +56,23 @@ hook! {
 
     fn sem_destroy(_sem: *mut Semaphore) -> c_int {
         0
+    }
+}
+
+cancellation_points! {
+    fn sem_wait(sem: *mut Semaphore) -> c_int | is_minus_one {
+        // SAFETY: the program's semaphore, here and below.
+        libc_int(dmt(|call| unsafe { call.sem_wait(sem, true, Deadline::Never) }) as isize)
+    }
+
+    fn sem_timedwait(sem: *mut Semaphore, at: *const libc::timespec) -> c_int | is_minus_one {
+        // SAFETY: as above.
+        unsafe { timed(sem, libc::CLOCK_REALTIME, at) }
+    }
+
+    fn sem_clockwait(sem: *mut Semaphore, clock: c_int, at: *const libc::timespec) -> c_int | is_minus_one {
+        // SAFETY: as above.
+        unsafe { timed(sem, clock, at) }
     }
 }
 

@@ -10,6 +10,7 @@ use libc::{SYS_setsockopt, SYS_shutdown, mmsghdr, msghdr, sockaddr, socklen_t};
 
 use crate::args;
 use crate::calls::socket as calls;
+use crate::cancellation_points;
 use crate::errno::{libc_int, libc_result};
 use crate::hook;
 
@@ -32,21 +33,6 @@ hook! {
     fn listen(fd: c_int, backlog: c_int) -> c_int {
         // SAFETY: as above.
         libc_int(unsafe { calls::on_descriptor(SYS_listen, args!(fd, backlog)) })
-    }
-
-    fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int {
-        // SAFETY: as above.
-        libc_int(unsafe { calls::on_descriptor(SYS_accept, args!(fd, address, len)) })
-    }
-
-    fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int {
-        // SAFETY: as above.
-        libc_int(unsafe { calls::on_descriptor(SYS_accept4, args!(fd, address, len, flags)) })
-    }
-
-    fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int {
-        // SAFETY: as above.
-        libc_int(unsafe { calls::on_descriptor(SYS_connect, args!(fd, address, len)) })
     }
 
     fn shutdown(fd: c_int, how: c_int) -> c_int {
@@ -73,13 +59,30 @@ hook! {
         // SAFETY: as above.
         libc_int(unsafe { calls::on_descriptor(SYS_setsockopt, args!(fd, level, name, value, len)) })
     }
+}
 
-    fn recv(fd: c_int, buffer: *mut c_void, len: usize, flags: c_int) -> isize {
+cancellation_points! {
+    fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int | is_minus_one {
+        // SAFETY: as above.
+        libc_int(unsafe { calls::on_descriptor(SYS_accept, args!(fd, address, len)) })
+    }
+
+    fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int | is_minus_one {
+        // SAFETY: as above.
+        libc_int(unsafe { calls::on_descriptor(SYS_accept4, args!(fd, address, len, flags)) })
+    }
+
+    fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int | is_minus_one {
+        // SAFETY: as above.
+        libc_int(unsafe { calls::on_descriptor(SYS_connect, args!(fd, address, len)) })
+    }
+
+    fn recv(fd: c_int, buffer: *mut c_void, len: usize, flags: c_int) -> isize | is_minus_one {
         // SAFETY: as above.
         libc_result(unsafe { calls::on_descriptor(SYS_recvfrom, args!(fd, buffer, len, flags, 0, 0)) })
     }
 
-    fn __recv_chk(fd: c_int, buffer: *mut c_void, len: usize, room: usize, flags: c_int) -> isize {
+    fn __recv_chk(fd: c_int, buffer: *mut c_void, len: usize, room: usize, flags: c_int) -> isize | is_minus_one {
         if len > room {
             // SAFETY: libc's own way to end a program that overflows a buffer.
             return unsafe { __recv_chk::real()(fd, buffer, len, room, flags) };
@@ -90,7 +93,7 @@ hook! {
 
     fn recvfrom(
         fd: c_int, buffer: *mut c_void, len: usize, flags: c_int, from: *mut sockaddr, from_len: *mut socklen_t,
-    ) -> isize {
+    ) -> isize | is_minus_one {
         // SAFETY: as above.
         libc_result(unsafe { calls::on_descriptor(SYS_recvfrom, args!(fd, buffer, len, flags, from, from_len)) })
     }
@@ -98,7 +101,7 @@ hook! {
     fn __recvfrom_chk(
         fd: c_int, buffer: *mut c_void, len: usize, room: usize, flags: c_int, from: *mut sockaddr,
         from_len: *mut socklen_t,
-    ) -> isize {
+    ) -> isize | is_minus_one {
         if len > room {
             // SAFETY: libc's own way to end a program that overflows a buffer.
             return unsafe { __recvfrom_chk::real()(fd, buffer, len, room, flags, from, from_len) };
@@ -107,36 +110,36 @@ hook! {
         libc_result(unsafe { calls::on_descriptor(SYS_recvfrom, args!(fd, buffer, len, flags, from, from_len)) })
     }
 
-    fn send(fd: c_int, buffer: *const c_void, len: usize, flags: c_int) -> isize {
+    fn send(fd: c_int, buffer: *const c_void, len: usize, flags: c_int) -> isize | is_minus_one {
         // SAFETY: as above.
         libc_result(unsafe { calls::on_descriptor(SYS_sendto, args!(fd, buffer, len, flags, 0, 0)) })
     }
 
     fn sendto(
         fd: c_int, buffer: *const c_void, len: usize, flags: c_int, to: *const sockaddr, to_len: socklen_t,
-    ) -> isize {
+    ) -> isize | is_minus_one {
         // SAFETY: as above.
         libc_result(unsafe { calls::on_descriptor(SYS_sendto, args!(fd, buffer, len, flags, to, to_len)) })
     }
 
-    fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> isize {
+    fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> isize | is_minus_one {
         // SAFETY: as above.
         libc_result(unsafe { calls::on_descriptor(SYS_recvmsg, args!(fd, message, flags)) })
     }
 
-    fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize {
+    fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> isize | is_minus_one {
         // SAFETY: as above.
         libc_result(unsafe { calls::on_descriptor(SYS_sendmsg, args!(fd, message, flags)) })
     }
 
     fn recvmmsg(
         fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, limit: *mut libc::timespec,
-    ) -> c_int {
+    ) -> c_int | is_minus_one {
         // SAFETY: as above.
         libc_int(unsafe { calls::on_descriptor(SYS_recvmmsg, args!(fd, messages, count, flags, limit)) })
     }
 
-    fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int {
+    fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int | is_minus_one {
         // SAFETY: as above.
         libc_int(unsafe { calls::on_descriptor(SYS_sendmmsg, args!(fd, messages, count, flags)) })
     }

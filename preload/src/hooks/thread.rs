@@ -6,6 +6,7 @@ use dmt::sync::Deadline;
 
 use super::deadline;
 use crate::calls;
+use crate::cancellation_points;
 use crate::hook;
 use crate::threads::{self, Start};
 use crate::world::dmt;
@@ -32,33 +33,9 @@ hook! {
         unsafe { threads::create(pthread_create::real(), out, attributes, start, argument) }
     }
 
-    fn pthread_join(thread: libc::pthread_t, out: *mut *mut c_void) -> c_int {
-        // SAFETY: as above.
-        unsafe { join(thread, out, true, Deadline::Never) }
-    }
-
     fn pthread_tryjoin_np(thread: libc::pthread_t, out: *mut *mut c_void) -> c_int {
         // SAFETY: as above.
         unsafe { join(thread, out, false, Deadline::Never) }
-    }
-
-    fn pthread_timedjoin_np(thread: libc::pthread_t, out: *mut *mut c_void, at: *const libc::timespec) -> c_int {
-        // SAFETY: as above.
-        let Some(limit) = (unsafe { deadline(libc::CLOCK_REALTIME, at) }) else { return libc::EINVAL };
-        // SAFETY: as above.
-        unsafe { join(thread, out, true, limit) }
-    }
-
-    fn pthread_clockjoin_np(
-        thread: libc::pthread_t,
-        out: *mut *mut c_void,
-        clock: c_int,
-        at: *const libc::timespec,
-    ) -> c_int {
-        // SAFETY: as above.
-        let Some(limit) = (unsafe { deadline(clock, at) }) else { return libc::EINVAL };
-        // SAFETY: as above.
-        unsafe { join(thread, out, true, limit) }
     }
 
     fn pthread_detach(thread: libc::pthread_t) -> c_int {
@@ -77,5 +54,31 @@ hook! {
 
     fn sched_getcpu() -> c_int {
         0
+    }
+}
+
+cancellation_points! {
+    fn pthread_join(thread: libc::pthread_t, out: *mut *mut c_void) -> c_int | is_not_zero {
+        // SAFETY: as above.
+        unsafe { join(thread, out, true, Deadline::Never) }
+    }
+
+    fn pthread_timedjoin_np(thread: libc::pthread_t, out: *mut *mut c_void, at: *const libc::timespec) -> c_int | is_not_zero {
+        // SAFETY: as above.
+        let Some(limit) = (unsafe { deadline(libc::CLOCK_REALTIME, at) }) else { return libc::EINVAL };
+        // SAFETY: as above.
+        unsafe { join(thread, out, true, limit) }
+    }
+
+    fn pthread_clockjoin_np(
+        thread: libc::pthread_t,
+        out: *mut *mut c_void,
+        clock: c_int,
+        at: *const libc::timespec,
+    ) -> c_int | is_not_zero {
+        // SAFETY: as above.
+        let Some(limit) = (unsafe { deadline(clock, at) }) else { return libc::EINVAL };
+        // SAFETY: as above.
+        unsafe { join(thread, out, true, limit) }
     }
 }
