@@ -44,6 +44,12 @@ pub const RECEIVE_WINDOW_BYTES: u64 = 256 * 1024;
 pub const SEND_WINDOW_BYTES: u64 = 256 * 1024;
 /// Bytes that a pipe, socketpair direction or loopback connection direction can hold.
 pub const PIPE_BYTES: u64 = 64 * 1024;
+/// Bytes that may wait in one UDP socket; what comes then is lost.
+pub const DATAGRAM_QUEUE_BYTES: u64 = 256 * 1024;
+/// Descriptors that one message can pass, as Linux has it.
+pub const MAX_PASSED_DESCRIPTORS: usize = 253;
+/// Messages with descriptors or credentials that nobody has read yet, all sockets together.
+pub const MAX_PASSED_MESSAGES: usize = 1024;
 /// Connections that may wait in one listener's accept queue.
 pub const MAX_BACKLOG: usize = 4096;
 

@@ -3,8 +3,8 @@
 use crate::bounds::MAX_BACKLOG;
 use crate::call::Call;
 use crate::file::abi::{
-    EADDRINUSE, EAGAIN, ECONNREFUSED, EDESTADDRREQ, EINVAL, EISCONN, ENETUNREACH, ENFILE, EOPNOTSUPP,
-    EPROTOTYPE, O_NONBLOCK, O_RDWR, SOCK_DGRAM, SocketAddress,
+    EADDRINUSE, EAGAIN, ECONNREFUSED, EDESTADDRREQ, EINVAL, EISCONN, ENFILE, EOPNOTSUPP, EPROTOTYPE,
+    O_NONBLOCK, O_RDWR, SOCK_DGRAM, SocketAddress,
 };
 use crate::file::address::{Inet, is_named_unix, is_v6, parse_unix, unnamed_unix};
 use crate::file::options::{SO_REUSEADDR, SO_REUSEPORT, V6ONLY};
@@ -22,7 +22,7 @@ use crate::upcall::UpcallKind;
 const EPHEMERAL_PORTS: core::ops::RangeInclusive<u32> = 32_768..=60_999;
 
 impl Kernel {
-    fn inet_of(&self, id: FileId) -> Inet {
+    pub(crate) fn inet_of(&self, id: FileId) -> Inet {
         let socket = &self.files.get(id).socket;
         Inet::parse(socket.domain, socket.local.bytes()).unwrap_or(Inet::any(is_v6(socket.domain), 0))
     }
@@ -37,7 +37,7 @@ impl Kernel {
         }
     }
 
-    fn enter_bound(&mut self, id: FileId) {
+    pub(crate) fn enter_bound(&mut self, id: FileId) {
         let first = self.files.bound;
         let socket = &mut self.files.get_mut(id).socket;
         (socket.is_bound, socket.bound_next, socket.bound_previous) = (true, first, 0);
@@ -101,7 +101,7 @@ impl Kernel {
     }
 
     /// The next port that no bound socket has.
-    fn ephemeral_port(&mut self) -> Result<u16, i64> {
+    pub(crate) fn ephemeral_port(&mut self) -> Result<u16, i64> {
         for _ in EPHEMERAL_PORTS {
             let next = self.files.last_port + 1;
             let port = if EPHEMERAL_PORTS.contains(&next) { next } else { *EPHEMERAL_PORTS.start() };
@@ -179,10 +179,11 @@ impl Kernel {
             self.enter_bound(id);
         }
         self.files.listeners += 1;
+        let owner = self.credentials_of(self.sched.turn.max(1));
         let listener = u64::from(self.files.listeners) << 32 | u64::from(id);
         let tcp = self.files.get(id).kind == FileKind::Tcp;
         let socket = &mut self.files.get_mut(id).socket;
-        socket.phase = Phase::Listening;
+        (socket.phase, socket.owner) = (Phase::Listening, owner);
         if tcp {
             socket.listener = listener;
             let inet = self.inet_of(id);
@@ -245,11 +246,11 @@ impl Kernel {
     pub(crate) fn inherit_socket(&mut self, listener: FileId, id: FileId) {
         let from = &self.files.get(listener).socket;
         let (domain, kind, protocol, options) = (from.domain, from.kind, from.protocol, from.options);
-        let (creator, local) = (from.creator, from.local);
+        let (owner, local) = (from.owner, from.local);
         let timeouts = (from.receive_timeout, from.send_timeout);
         let socket = &mut self.files.get_mut(id).socket;
         (socket.domain, socket.kind, socket.protocol, socket.options) = (domain, kind, protocol, options);
-        (socket.creator, socket.local) = (creator, local);
+        (socket.owner, socket.local) = (owner, local);
         (socket.receive_timeout, socket.send_timeout) = timeouts;
     }
 
@@ -283,6 +284,9 @@ impl Kernel {
                 Phase::Idle => {}
             }
         }
+        let owner = self.credentials_of(self.sched.turn.max(1));
+        let file = self.files.get_mut(id);
+        file.socket.owner = owner;
         match file.kind {
             FileKind::Tcp => self.connect_tcp(id, address),
             FileKind::Unix => self.connect_unix(id, address),
@@ -351,28 +355,6 @@ impl Kernel {
         }
         let socket = &mut self.files.get_mut(id).socket;
         (socket.remote, socket.phase) = (name, Phase::Connected);
-        Ok(0)
-    }
-
-    /// A UDP socket gets the address that packets to `address` would come from; there is no network but loopback.
-    fn connect_udp(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
-        if address.len() >= 2 && address[..2] == [0, 0] {
-            let socket = &mut self.files.get_mut(id).socket;
-            (socket.phase, socket.remote) = (Phase::Idle, SocketAddress::NONE);
-            return Ok(0);
-        }
-        let to = Inet::parse(self.files.get(id).socket.domain, address)?;
-        if !to.is_loopback() && !to.is_any() {
-            return Err(ENETUNREACH);
-        }
-        if !self.files.get(id).socket.is_bound {
-            let port = self.ephemeral_port()?;
-            let local = Inet { port, v6: to.v6, ..Inet::loopback(!to.is_mapped(), 0) };
-            self.files.get_mut(id).socket.local = local.to_socket();
-            self.enter_bound(id);
-        }
-        let socket = &mut self.files.get_mut(id).socket;
-        (socket.remote, socket.phase) = (to.to_socket(), Phase::Connected);
         Ok(0)
     }
 }

@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::file::abi::{
     EBADF, EINVAL, ENOTTY, FIOASYNC, FIONBIO, FIONREAD, O_ACCMODE, O_APPEND, O_ASYNC, O_DIRECT, O_NONBLOCK,
-    TIOCOUTQ,
+    SOCK_DGRAM, TIOCOUTQ,
 };
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
@@ -17,25 +17,28 @@ fn set_flag(flags: &mut i32, flag: i32, on: bool) {
 }
 
 impl Kernel {
-    fn io_control(&mut self, file: FileId, request: u32, value: &mut i32) -> i64 {
+    fn io_control(&mut self, id: FileId, request: u32, value: &mut i32) -> i64 {
         match request {
-            FIONBIO => set_flag(&mut self.files.get_mut(file).flags, O_NONBLOCK, *value != 0),
-            FIOASYNC => set_flag(&mut self.files.get_mut(file).flags, O_ASYNC, *value != 0),
+            FIONBIO => set_flag(&mut self.files.get_mut(id).flags, O_NONBLOCK, *value != 0),
+            FIOASYNC => set_flag(&mut self.files.get_mut(id).flags, O_ASYNC, *value != 0),
             FIONREAD => {
-                let file = self.files.get(file);
+                let file = self.files.get(id);
                 match file.kind {
                     FileKind::Tcp | FileKind::Unix if file.socket.is_listening() => return -EINVAL,
+                    FileKind::Udp => *value = self.next_message_bytes(id) as i32,
+                    FileKind::Unix if file.socket.kind == SOCK_DGRAM => {
+                        *value = self.next_message_bytes(id) as i32;
+                    }
                     FileKind::Tcp
                     | FileKind::Unix
-                    | FileKind::Udp
                     | FileKind::PipeRead
                     | FileKind::PipeWrite
                     | FileKind::Inotify => *value = file.input.len() as i32,
                     _ => return -ENOTTY,
                 }
             }
-            TIOCOUTQ => match self.files.get(file).kind {
-                FileKind::Tcp | FileKind::Unix | FileKind::Udp => *value = self.unsent(file) as i32,
+            TIOCOUTQ => match self.files.get(id).kind {
+                FileKind::Tcp | FileKind::Unix | FileKind::Udp => *value = self.unsent(id) as i32,
                 _ => return -ENOTTY,
             },
             _ => return -ENOTTY,

@@ -123,6 +123,11 @@ impl Call<'_> {
         self.with(|k| k.descriptor(self.thread(), fd).map(|file| k.files.get(file).kind))
     }
 
+    /// What an open file is. Costs no tick.
+    pub fn kind_of_file(&self, file: FileId) -> FileKind {
+        self.with(|k| k.files.get(file).kind)
+    }
+
     /// The file that `fd` means, if it is virtual. Costs no tick.
     #[inline]
     pub fn file_of(&self, fd: i32) -> Option<FileId> {

@@ -2,9 +2,10 @@
 
 use crate::call::Call;
 use crate::file::abi::{
-    EAGAIN, EBADF, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, SOCK_DGRAM, SocketAddress,
+    EAGAIN, EBADF, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, MSG_PEEK, SocketAddress,
 };
 use crate::file::memory::UserMemory;
+use crate::file::passed::Parcel;
 use crate::file::waiting::{Try, Wait};
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
@@ -12,6 +13,27 @@ use crate::link::Shared;
 use crate::op::Op;
 use crate::park::Space;
 use crate::thread::ThreadId;
+
+/// What is sent beside the bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// `MSG_` flags.
+    pub flags: i32,
+    /// Where to; empty = the connected peer.
+    pub to: &'a [u8],
+    /// What is passed.
+    pub parcel: &'a Parcel,
+}
+
+/// What a read gives beside the bytes.
+pub(crate) struct Extras<'a> {
+    /// `msg_flags`.
+    pub(crate) flags: i32,
+    /// The sender's address, if it is wanted.
+    pub(crate) from: Option<&'a mut SocketAddress>,
+    /// What was passed, if it is wanted.
+    pub(crate) parcel: Option<&'a mut Parcel>,
+}
 
 impl Kernel {
     fn read_file(
@@ -21,13 +43,13 @@ impl Kernel {
         id: FileId,
         target: &mut UserMemory<'_>,
         flags: i32,
-        out_flags: &mut i32,
+        extras: &mut Extras<'_>,
     ) -> Try {
         let file = self.files.get(id);
         match file.kind {
             FileKind::Tcp | FileKind::PipeRead => self.read_stream(shared, id, target, flags),
-            FileKind::Unix if file.socket.is_stream() => self.read_stream(shared, id, target, flags),
-            FileKind::Unix | FileKind::Udp => self.read_message(shared, id, target, flags, out_flags),
+            FileKind::Unix if file.socket.is_stream() => self.read_local(shared, id, target, flags, extras),
+            FileKind::Unix | FileKind::Udp => self.read_message(shared, id, target, flags, extras),
             FileKind::EventFd => self.read_eventfd(id, target),
             FileKind::TimerFd => self.read_timerfd(id, target),
             FileKind::SignalFd => self.read_signalfd(me, id, target),
@@ -37,6 +59,80 @@ impl Kernel {
             FileKind::Epoll => Try::Done(-EINVAL),
             FileKind::PipeWrite | FileKind::Free => Try::Done(-EBADF),
         }
+    }
+
+    /// A unix stream: as any stream, but for what is passed beside the bytes.
+    fn read_local(
+        &mut self,
+        shared: &Shared,
+        id: FileId,
+        target: &mut UserMemory<'_>,
+        flags: i32,
+        extras: &mut Extras<'_>,
+    ) -> Try {
+        let (start, before) = (self.files.get(id).input.taken(), target.done());
+        if let Some(most) = self.passed_limit(id) {
+            target.limit(most);
+        }
+        let read = self.read_stream(shared, id, target, flags);
+        let bytes = (target.done() - before) as u64;
+        if bytes > 0 {
+            self.hand_over_parcel(shared, id, start, bytes, flags & MSG_PEEK != 0, extras);
+        }
+        read
+    }
+
+    /// Gives the reader what was passed with the `bytes` of input from `start` on; what it does not want is dropped.
+    pub(crate) fn hand_over_parcel(
+        &mut self,
+        shared: &Shared,
+        id: FileId,
+        start: u64,
+        bytes: u64,
+        peek: bool,
+        extras: &mut Extras<'_>,
+    ) {
+        if !self.has_parcels(id) {
+            return;
+        }
+        let found = self.collect_parcel(id, start, bytes, peek);
+        match &mut extras.parcel {
+            Some(parcel) => **parcel = found,
+            None => self.drop_parcel(shared, &found),
+        }
+    }
+
+    /// Writes to a unix socket with what is passed beside the bytes.
+    fn write_local(
+        &mut self,
+        shared: &Shared,
+        me: ThreadId,
+        id: FileId,
+        source: &mut UserMemory<'_>,
+        message: &Message<'_>,
+    ) -> Try {
+        let (flags, to) = (message.flags, message.to);
+        let target = match self.files.get(id).socket.is_stream() {
+            true => Ok(self.files.get(id).peer),
+            false => self.message_target(id, to),
+        };
+        let target = target.unwrap_or(0);
+        if target == 0 {
+            return self.write_file(shared, me, id, source, flags, to);
+        }
+        // What was passed goes with the first byte.
+        let given = if source.done() == 0 { message.parcel } else { &Parcel::EMPTY };
+        if !self.carries(id, target, given) {
+            return self.write_file(shared, me, id, source, flags, to);
+        }
+        let parcel = match self.complete_parcel(me, id, target, given) {
+            Ok(parcel) => parcel,
+            Err(errno) => return Try::Done(-errno),
+        };
+        let start = self.input_end(target);
+        let written = self.write_file(shared, me, id, source, flags, to);
+        self.attach_parcel(target, start, &parcel);
+        written
     }
 
     fn write_file(
@@ -76,9 +172,9 @@ impl Call<'_> {
     pub unsafe fn read(&self, fd: i32, iov: &[IoVec]) -> i64 {
         // SAFETY: forwarded promise.
         let Some(mut target) = (unsafe { UserMemory::new(iov) }) else { return -EINVAL };
-        let mut out_flags = 0;
+        let mut extras = Extras { flags: 0, from: None, parcel: None };
         self.file_op(Op::Read, fd, |k, shared, me, file| {
-            k.read_file(shared, me, file, &mut target, 0, &mut out_flags)
+            k.read_file(shared, me, file, &mut target, 0, &mut extras)
         })
     }
 
@@ -89,19 +185,27 @@ impl Call<'_> {
     pub unsafe fn write(&self, fd: i32, iov: &[IoVec]) -> i64 {
         // SAFETY: forwarded promise.
         let Some(mut source) = (unsafe { UserMemory::new(iov) }) else { return -EINVAL };
-        self.write_op(fd, &mut source, 0, &[])
+        self.write_op(fd, &mut source, &Message { flags: 0, to: &[], parcel: &Parcel::EMPTY })
     }
 
-    fn write_op(&self, fd: i32, source: &mut UserMemory<'_>, flags: i32, to: &[u8]) -> i64 {
-        let client = self.with(|k| {
-            k.descriptor(self.thread(), fd).is_some_and(|file| k.files.get(file).socket.connection != 0)
+    fn write_op(&self, fd: i32, source: &mut UserMemory<'_>, message: &Message<'_>) -> i64 {
+        let (client, local) = self.with(|k| match k.descriptor(self.thread(), fd) {
+            Some(file) => (k.files.get(file).socket.connection != 0, k.passes(file)),
+            None => (false, false),
         });
-        let write =
-            |k: &mut Kernel, shared: &Shared, me, file| k.write_file(shared, me, file, source, flags, to);
-        if client { self.file_output_op(Op::Write, fd, write) } else { self.file_op(Op::Write, fd, write) }
+        let mut write = |k: &mut Kernel, shared: &Shared, me, file| match local {
+            true => k.write_local(shared, me, file, source, message),
+            false => k.write_file(shared, me, file, source, message.flags, message.to),
+        };
+        if client {
+            self.file_output_op(Op::Write, fd, write)
+        } else {
+            self.file_op(Op::Write, fd, &mut write)
+        }
     }
 
-    /// `recv`, `recvfrom`, `recvmsg`. `from` gets the sender's address, `out_flags` gets `msg_flags`.
+    /// `recv`, `recvfrom`, `recvmsg`. `from` gets the sender's address, `out_flags` gets `msg_flags`, `parcel` what was
+    /// passed, if the caller wants it; the files in it are the caller's to install or discard.
     ///
     /// # Safety
     /// As for [`Call::read`].
@@ -112,36 +216,36 @@ impl Call<'_> {
         flags: i32,
         from: &mut SocketAddress,
         out_flags: &mut i32,
+        parcel: Option<&mut Parcel>,
     ) -> i64 {
         // SAFETY: forwarded promise.
         let Some(mut target) = (unsafe { UserMemory::new(iov) }) else { return -EINVAL };
-        (*from, *out_flags) = (SocketAddress::NONE, 0);
-        self.file_op(Op::Read, fd, |k, shared, me, file| {
+        *from = SocketAddress::NONE;
+        let mut extras = Extras { flags: 0, from: Some(from), parcel };
+        let got = self.file_op(Op::Read, fd, |k, shared, me, file| {
             if k.is_socket(file).is_err() {
                 return Try::Done(-ENOTSOCK);
             }
             if flags & MSG_OOB != 0 {
                 return Try::Done(-EINVAL);
             }
-            let socket = &k.files.get(file).socket;
-            if socket.is_connected() && socket.kind == SOCK_DGRAM {
-                *from = socket.remote;
-            }
-            k.read_file(shared, me, file, &mut target, flags, out_flags)
-        })
+            k.read_file(shared, me, file, &mut target, flags, &mut extras)
+        });
+        *out_flags = extras.flags;
+        got
     }
 
-    /// `send`, `sendto`, `sendmsg`. An empty `to` = the connected peer.
+    /// `send`, `sendto`, `sendmsg`.
     ///
     /// # Safety
     /// As for [`Call::write`].
-    pub unsafe fn send(&self, fd: i32, iov: &[IoVec], flags: i32, to: &[u8]) -> i64 {
+    pub unsafe fn send(&self, fd: i32, iov: &[IoVec], message: &Message<'_>) -> i64 {
         // SAFETY: forwarded promise.
         let Some(mut source) = (unsafe { UserMemory::new(iov) }) else { return -EINVAL };
         match self.with(|k| k.descriptor(self.thread(), fd).map(|file| k.is_socket(file))) {
-            Some(Ok(())) if flags & MSG_OOB != 0 => -EOPNOTSUPP,
+            Some(Ok(())) if message.flags & MSG_OOB != 0 => -EOPNOTSUPP,
             Some(Err(errno)) => -errno,
-            Some(Ok(())) | None => self.write_op(fd, &mut source, flags, to),
+            Some(Ok(())) | None => self.write_op(fd, &mut source, message),
         }
     }
 

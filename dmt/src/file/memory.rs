@@ -30,6 +30,11 @@ impl<'a> UserMemory<'a> {
         self.left
     }
 
+    /// Ends the cursor after `most` more bytes.
+    pub(crate) fn limit(&mut self, most: u64) {
+        self.left = self.left.min(usize::try_from(most).unwrap_or(usize::MAX));
+    }
+
     /// Bytes passed.
     pub(crate) fn done(&self) -> usize {
         self.done
@@ -42,7 +47,7 @@ impl<'a> UserMemory<'a> {
         let Some(piece) = self.iov.get(self.index) else {
             return (core::ptr::NonNull::dangling().as_ptr(), 0);
         };
-        let len = most.min(piece.len - self.offset);
+        let len = most.min(piece.len - self.offset).min(self.left);
         let start = piece.base.wrapping_add(self.offset);
         self.offset += len;
         self.left -= len;

@@ -1,13 +1,15 @@
-//! Sockets that keep messages apart: unix datagram and seqpacket sockets, and UDP (which reaches nobody yet).
+//! Sockets that keep messages apart: unix datagram and seqpacket sockets, and UDP.
 
 use crate::bounds::PIPE_BYTES;
 use crate::file::abi::{
-    EAGAIN, ECONNREFUSED, EDESTADDRREQ, EMSGSIZE, ENETUNREACH, ENOBUFS, ENOTCONN, EPIPE, MSG_DONTWAIT,
-    MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, SOCK_DGRAM,
+    EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOTCONN, EPIPE, MAX_ADDRESS_BYTES, MSG_DONTWAIT, MSG_NOSIGNAL,
+    MSG_PEEK, MSG_TRUNC, SOCK_DGRAM, SocketAddress,
 };
-use crate::file::address::{Inet, parse_unix};
+use crate::file::address::parse_unix;
+use crate::file::io::Extras;
 use crate::file::memory::UserMemory;
 use crate::file::notify::READABLE;
+use crate::file::socket::returned;
 use crate::file::table::{BROKEN, END_OF_INPUT, NO_ROOM, READ_SHUT, WRITE_SHUT};
 use crate::file::waiting::{Try, Wait};
 use crate::file::{FileId, FileKind, signals};
@@ -16,8 +18,21 @@ use crate::link::Shared;
 use crate::park::Space;
 use crate::thread::ThreadId;
 
-/// In front of each message in a queue: its length, `u32`.
-const LENGTH_BYTES: u64 = 4;
+/// In front of each message in a queue: its length, `u32`, and that of its sender's address, `u16`, which follows.
+const HEAD_BYTES: usize = 6;
+
+/// What is in front of a message.
+struct Head {
+    length: u64,
+    from: SocketAddress,
+}
+
+impl Head {
+    /// Bytes in front of the message.
+    fn bytes(&self) -> u64 {
+        HEAD_BYTES as u64 + u64::from(self.from.len)
+    }
+}
 
 impl Kernel {
     /// One try to receive a message.
@@ -27,11 +42,14 @@ impl Kernel {
         id: FileId,
         target: &mut UserMemory<'_>,
         flags: i32,
-        out_flags: &mut i32,
+        extras: &mut Extras<'_>,
     ) -> Try {
         let file = self.files.get_mut(id);
+        if file.kind == FileKind::Udp && file.error != 0 {
+            return Try::Done(-i64::from(core::mem::take(&mut file.error)));
+        }
         if !file.input.is_empty() {
-            return Try::Done(self.take_message(shared, id, target, flags, out_flags));
+            return Try::Done(self.take_message(shared, id, target, flags, extras));
         }
         if file.error != 0 {
             return Try::Done(-i64::from(core::mem::take(&mut file.error)));
@@ -48,30 +66,51 @@ impl Kernel {
         Wait::after(Space::Read, file.socket.receive_timeout, 0)
     }
 
+    /// The head of the first message of a queue that has one.
+    fn message_head(&self, id: FileId) -> Head {
+        let (input, pool) = (&self.files.get(id).input, &self.files.pool);
+        let (mut head, mut address) = ([0; HEAD_BYTES], [0; MAX_ADDRESS_BYTES]);
+        pool.peek(input, 0, &mut head);
+        let length = u64::from(u32::from_le_bytes([head[0], head[1], head[2], head[3]]));
+        let address =
+            &mut address[..usize::from(u16::from_le_bytes([head[4], head[5]])).min(MAX_ADDRESS_BYTES)];
+        pool.peek(input, HEAD_BYTES as u64, address);
+        Head { length, from: SocketAddress::new(address).unwrap_or(SocketAddress::NONE) }
+    }
+
+    /// Bytes of the message that is read next (`FIONREAD`).
+    pub(crate) fn next_message_bytes(&self, id: FileId) -> u64 {
+        if self.files.get(id).input.is_empty() { 0 } else { self.message_head(id).length }
+    }
+
     fn take_message(
         &mut self,
         shared: &Shared,
         id: FileId,
         target: &mut UserMemory<'_>,
         flags: i32,
-        out_flags: &mut i32,
+        extras: &mut Extras<'_>,
     ) -> i64 {
+        let head = self.message_head(id);
+        let (front, length) = (head.bytes(), head.length);
         let (file, pool) = self.files.with_pool(id);
-        let mut length = [0; LENGTH_BYTES as usize];
-        pool.peek(&file.input, 0, &mut length);
-        let length = u64::from(u32::from_le_bytes(length));
         let mut at = 0;
         while at < length && target.left() > 0 {
             let piece = target.target((length - at) as usize);
-            at += pool.peek(&file.input, LENGTH_BYTES + at, piece) as u64;
+            at += pool.peek(&file.input, front + at, piece) as u64;
         }
         if at < length {
-            *out_flags |= MSG_TRUNC;
+            extras.flags |= MSG_TRUNC;
         }
-        if flags & MSG_PEEK == 0 {
-            pool.skip(&mut file.input, LENGTH_BYTES + length);
+        if let Some(from) = &mut extras.from {
+            **from = head.from;
+        }
+        let (start, peek) = (file.input.taken(), flags & MSG_PEEK != 0);
+        if !peek {
+            pool.skip(&mut file.input, front + length);
             self.input_taken(shared, id, length);
         }
+        self.hand_over_parcel(shared, id, start, front + length, peek, extras);
         if flags & MSG_TRUNC != 0 { length as i64 } else { at as i64 }
     }
 
@@ -93,17 +132,15 @@ impl Kernel {
             return Try::Done(-EPIPE);
         }
         if file.kind == FileKind::Udp {
-            return Try::Done(match self.udp_target(id, to) {
-                Ok(()) => source.left() as i64,
-                Err(errno) => -errno,
-            });
+            return Try::Done(returned(self.send_datagram(id, source, to)));
         }
         let paired = file.peer != 0 && to.is_empty();
         let target = match self.message_target(id, to) {
             Ok(target) => target,
             Err(errno) => return Try::Done(-errno),
         };
-        let need = source.left() as u64 + LENGTH_BYTES;
+        let from = self.files.get(id).socket.local;
+        let need = source.left() as u64 + (HEAD_BYTES as u64) + u64::from(from.len);
         if need > PIPE_BYTES {
             return Try::Done(-EMSGSIZE);
         }
@@ -117,16 +154,24 @@ impl Kernel {
             let timeout = file.socket.send_timeout;
             return if paired { Wait::after(Space::Write, timeout, 0) } else { Try::Done(-ENOBUFS) };
         }
-        Try::Done(self.push_message(target, source))
+        Try::Done(self.push_message(target, &from, source))
     }
 
-    fn push_message(&mut self, target: FileId, source: &mut UserMemory<'_>) -> i64 {
+    /// Puts a message into a socket's queue.
+    pub(crate) fn push_message(
+        &mut self,
+        target: FileId,
+        from: &SocketAddress,
+        source: &mut UserMemory<'_>,
+    ) -> i64 {
         let length = source.left();
-        if self.files.pool.room() < length as u64 + LENGTH_BYTES {
+        if self.files.pool.room() < (length + HEAD_BYTES + from.bytes().len()) as u64 {
             return -ENOBUFS;
         }
         let (file, pool) = self.files.with_pool(target);
         pool.push(&mut file.input, &(length as u32).to_le_bytes());
+        pool.push(&mut file.input, &from.len.to_le_bytes());
+        pool.push(&mut file.input, from.bytes());
         while source.left() > 0 {
             pool.push(&mut file.input, source.source(usize::MAX));
         }
@@ -134,7 +179,7 @@ impl Kernel {
         length as i64
     }
 
-    fn message_target(&self, id: FileId, to: &[u8]) -> Result<FileId, i64> {
+    pub(crate) fn message_target(&self, id: FileId, to: &[u8]) -> Result<FileId, i64> {
         let file = self.files.get(id);
         if to.is_empty() && file.peer != 0 {
             return Ok(file.peer);
@@ -151,15 +196,5 @@ impl Kernel {
         let target = self.find_named(&name).ok_or(ECONNREFUSED)?;
         let datagram = self.files.get(target).socket.kind == SOCK_DGRAM;
         if datagram { Ok(target) } else { Err(crate::file::abi::EPROTOTYPE) }
-    }
-
-    /// Packets to loopback vanish, as they may; other hosts cannot be reached.
-    fn udp_target(&self, id: FileId, to: &[u8]) -> Result<(), i64> {
-        let socket = &self.files.get(id).socket;
-        if to.is_empty() {
-            return if socket.is_connected() { Ok(()) } else { Err(EDESTADDRREQ) };
-        }
-        let inet = Inet::parse(socket.domain, to)?;
-        if inet.is_loopback() || inet.is_any() { Ok(()) } else { Err(ENETUNREACH) }
     }
 }

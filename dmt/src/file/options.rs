@@ -2,6 +2,7 @@
 
 use crate::call::Call;
 use crate::file::abi::{AF_UNIX, EINVAL, ENOPROTOOPT, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET};
+use crate::file::passed::Credentials;
 use crate::file::socket::Socket;
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
@@ -83,6 +84,7 @@ pub(crate) const OPTIONS: [Row; 62] = [
 pub(crate) const SO_REUSEADDR: usize = 0;
 pub(crate) const SO_REUSEPORT: usize = 1;
 pub(crate) const V6ONLY: usize = 2;
+pub(crate) const PASS_CREDENTIALS: usize = 12;
 const SEND_BUFFER: usize = 3;
 const RECEIVE_BUFFER: usize = 4;
 const LINGER: usize = 24;
@@ -214,13 +216,10 @@ impl Kernel {
         if fits { Ok(()) } else { Err(crate::file::abi::EOPNOTSUPP) }
     }
 
-    /// `struct ucred` of the process at the other end. All processes of a server count as one user here.
+    /// `struct ucred` of whoever was at the other end when it was connected.
     fn peer_credentials(&self, id: FileId) -> [u8; 12] {
-        let peer = self.files.get(id).peer;
-        let pid = if peer == 0 { 0 } else { self.files.get(peer).socket.creator };
-        let mut bytes = [0; 12];
-        bytes[..4].copy_from_slice(&pid.to_le_bytes());
-        bytes
+        let peer = self.files.get(id).socket.peer_owner;
+        if peer.pid == 0 { Credentials::NOBODY.to_bytes() } else { peer.to_bytes() }
     }
 
     fn set_socket_option(&mut self, id: FileId, level: i32, name: i32, value: &[u8]) -> Result<i64, i64> {

@@ -18,9 +18,16 @@ pub struct Queue {
     /// Bytes used in the tail block.
     end: u32,
     len: u64,
+    /// Bytes that were ever taken from its front.
+    taken: u64,
 }
 
 impl Queue {
+    /// Bytes that were ever taken from its front.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Bytes in the queue.
     pub fn len(&self) -> u64 {
         self.len
@@ -124,6 +131,7 @@ impl Pool {
     /// Takes up to `most` bytes from the front away; returns how many.
     pub fn skip(&mut self, queue: &mut Queue, most: u64) -> u64 {
         let gone = most.min(queue.len);
+        queue.taken += gone;
         let mut left = gone;
         while left > 0 {
             let in_block = if queue.head == queue.tail { queue.end } else { POOL_BLOCK_BYTES as u32 };

@@ -7,6 +7,7 @@ use crate::file::abi::{
     SHUT_WR, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_TYPE_MASK, SocketAddress,
 };
 use crate::file::options::OPTIONS;
+use crate::file::passed::Credentials;
 use crate::file::{FileId, FileKind};
 use crate::kernel::{Kernel, Step};
 use crate::link::Shared;
@@ -59,8 +60,10 @@ pub struct Socket {
     /// `SO_RCVTIMEO` and `SO_SNDTIMEO`, nanoseconds; 0 = none.
     pub(crate) receive_timeout: u64,
     pub(crate) send_timeout: u64,
-    /// Process that made it: `SO_PEERCRED` of the other end.
-    pub(crate) creator: i32,
+    /// Who made it, listens or connected: `SO_PEERCRED` of the other end.
+    pub(crate) owner: Credentials,
+    /// The other end's, from the time of the connection; process 0 = there was none.
+    pub(crate) peer_owner: Credentials,
     pub(crate) local: SocketAddress,
     pub(crate) remote: SocketAddress,
     /// Options by their place in [`OPTIONS`], less their defaults, so that zeroes are a new socket.
@@ -106,7 +109,7 @@ impl Kernel {
     pub(crate) fn create_socket(&mut self, domain: i32, kind: i32, protocol: i32) -> Result<FileId, i64> {
         let file_kind = kind_of(domain, kind & SOCK_TYPE_MASK, protocol)?;
         let id = self.files.create(file_kind, O_RDWR | kind & O_NONBLOCK).ok_or(ENFILE)?;
-        let creator = self.processes.get(self.threads.get(self.sched.turn.max(1)).process.max(1)).pid;
+        let owner = self.credentials_of(self.sched.turn.max(1));
         let socket = &mut self.files.get_mut(id).socket;
         socket.domain = domain;
         socket.kind = kind & SOCK_TYPE_MASK;
@@ -115,7 +118,7 @@ impl Kernel {
             FileKind::Udp => IPPROTO_UDP,
             _ => 0,
         };
-        socket.creator = creator;
+        socket.owner = owner;
         Ok(id)
     }
 

@@ -28,7 +28,9 @@ impl Kernel {
     pub(crate) fn pair(&mut self, a: FileId, b: FileId) {
         for (id, peer) in [(a, b), (b, a)] {
             let remote = self.local_name(peer);
+            let owner = self.files.get(peer).socket.owner;
             let file = self.files.get_mut(id);
+            file.socket.peer_owner = owner;
             (file.peer, file.socket.phase, file.socket.remote) = (peer, Phase::Connected, remote);
         }
     }

@@ -4,6 +4,7 @@ use crate::bounds::{MAX_EPOLL_ITEMS, MAX_FILES};
 use crate::file::connections::Connections;
 use crate::file::descriptor::Descriptors;
 use crate::file::epoll::{EpollItem, EpollLists, ItemId};
+use crate::file::passed::{PassedList, PassedTable};
 use crate::file::pool::{Pool, Queue};
 use crate::file::socket::Socket;
 use crate::file::timerfd::TimerState;
@@ -45,6 +46,8 @@ pub struct File {
     pub(crate) error: i32,
     /// Bytes to read.
     pub(crate) input: Queue,
+    /// What was passed beside them.
+    pub(crate) passed: PassedList,
     /// eventfd: the counter. signalfd: the mask. inotify: watches made.
     pub(crate) counter: u64,
     /// timerfd.
@@ -84,6 +87,7 @@ pub struct Files {
     pub(crate) items: [EpollItem; MAX_EPOLL_ITEMS],
     pub(crate) free_item: ItemId,
     pub(crate) touched_items: u32,
+    pub(crate) passed: PassedTable,
     pub(crate) pool: Pool,
 }
 
@@ -158,6 +162,7 @@ impl Kernel {
         }
         let kind = file.kind;
         self.forget_watches(id);
+        self.drop_parcels(shared, id);
         match kind {
             FileKind::Tcp => self.close_tcp(shared, id),
             FileKind::Unix => self.close_unix(shared, id),

@@ -4,6 +4,7 @@
 //! Functions take the six raw arguments and return what the kernel would (negative errno on failure). They are unsafe
 //! for one reason only: the arguments may be pointers, and then they are the program's promise.
 
+pub mod ancillary;
 pub mod file;
 pub mod futex;
 pub mod identity;

@@ -3,7 +3,10 @@
 use core::ffi::c_int;
 
 use dmt::file::abi::SocketAddress;
+use dmt::file::io::Message;
+use dmt::file::passed::Parcel;
 
+use crate::calls::ancillary;
 use crate::calls::file::{install, install_pair, is_virtual, piece};
 use crate::calls::vector::pieces;
 use crate::gate;
@@ -68,7 +71,8 @@ pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
             libc::SYS_recvfrom => recvfrom(a),
             libc::SYS_sendto => {
                 let to = address(a[4], a[5]);
-                dmt(|call| call.send(fd, &piece(a[1], a[2]), a[3] as c_int, to)) as isize
+                let message = Message { flags: a[3] as c_int, to, parcel: &Parcel::EMPTY };
+                dmt(|call| call.send(fd, &piece(a[1], a[2]), &message)) as isize
             }
             libc::SYS_recvmsg => recvmsg(fd, a[1] as *mut libc::msghdr, a[2] as c_int),
             libc::SYS_sendmsg => sendmsg(fd, a[1] as *const libc::msghdr, a[2] as c_int),
@@ -187,8 +191,8 @@ pub unsafe fn recvfrom(a: [usize; 6]) -> isize {
     // SAFETY: the program's buffers.
     unsafe {
         let list = piece(a[1], a[2]);
-        let got =
-            dmt(|call| call.receive(a[0] as c_int, &list, a[3] as c_int, &mut from, &mut flags)) as isize;
+        let got = dmt(|call| call.receive(a[0] as c_int, &list, a[3] as c_int, &mut from, &mut flags, None))
+            as isize;
         if got >= 0 {
             store_address(&from, a[4], a[5]);
         }
@@ -197,14 +201,18 @@ pub unsafe fn recvfrom(a: [usize; 6]) -> isize {
 }
 
 unsafe fn recvmsg(fd: c_int, message: *mut libc::msghdr, flags: c_int) -> isize {
-    let mut from = SocketAddress::NONE;
+    let (mut from, mut parcel) = (SocketAddress::NONE, Parcel::EMPTY);
     // SAFETY: the program's message and what it points to.
     unsafe {
         let m = &mut *message;
         let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen) else { return EINVAL };
-        let got = dmt(|call| call.receive(fd, list, flags, &mut from, &mut m.msg_flags)) as isize;
+        let got = dmt(|call| call.receive(fd, list, flags, &mut from, &mut m.msg_flags, Some(&mut parcel)))
+            as isize;
         if got >= 0 {
-            m.msg_controllen = 0;
+            ancillary::unpack(m, &parcel, flags);
+            if m.msg_name.is_null() {
+                m.msg_namelen = 0;
+            }
             store_address(&from, m.msg_name as usize, &raw mut m.msg_namelen as usize);
         }
         got
@@ -217,7 +225,12 @@ unsafe fn sendmsg(fd: c_int, message: *const libc::msghdr, flags: c_int) -> isiz
         let m = &*message;
         let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen) else { return EINVAL };
         let to = address(m.msg_name as usize, m.msg_namelen as usize);
-        dmt(|call| call.send(fd, list, flags, to)) as isize
+        let mut parcel = Parcel::EMPTY;
+        if let Err(error) = ancillary::packed(m, &mut parcel) {
+            return error;
+        }
+        let message = Message { flags, to, parcel: &parcel };
+        dmt(|call| call.send(fd, list, &message)) as isize
     }
 }
 

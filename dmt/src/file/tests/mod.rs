@@ -210,7 +210,7 @@ impl World {
             if flags == 0 {
                 self.call().read(fd, &iov)
             } else {
-                self.call().receive(fd, &iov, flags, &mut { SocketAddress::NONE }, &mut 0)
+                self.call().receive(fd, &iov, flags, &mut { SocketAddress::NONE }, &mut 0, None)
             }
         };
         if got < 0 {
