@@ -28,6 +28,7 @@ pub mod descriptor;
 pub mod epoll;
 mod event;
 pub mod io;
+pub mod lock;
 mod memory;
 mod message;
 mod notify;

@@ -76,6 +76,7 @@ impl Call<'_> {
             (thread.tid, thread.handle, thread.detached) = (pid, 0, false);
             k.delete_timers(process);
             k.exec_descriptors(self.shared(), process);
+            k.locks_changed();
         });
         self.kick();
     }
@@ -136,6 +137,7 @@ impl Kernel {
     fn end_process(&mut self, shared: &Shared, me: ThreadId, status: i32) {
         let id = self.process_of(me);
         self.exit_descriptors(shared, id);
+        self.locks_changed();
         self.remove_threads(id, me);
         self.remove_thread(me);
         self.cancel_timers(id);

@@ -5,8 +5,7 @@ use core::ffi::c_int;
 use dmt::file::FileId;
 use dmt::file::abi::IoVec;
 
-use crate::args;
-use crate::calls::stamp;
+use crate::calls::{lock, stamp};
 use crate::gate;
 use crate::raw;
 use crate::world::{self, dmt};
@@ -27,7 +26,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_dup2 => dup2(a),
             libc::SYS_dup3 => dup3(a),
             libc::SYS_fcntl => fcntl(a),
-            libc::SYS_flock => flock(a),
+            libc::SYS_flock => lock::flock(a),
             libc::SYS_ioctl => ioctl(a),
             libc::SYS_pipe => pipe2([a[0], 0, 0, 0, 0, 0]),
             libc::SYS_pipe2 => pipe2(a),
@@ -131,7 +130,10 @@ pub unsafe fn close(a: [usize; 6]) -> isize {
     let closed = is_virtual(a[0]).then(|| dmt(|call| call.close_fd(fd)) as isize);
     // SAFETY: the program's descriptor, or the placeholder behind it.
     let real = unsafe { raw!(libc::SYS_close, fd) };
-    closed.unwrap_or(real)
+    closed.unwrap_or_else(|| {
+        dmt(|call| call.kernel_file_closed());
+        real
+    })
 }
 
 /// `close_range`: around our own descriptor.
@@ -147,7 +149,9 @@ pub unsafe fn close_range(a: [usize; 6]) -> isize {
     // SAFETY: closes what the program asked to close, our own descriptor excepted.
     unsafe {
         if world::own_fd() < 0 || own < first || own > last {
-            return raw!(libc::SYS_close_range, first, last, flags);
+            let result = raw!(libc::SYS_close_range, first, last, flags);
+            dmt(|call| call.kernel_file_closed());
+            return result;
         }
         if own > first {
             raw!(libc::SYS_close_range, first, own - 1, flags);
@@ -156,6 +160,7 @@ pub unsafe fn close_range(a: [usize; 6]) -> isize {
             raw!(libc::SYS_close_range, own + 1, last, flags);
         }
     }
+    dmt(|call| call.kernel_file_closed());
     0
 }
 
@@ -168,6 +173,8 @@ fn duplicated(old: c_int, new: isize, close_on_exec: bool) -> isize {
             } else if call.is_virtual(new as c_int) {
                 call.close_fd(new as c_int);
             }
+            // What `new` was before is closed.
+            call.kernel_file_closed();
         });
     }
     new
@@ -212,11 +219,9 @@ pub unsafe fn fcntl(a: [usize; 6]) -> isize {
     if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
         return duplicated(fd, real(), command == libc::F_DUPFD_CLOEXEC);
     }
-    if matches!(command, libc::F_SETLKW | libc::F_OFD_SETLKW) {
-        return lock_in_turn(libc::SYS_fcntl, args!(fd, command - 1, a[2]));
-    }
     if !is_virtual(a[0]) {
-        return real();
+        // SAFETY: forwarded promise.
+        return if lock::is_lock(command) { unsafe { lock::fcntl(a) } } else { real() };
     }
     dmt(|call| match command {
         libc::F_SETFD => {
@@ -229,28 +234,6 @@ pub unsafe fn fcntl(a: [usize; 6]) -> isize {
         libc::F_SETOWN => call.set_owner(fd, argument),
         _ => real() as i64,
     }) as isize
-}
-
-/// A lock of the kernel's on a plain file, taken without blocking the kernel: whoever holds it needs the turn to give
-/// it back.
-fn lock_in_turn(number: i64, a: [usize; 6]) -> isize {
-    loop {
-        // SAFETY: the program's own call, in its form that does not block.
-        let result = unsafe { gate::syscall(number, a) };
-        if result != -(libc::EAGAIN as isize) && result != -(libc::EACCES as isize) {
-            return result;
-        }
-        dmt(|call| call.yield_turn());
-    }
-}
-
-/// `flock`.
-pub unsafe fn flock(a: [usize; 6]) -> isize {
-    if a[1] as c_int & libc::LOCK_NB != 0 {
-        // SAFETY: forwarded promise.
-        return unsafe { gate::syscall(libc::SYS_flock, a) };
-    }
-    lock_in_turn(libc::SYS_flock, args!(a[0], a[1] as c_int | libc::LOCK_NB))
 }
 
 /// `ioctl`.

@@ -8,6 +8,7 @@ pub mod ancillary;
 pub mod file;
 pub mod futex;
 pub mod identity;
+pub mod lock;
 pub mod misc;
 pub mod open;
 pub mod process;

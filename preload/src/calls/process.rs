@@ -110,11 +110,25 @@ unsafe fn fill_siginfo(info: *mut libc::siginfo_t, pid: i32, status: i32) {
     }
 }
 
+/// Closes all descriptors of a process that is about to end, but ours: its locks must be gone when others get the turn,
+/// and the kernel would close them at its own time.
+fn close_all() {
+    let own = world::own_fd();
+    // SAFETY: nobody in this process runs any more who could use them.
+    unsafe {
+        if own > 0 {
+            raw!(libc::SYS_close_range, 0, own - 1, 0);
+        }
+        raw!(libc::SYS_close_range, own + 1, u32::MAX, 0);
+    }
+}
+
 /// `exit_group`: tells dmt, then goes.
 pub fn exit_group(status: usize) -> ! {
     let tls = tls::current();
     let id = tls.id() as u16;
     tls.abandon();
+    close_all();
     world::call_as(id).process_exit((status as i32 & 0xff) << 8);
     loop {
         // SAFETY: ends this process.
@@ -128,6 +142,7 @@ pub fn killed_by(signal: c_int) {
     if tls.managed() {
         let id = tls.id() as u16;
         tls.abandon();
+        close_all();
         world::call_as(id).process_exit(signal);
     }
 }

@@ -3,7 +3,7 @@
 use core::ffi::{c_int, c_uint, c_ulong};
 
 use crate::args;
-use crate::calls::file;
+use crate::calls::{file, lock};
 use crate::cancellation_points;
 use crate::errno::libc_int;
 use crate::hook;
@@ -51,7 +51,7 @@ hook! {
 
     fn flock(fd: c_int, operation: c_int) -> c_int {
         // SAFETY: as above.
-        libc_int(unsafe { file::flock(args!(fd, operation)) })
+        libc_int(unsafe { lock::flock(args!(fd, operation)) })
     }
 
     fn pipe(fds: *mut c_int) -> c_int {

@@ -1,0 +1,24 @@
+// Record locks, open-file locks and flock between processes: waiting, order, deadlock, interruption, release by close, exit and death.
+#include "check.h"
+#include <sys/file.h>
+#include <sys/mman.h>
+static volatile int *shared; static volatile sig_atomic_t hits; static void on(int s) { (void)s; hits++; }
+static int lock(int fd, int cmd, int type, off_t from, off_t len) { struct flock l = {.l_type = type, .l_whence = SEEK_SET, .l_start = from, .l_len = len}; return fcntl(fd, cmd, &l); }
+static pid_t holder(int fd, off_t from) { struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = from, .l_len = 1}; MUST(fcntl(fd, F_GETLK, &l) == 0); return l.l_type == F_UNLCK ? 0 : l.l_pid; }
+static void until(int n) { while (*shared < n) usleep(1000); }
+int main(void) {
+    char path[64]; snprintf(path, sizeof path, "/tmp/file_locks-%d", getpid()); int fd = open(path, O_RDWR | O_CREAT, 0600), st; MUST(fd >= 0); shared = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    SAY("lock %d", lock(fd, F_SETLK, F_WRLCK, 0, 10)); SAY("own %d", holder(fd, 0)); pid_t me = getpid(), c = fork();
+    if (!c) { SAY("taken %s", strerror(ERR(lock(fd, F_SETLK, F_WRLCK, 5, 1)))); SAY("by the parent %d", holder(fd, 5) == me); SAY("beside it %d", lock(fd, F_SETLK, F_WRLCK, 10, 5)); *shared = 1; SAY("waits %d", lock(fd, F_SETLKW, F_WRLCK, 0, 1)); SAY("after %d", *shared); _exit(4); }
+    until(1); usleep(10000); *shared = 2; SAY("unlock %d", lock(fd, F_SETLK, F_UNLCK, 0, 0)); waitpid(c, &st, 0); SAY("code %d", WEXITSTATUS(st)); SAY("its exit freed it %d", lock(fd, F_SETLK, F_WRLCK, 0, 0));
+    *shared = 0; for (int i = 0; i < 3; i++) { c = fork(); if (!c) { *shared = i + 1; lock(fd, F_SETLKW, F_WRLCK, 0, 1); printf("in order %d\n", i); fflush(stdout); _exit(0); } until(i + 1); usleep(5000); } lock(fd, F_SETLK, F_UNLCK, 0, 0); for (int i = 0; i < 3; i++) wait(&st);
+    *shared = 0; lock(fd, F_SETLK, F_WRLCK, 0, 1); c = fork(); if (!c) { lock(fd, F_SETLK, F_WRLCK, 1, 1); *shared = 1; int e = ERR(lock(fd, F_SETLKW, F_WRLCK, 0, 1)); _exit(e == EDEADLK ? 1 : e ? 2 : 3); } until(1); usleep(10000); SAY("deadlock %s", strerror(ERR(lock(fd, F_SETLKW, F_WRLCK, 1, 1)))); lock(fd, F_SETLK, F_UNLCK, 0, 0); waitpid(c, &st, 0); SAY("the other got it %d", WEXITSTATUS(st));
+    *shared = 0; lock(fd, F_SETLK, F_WRLCK, 0, 1); c = fork(); if (!c) { struct sigaction a = {.sa_handler = on}; sigaction(SIGUSR1, &a, 0); *shared = 1; int e = ERR(lock(fd, F_SETLKW, F_WRLCK, 0, 1)); SAY("interrupted %s", strerror(e)); SAY("handler %d", hits); a.sa_flags = SA_RESTART; sigaction(SIGUSR1, &a, 0); *shared = 2; SAY("restarted %d", lock(fd, F_SETLKW, F_WRLCK, 0, 1)); SAY("handler %d", hits); _exit(0); }
+    until(1); usleep(10000); kill(c, SIGUSR1); until(2); usleep(10000); kill(c, SIGUSR1); usleep(10000); int other = open(path, O_RDONLY); SAY("closing another descriptor %d", close(other)); waitpid(c, &st, 0); SAY("lets go %d", st);
+    *shared = 0; c = fork(); if (!c) { lock(fd, F_SETLK, F_RDLCK, 0, 1); *shared = 1; pause(); _exit(0); } until(1); SAY("readers share %d", lock(fd, F_SETLK, F_RDLCK, 0, 1)); SAY("no writer %s", strerror(ERR(lock(fd, F_SETLK, F_WRLCK, 0, 1)))); kill(c, SIGKILL); SAY("its death %d", lock(fd, F_SETLKW, F_WRLCK, 0, 1)); waitpid(c, &st, 0); lock(fd, F_SETLK, F_UNLCK, 0, 0);
+    int a = open(path, O_RDWR), b = open(path, O_RDWR); SAY("flock %d", flock(a, LOCK_EX)); SAY("another %s", strerror(ERR(flock(b, LOCK_EX | LOCK_NB)))); *shared = 0; c = fork(); if (!c) { close(a); *shared = 1; SAY("flock waits %d", flock(b, LOCK_SH)); SAY("after %d", *shared); _exit(0); } until(1); usleep(10000); *shared = 2; SAY("release %d", flock(a, LOCK_UN)); waitpid(c, &st, 0);
+    SAY("shared %d", flock(a, LOCK_SH)); SAY("twice %d", flock(b, LOCK_SH)); flock(b, LOCK_UN); *shared = 0; flock(a, LOCK_EX); c = fork(); if (!c) { *shared = 1; usleep(20000); *shared = 2; _exit(0); } close(a); until(1); SAY("the child has it, too %s", strerror(ERR(flock(b, LOCK_EX | LOCK_NB)))); SAY("until it ends %d", flock(b, LOCK_EX)); SAY("ended %d", *shared); waitpid(c, &st, 0); flock(b, LOCK_UN);
+    a = open(path, O_RDWR); SAY("open-file lock %d", lock(a, F_OFD_SETLK, F_WRLCK, 0, 1)); SAY("the other one's %s", strerror(ERR(lock(b, F_OFD_SETLK, F_WRLCK, 0, 1)))); c = fork(); if (!c) { usleep(10000); _exit(lock(a, F_OFD_SETLK, F_UNLCK, 0, 1)); } SAY("waits %d", lock(b, F_OFD_SETLKW, F_WRLCK, 0, 1)); waitpid(c, &st, 0);
+    *shared = 0; c = fork(); if (!c) { int x = open(path, O_RDWR | O_CLOEXEC); flock(b, LOCK_UN); flock(x, LOCK_EX); *shared = 1; execl("/bin/true", "true", (char *)0); _exit(1); } until(1); SAY("exec closes it %d", flock(a, LOCK_EX)); waitpid(c, &st, 0);
+    SAY("lockf %d", lockf(fd, F_LOCK, 4)); SAY("bad %s", strerror(ERR(flock(9999, LOCK_EX)))); SAY("bad type %s", strerror(ERR(lock(fd, F_SETLK, 99, 0, 1)))); unlink(path); return 0;
+}
