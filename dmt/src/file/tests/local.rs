@@ -168,6 +168,7 @@ fn udp_knows_only_loopback() {
     assert_eq!(call.socket_name(3, &mut name), 0);
     assert_eq!(name.bytes()[4..8], [127, 0, 0, 1]);
     assert_eq!(world.write(3, b"query"), 5);
+    assert_eq!(world.read(3, 9), Err(ECONNREFUSED), "nobody has that port");
     assert_eq!(world.read(3, 9), Err(EAGAIN));
     world.end(&[3]);
 }
