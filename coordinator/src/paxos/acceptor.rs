@@ -48,7 +48,7 @@ impl Paxos {
         for (index, entry) in (first..end).zip(entries) {
             self.accept_entry(index, entry, out);
         }
-        self.tail.evict(self.len());
+        self.evict();
         self.unwritten = self.len();
         self.matched = self.matched.max(end);
         self.defer(Deferred::Durable { ballot, len: self.matched });

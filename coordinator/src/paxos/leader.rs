@@ -90,7 +90,7 @@ impl Paxos {
             self.unwritten = len;
             self.defer(Deferred::Durable { ballot: self.promised, len });
         }
-        self.tail.evict(len);
+        self.evict();
     }
 
     pub(super) fn replicate_all(&mut self, now: Nanos, out: &mut Vec<Output>) {

@@ -74,6 +74,9 @@ pub struct Paxos {
     /// Sequence number of the last write given out, and of the last one that is durable.
     written: u64,
     persisted: u64,
+    /// Writes of entries that are not durable yet: sequence number and index, of which those are left out that a later write
+    /// of a lower index makes unimportant. So both rise, and the front has the lowest index.
+    volatile: VecDeque<(u64, u64)>,
     /// What waits for its write to be durable.
     deferred: VecDeque<(u64, Deferred)>,
     /// Entries from here on are in the tail, but not yet given out as writes: a leader sends first.
@@ -148,6 +151,7 @@ impl Paxos {
             peers: others.into_iter().map(Peer::new).collect(),
             written: 0,
             persisted: 0,
+            volatile: VecDeque::new(),
             deferred: VecDeque::new(),
             unwritten: len,
             matched: 0,
@@ -174,6 +178,9 @@ impl Paxos {
             Input::Persisted(sequence) => {
                 debug_assert!(sequence <= self.written, "persisted more than was written");
                 self.persisted = self.persisted.max(sequence.min(self.written));
+                while self.volatile.front().is_some_and(|(written, _)| *written <= self.persisted) {
+                    self.volatile.pop_front();
+                }
                 self.settle(now, out);
             }
             Input::OldEntries { peer, first, entries } => self.on_old_entries(now, peer, first, entries, out),
@@ -347,8 +354,19 @@ impl Paxos {
         out.push(Output::Send { to, message });
     }
 
+    /// Forgets old entries that can be read from the log. While the disk is full, the log does not have the latest.
+    fn evict(&mut self) {
+        self.tail.evict(self.volatile.front().map_or(self.len(), |(_, index)| *index));
+    }
+
     fn write(&mut self, write: Write, out: &mut Vec<Output>) {
         self.written += 1;
+        if let Write::Entry { index, .. } = &write {
+            while self.volatile.back().is_some_and(|(_, later)| later >= index) {
+                self.volatile.pop_back();
+            }
+            self.volatile.push_back((self.written, *index));
+        }
         out.push(Output::Persist { sequence: self.written, write });
     }
 

@@ -330,3 +330,29 @@ proptest! {
         let _ = wire::decode(&bytes);
     }
 }
+
+#[test]
+fn entries_stay_in_memory_until_the_log_has_them() {
+    let mut config = Config::new(2, vec![1, 2, 3], 2);
+    config.tail_entries = 4;
+    let (mut paxos, ballot, mut out) =
+        (Paxos::new(config, Recovered::default(), 0), Ballot::new(1, 1), Vec::new());
+    let mut accept = |paxos: &mut Paxos, first: u64, previous: Ballot, count: u8| {
+        let entries = (0..count).map(|byte| entry(ballot, byte)).collect();
+        let accept = Message::Accept { ballot, first, previous, commit: first, entries };
+        paxos.step(0, message(1, accept), &mut out);
+    };
+    accept(&mut paxos, 0, Ballot::ZERO, 10);
+    assert_eq!(paxos.tail_start(), 0, "nothing is on the disk, which may be full");
+    let half = paxos.written - 5;
+    paxos.step(0, Input::Persisted(half), &mut Vec::new());
+    accept(&mut paxos, 10, ballot, 1);
+    assert_eq!(paxos.tail_start(), 5);
+    paxos.step(0, Input::Persisted(paxos.written), &mut Vec::new());
+    accept(&mut paxos, 11, ballot, 1);
+    assert_eq!(
+        (paxos.tail_start(), paxos.len()),
+        (8, 12),
+        "the last write may be volatile, and is in the tail anyway"
+    );
+}

@@ -4,7 +4,7 @@
 //! full), output in [`Outputs`], which the server's send window bounds for each connection.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
 
 use dmt::bounds::{MAX_CONNECTIONS, MAX_EVENT_BYTES};
@@ -13,11 +13,11 @@ use nix::sys::epoll::EpollFlags;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32};
 
-use super::farewell::{finish_on_close, reset_on_close, send_fin};
 use super::flow::Flow;
 use super::intake::{Intake, event};
-use super::outputs::Outputs;
-use super::poll::{Poll, Ready, Token};
+use super::outputs::{Outbox, Outputs};
+use super::poll::Ready;
+use super::socket::Socket;
 
 /// Client connections at the same time; more are closed at once.
 pub const MAX_CLIENTS: usize = MAX_CONNECTIONS - 256;
@@ -26,8 +26,8 @@ pub const NUMBER_BITS: u32 = 24;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 
 #[derive(Debug)]
-struct Client {
-    socket: TcpStream,
+struct Client<S> {
+    socket: S,
     sequence: u64,
     flow: Flow,
     watches: EpollFlags,
@@ -43,10 +43,10 @@ struct Client {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Clients {
+pub struct Clients<S: Socket = TcpStream> {
     ballot: u64,
     next: u64,
-    clients: BTreeMap<u64, Client>,
+    clients: BTreeMap<u64, Client<S>>,
     /// Clients with an event that is due.
     due: BTreeSet<u64>,
     /// Clients that have something to read, while reading is paused.
@@ -56,7 +56,7 @@ pub struct Clients {
     pub refused: u64,
 }
 
-impl Default for Clients {
+impl<S: Socket> Default for Clients<S> {
     fn default() -> Self {
         Self {
             ballot: 0,
@@ -70,7 +70,7 @@ impl Default for Clients {
     }
 }
 
-impl Clients {
+impl<S: Socket> Clients<S> {
     /// Starts to take clients under `ballot`; connections of before are closed. Numbers go on if the ballot is the same.
     pub fn begin(&mut self, ballot: u64) {
         self.close_all();
@@ -114,25 +114,21 @@ impl Clients {
     /// Takes a new connection to listener `listener` of the server.
     pub fn open(
         &mut self,
-        poll: &Poll,
+        poll: &S::Poll,
         intake: &mut dyn Intake,
         outputs: &mut Outputs,
-        socket: TcpStream,
+        socket: S,
         listener: (u64, u16),
     ) {
         if self.clients.len() >= MAX_CLIENTS {
             self.refused += 1;
             return;
         }
-        let prepared = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true));
-        let (Ok(()), Ok(peer), Ok(local)) = (prepared, socket.peer_addr(), socket.local_addr()) else {
-            return;
-        };
-        reset_on_close(&socket);
+        let Ok((peer, local)) = socket.prepare() else { return };
         let number = self.take_number();
         let id = self.id(number);
         let info = connect_info(peer, local, listener.1);
-        if poll.add(&socket, Token::Client(number), EpollFlags::EPOLLIN).is_err() {
+        if socket.watch(poll, number, EpollFlags::EPOLLIN).is_err() {
             return;
         }
         let head = event(EventKind::Connect, id, 0, listener.0, size_of::<ConnectInfo>());
@@ -156,7 +152,7 @@ impl Clients {
     /// Handles an event of a connection. `paused` = nothing may be read now.
     pub fn ready(
         &mut self,
-        poll: &Poll,
+        poll: &S::Poll,
         intake: &mut dyn Intake,
         outputs: &mut Outputs,
         number: u64,
@@ -184,7 +180,7 @@ impl Clients {
     }
 
     /// The server has read `total` bytes of `connection`.
-    pub fn consumed(&mut self, poll: &Poll, connection: u64, total: u64) {
+    pub fn consumed(&mut self, poll: &S::Poll, connection: u64, total: u64) {
         let Some(number) = self.number(connection) else { return };
         if let Some(client) = self.clients.get_mut(&number) {
             client.flow.consumed(total);
@@ -193,7 +189,13 @@ impl Clients {
     }
 
     /// Outputs of `connection` were released: writes them.
-    pub fn released(&mut self, poll: &Poll, intake: &mut dyn Intake, outputs: &mut Outputs, connection: u64) {
+    pub fn released(
+        &mut self,
+        poll: &S::Poll,
+        intake: &mut dyn Intake,
+        outputs: &mut Outputs,
+        connection: u64,
+    ) {
         let Some(number) = self.number(connection) else { return };
         if let Some(client) = self.clients.get_mut(&number) {
             flush(client, outputs, connection);
@@ -202,7 +204,7 @@ impl Clients {
     }
 
     /// Queues events that had no room, and reads on where reading was paused.
-    pub fn resume(&mut self, poll: &Poll, intake: &mut dyn Intake, outputs: &mut Outputs, paused: bool) {
+    pub fn resume(&mut self, poll: &S::Poll, intake: &mut dyn Intake, outputs: &mut Outputs, paused: bool) {
         for number in self.due.iter().copied().collect::<Vec<_>>() {
             self.settle(poll, intake, outputs, number);
         }
@@ -221,7 +223,7 @@ impl Clients {
     }
 
     /// Queues what is due for one connection, ends it if it is over, and sets what it is watched for.
-    fn settle(&mut self, poll: &Poll, intake: &mut dyn Intake, outputs: &mut Outputs, number: u64) {
+    fn settle(&mut self, poll: &S::Poll, intake: &mut dyn Intake, outputs: &mut Outputs, number: u64) {
         let id = self.id(number);
         let Some(client) = self.clients.get_mut(&number) else {
             self.due.remove(&number);
@@ -234,7 +236,7 @@ impl Clients {
             if put(client, intake, id, EventKind::PeerReset, 0, &[]) {
                 return self.forget(outputs, number);
             }
-            poll.remove(&client.socket);
+            client.socket.unwatch(poll);
             self.due.insert(number);
             return;
         }
@@ -262,8 +264,8 @@ impl Clients {
     }
 }
 
-fn put(
-    client: &mut Client,
+fn put<S: Socket>(
+    client: &mut Client<S>,
     intake: &mut dyn Intake,
     id: u64,
     kind: EventKind,
@@ -276,7 +278,7 @@ fn put(
 }
 
 /// One read, straight into one event. The caller made sure that the intake has room.
-fn read(client: &mut Client, intake: &mut dyn Intake, id: u64, buffer: &mut [u8]) {
+fn read<S: Socket>(client: &mut Client<S>, intake: &mut dyn Intake, id: u64, buffer: &mut [u8]) {
     let budget = client.flow.read_budget().min(buffer.len());
     if budget == 0 {
         return;
@@ -297,7 +299,7 @@ fn read(client: &mut Client, intake: &mut dyn Intake, id: u64, buffer: &mut [u8]
 }
 
 /// Writes what is released, then FIN if the server is through.
-fn flush(client: &mut Client, outputs: &mut Outputs, id: u64) {
+fn flush<S: Socket>(client: &mut Client<S>, outputs: &mut Outputs, id: u64) {
     let Some(outbox) = outputs.get_mut(id) else { return };
     while !outbox.ready().is_empty() && !client.reset_due {
         match client.socket.write(outbox.ready()) {
@@ -311,30 +313,30 @@ fn flush(client: &mut Client, outputs: &mut Outputs, id: u64) {
         }
     }
     if outbox.end == Some(false) && outbox.is_empty() && !std::mem::replace(&mut client.ended, true) {
-        send_fin(&client.socket);
+        client.socket.send_fin();
     }
 }
 
 /// True if the server dropped the connection and all it wrote is with the kernel: dropping the socket closes it then.
-fn server_is_done(client: &Client, outputs: &mut Outputs, id: u64) -> bool {
+fn server_is_done<S: Socket>(client: &Client<S>, outputs: &mut Outputs, id: u64) -> bool {
     let Some(outbox) = outputs.get_mut(id) else { return true };
     if outbox.end == Some(true) {
-        reset_on_close(&client.socket);
+        client.socket.reset_on_close();
         return true;
     }
     let done = outbox.closed && outbox.is_empty();
     if done {
-        finish_on_close(&client.socket);
+        client.socket.finish_on_close();
     }
     done
 }
 
-fn watch(
-    client: &mut Client,
-    poll: &Poll,
+fn watch<S: Socket>(
+    client: &mut Client<S>,
+    poll: &S::Poll,
     number: u64,
     parked: bool,
-    outbox: Option<&mut super::outputs::Outbox>,
+    outbox: Option<&mut Outbox>,
 ) {
     if client.reset_due {
         return;
@@ -347,7 +349,7 @@ fn watch(
     wanted.set(EpollFlags::EPOLLIN, reads);
     if wanted != client.watches {
         client.watches = wanted;
-        let _ = poll.modify(&client.socket, Token::Client(number), wanted);
+        client.socket.rewatch(poll, number, wanted);
     }
 }
 

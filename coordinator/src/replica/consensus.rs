@@ -74,6 +74,11 @@ impl<D: Disk> Consensus<D> {
         &self.paxos
     }
 
+    /// The log, to look at. It lags behind Paxos while writes wait for space on the disk.
+    pub fn log(&self) -> &Log<D> {
+        &self.log
+    }
+
     /// True while the disk is full.
     pub fn disk_full(&self) -> bool {
         !self.blocked.is_empty()

@@ -1,6 +1,6 @@
 //! One replica's daemon: it joins clients, peers, Paxos, log and the server's arena in one thread.
 
-mod clients;
+pub mod clients;
 pub mod config;
 pub mod consensus;
 pub mod crane;
@@ -18,12 +18,13 @@ mod keeper;
 pub mod outputs;
 mod peer;
 mod peers;
-mod poll;
+pub mod poll;
 mod ports;
 mod rebuild;
 mod relay;
 mod run;
 mod server;
+pub mod socket;
 pub mod status;
 mod telling;
 mod tls;

@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+pub use nix::sys::epoll::EpollFlags;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent};
 
 /// Events taken out of the kernel in one turn.
 const EVENTS_PER_TURN: usize = 256;

@@ -10,6 +10,7 @@ use nix::sys::epoll::EpollFlags;
 
 use super::digests::{self, Digest, Mismatch};
 use super::divergences::MAX_DIVERGENCES;
+use super::driver::Rebuild;
 use super::error::ReplicaError;
 use super::frames::{Control, Frame};
 use super::poll::Token;
@@ -27,7 +28,6 @@ impl Replica {
             .map_err(ReplicaError::system("watch the container"))?;
         self.driver.server_started(&server.link);
         self.status.container_pid = server.init_pid();
-        self.told_tail = server.link.pending_tail();
         self.server = Some(*server);
         self.status_at = 0;
         Ok(())
@@ -45,7 +45,7 @@ impl Replica {
     }
 
     /// Ends the server and has it started from nothing.
-    pub(super) fn rebuild_server(&mut self, reason: &str) {
+    pub(super) fn rebuild_server(&mut self, reason: &Rebuild) {
         tracing::warn!("rebuilds its server from the log: {reason}");
         self.end_server(None);
         self.clients.close_all();

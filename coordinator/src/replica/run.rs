@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use dmt::bounds::POOL_HIGH_WATER_BLOCKS;
 use dmt::entry::ConnectInfo;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::eventfd::EventFd;
@@ -58,10 +57,6 @@ pub(super) struct Replica {
     pub(super) report: Report,
     pub(super) status: ReplicaStatus,
     pub(super) status_at: u64,
-    /// The server must be told of changes.
-    pub(super) wake: bool,
-    /// The pending ring's tail when the server was last told.
-    pub(super) told_tail: u64,
     pub(super) stop: bool,
     /// Empty between two turns; kept for their memory.
     pub(super) effects: Vec<Effect>,
@@ -128,8 +123,6 @@ impl Replica {
             report: Report::default(),
             status: ReplicaStatus { id: config.id, ..ReplicaStatus::default() },
             status_at: 0,
-            wake: false,
-            told_tail: 0,
             stop: false,
             effects: Vec::new(),
             news: Vec::new(),
@@ -257,8 +250,7 @@ impl Replica {
 
     /// True while no client may be read.
     fn paused(&self) -> bool {
-        let pool = self.server.as_ref().map(|s| s.link.control().pool_used.load(Ordering::Relaxed));
-        self.driver.consensus.disk_full() || pool.is_none_or(|used| used > POOL_HIGH_WATER_BLOCKS)
+        self.driver.pauses_clients(self.server.as_ref().map(|server| &server.link))
     }
 
     fn client_ready(&mut self, number: u64, event: Ready) {
@@ -279,9 +271,7 @@ impl Replica {
 
     pub(super) fn wake_server(&mut self) {
         let Some(server) = &self.server else { return };
-        let tail = server.link.pending_tail();
-        let inputs = std::mem::replace(&mut self.told_tail, tail) != tail;
-        if std::mem::take(&mut self.wake) | self.driver.take_wake() || inputs {
+        if self.driver.take_wake(&server.link) {
             server.wake();
         }
     }

@@ -106,6 +106,10 @@ struct Run {
     events: AtomicU64,
     digests: AtomicU64,
     preemptions: AtomicU64,
+    crane: AtomicU64,
+    usurpations: AtomicU64,
+    full_disks: AtomicU64,
+    bulk: AtomicU64,
 }
 
 fn run_many(arguments: &Arguments) -> ExitCode {
@@ -121,6 +125,10 @@ fn run_many(arguments: &Arguments) -> ExitCode {
         events: zero(),
         digests: zero(),
         preemptions: zero(),
+        crane: zero(),
+        usurpations: zero(),
+        full_disks: zero(),
+        bulk: zero(),
     };
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -132,14 +140,19 @@ fn run_many(arguments: &Arguments) -> ExitCode {
     let (done, took) = (total(&run.done), begun.elapsed().as_secs_f64());
     println!(
         "{done} schedules in {took:.1} s ({:.0}/s): {} events, {} entries, {} of {} requests answered, {} digests \
-         compared, {} preemptions",
+         compared, {} preemptions, {} schedules of crane, {} promisers crashed between two leaders, {} full disks, \
+         {} uploads and downloads",
         done as f64 / took,
         total(&run.events),
         total(&run.entries),
         total(&run.answered),
         total(&run.requests),
         total(&run.digests),
-        total(&run.preemptions)
+        total(&run.preemptions),
+        total(&run.crane),
+        total(&run.usurpations),
+        total(&run.full_disks),
+        total(&run.bulk)
     );
     if run.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -169,6 +182,10 @@ fn count(run: &Run, report: Report) {
     add(&run.answered, report.answered);
     add(&run.digests, report.digests);
     add(&run.preemptions, report.preemptions);
+    add(&run.crane, report.crane.into());
+    add(&run.usurpations, report.usurpations);
+    add(&run.full_disks, report.full_disks);
+    add(&run.bulk, report.bulk);
 }
 
 fn fail(run: &Run, seed: u64, why: &str) {

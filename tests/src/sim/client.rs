@@ -1,10 +1,10 @@
 //! A client: connects, sends requests, waits, goes elsewhere when the connection breaks. It never repeats a request whose
 //! fate it does not know.
 
-use super::check::Violation;
+use super::check::{Violation, rule};
 use super::history::{Answer, History};
 use super::rng::Rng;
-use super::toy::{APPEND, READ, REPLY_BYTES};
+use super::toy::{APPEND, BULK_BYTES, BULK_PIECE, DOWNLOAD, READ, REPLY_BYTES, UPLOAD};
 
 /// A client gives a connection up after so long without progress, nanoseconds.
 pub const PATIENCE_NS: u64 = 400_000_000;
@@ -59,13 +59,19 @@ pub struct Client {
     outstanding: Vec<u64>,
     input: Vec<u8>,
     left: u64,
+    /// It makes uploads and downloads, too.
+    bulk: bool,
+    /// The request that waits for an answer is a download.
+    downloads: bool,
+    /// The request that waits for an answer is an upload or a download.
+    bulky: bool,
     replicas: usize,
     rng: Rng,
 }
 
 impl Client {
     /// A client of so many replicas.
-    pub fn new(replicas: usize, mut rng: Rng) -> Self {
+    pub fn new(replicas: usize, bulk: bool, mut rng: Rng) -> Self {
         Self {
             state: State::Idle,
             target: rng.below(replicas as u64) as usize,
@@ -78,6 +84,9 @@ impl Client {
             outstanding: Vec::new(),
             input: Vec::new(),
             left: 0,
+            bulk,
+            downloads: false,
+            bulky: false,
             replicas,
             rng,
         }
@@ -114,7 +123,18 @@ impl Client {
             return Wish::Fin;
         }
         self.left -= 1;
+        self.downloads = false;
+        self.bulky = self.bulk && self.rng.percent(10);
         let mut bytes = Vec::new();
+        if self.bulky {
+            self.downloads = self.rng.percent(50);
+            let id = history.invoke(!self.downloads, now);
+            self.outstanding.push(id);
+            bytes.extend_from_slice(&(if self.downloads { DOWNLOAD } else { UPLOAD }).to_le_bytes());
+            bytes.extend_from_slice(&id.to_le_bytes());
+            bytes.resize(bytes.len() + if self.downloads { 0 } else { BULK_BYTES }, id as u8);
+            return Wish::Send(bytes);
+        }
         for _ in 0..self.rng.pick(&[1, 1, 1, 2, 5]) {
             let appends = self.rng.percent(70);
             let id = history.invoke(appends, now);
@@ -145,14 +165,24 @@ impl Client {
     pub fn received(&mut self, bytes: &[u8], now: u64, history: &mut History) -> Result<bool, Violation> {
         self.input.extend_from_slice(bytes);
         self.progress_at = now;
-        while self.input.len() >= REPLY_BYTES {
-            let reply: Vec<u8> = self.input.drain(..REPLY_BYTES).collect();
+        let len = REPLY_BYTES + if self.downloads { BULK_BYTES } else { 0 };
+        while self.input.len() >= len {
+            let reply: Vec<u8> = self.input.drain(..len).collect();
+            if reply[REPLY_BYTES..].iter().any(|byte| *byte != BULK_PIECE[0]) {
+                let detail = format!("a download of {BULK_BYTES} bytes is not what was sent");
+                return Err(Violation { rule: rule::LINEARIZABLE, detail });
+            }
             let word = |at: usize| u64::from_le_bytes(reply[at..at + 8].try_into().expect("eight bytes"));
             self.outstanding.retain(|id| *id != word(0));
             self.healed += 1;
             history.answer(word(0), Answer { at: now, version: word(8), hash: word(16) })?;
         }
         Ok(self.outstanding.is_empty())
+    }
+
+    /// Whether it waits for the answer to an upload or a download.
+    pub fn has_bulk_outstanding(&self) -> bool {
+        self.bulky
     }
 
     /// How long it thinks before it does the next thing, nanoseconds.

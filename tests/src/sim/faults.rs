@@ -75,6 +75,19 @@ pub enum Fault {
         /// Percent of a work's nominal time.
         slowness: u64,
     },
+    /// The leader is cut off and does not know it yet. Another replica is elected; whoever promised it its ballot crashes at
+    /// once, comes back, and hears the old leader before the new one.
+    Usurp {
+        /// How long nothing passes between the two leaders, nanoseconds.
+        lasts: u64,
+    },
+    /// The log's disk has no more room.
+    FullDisk {
+        /// Whose.
+        victim: Victim,
+        /// How long, nanoseconds.
+        lasts: u64,
+    },
     /// A connection between the victim and another breaks.
     Break {
         /// Whose.

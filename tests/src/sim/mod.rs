@@ -1,8 +1,9 @@
 //! The cluster simulator: whole clusters in one thread, in simulated time, every choice made by one seed.
 //!
-//! Real are the consensus, the log, the replica's pure parts, and dmt with its scheduler, its virtual sockets and its
-//! locks; a toy server with several threads runs on it. Simulated are time, network, disks, CPUs and clients. A schedule
-//! has faults for a while, then everything heals and must go on. The rules of [`check::rule`] hold all the time.
+//! Real are the coordinator's driver with consensus, log and output commit, its client side, its frames, its watchdog, and
+//! dmt with its scheduler, its virtual sockets and its locks; a toy server with several threads runs on it. Simulated are
+//! time, network, sockets, disks, CPUs and clients. A schedule has faults for a while, then everything heals and must go
+//! on. The rules of [`check::rule`] hold all the time.
 //!
 //! `scripts/dev sim` runs many schedules. `cargo run -p brolga-tests --bin sim -- --seed N --trace` replays one.
 
@@ -11,6 +12,7 @@ pub mod client;
 pub mod faults;
 pub mod fiber;
 pub mod history;
+pub mod mail;
 pub mod memory;
 pub mod network;
 pub mod plan;
@@ -18,7 +20,10 @@ pub mod platform;
 pub mod replica;
 pub mod rng;
 pub mod server;
+mod serving;
+pub mod socket;
 pub mod toy;
+mod wiretap;
 pub mod world;
 
 pub use check::Violation;

@@ -82,6 +82,12 @@ impl Network {
         link.blocked_until = link.blocked_until.max(until);
     }
 
+    /// Whatever was in the way between the two is gone.
+    pub fn unblock(&mut self, a: usize, b: usize) {
+        self.links[a * self.replicas + b].blocked_until = 0;
+        self.links[b * self.replicas + a].blocked_until = 0;
+    }
+
     /// True if messages pass in both directions.
     pub fn passes(&self, a: usize, b: usize, now: u64) -> bool {
         let open = |from: usize, to: usize| self.links[from * self.replicas + to].blocked_until <= now;

@@ -66,18 +66,42 @@ pub struct Plan {
     pub crane: bool,
     /// CPU speed of each replica: percent of the nominal time that a work needs.
     pub slowness: Vec<u64>,
+    /// Size of a segment of the log, bytes. Small ones make recovery and full disks interesting.
+    pub segment_bytes: u64,
+    /// Entries that Paxos keeps in memory; older ones are read from the log.
+    pub tail_entries: usize,
+    /// Bytes that a client's socket holds before the client takes some.
+    pub socket_bytes: usize,
+    /// When a leader is usurped over a promise that is forgotten if it can be, nanoseconds.
+    pub usurpations: Vec<u64>,
+    /// When whose disk is full, and how long: nanoseconds, replica, nanoseconds.
+    pub full_disks: Vec<(u64, usize, u64)>,
 }
 
 impl Plan {
     /// The plan of `seed`.
     pub fn new(seed: u64, broken: Option<Broken>) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let forgets = broken == Some(Broken::ForgetPromise);
         let replicas = rng.pick(&[1, 3, 3, 3, 3, 3, 5]);
+        let replicas = if forgets { 3 } else { replicas };
         let disk = matches!(broken, Some(Broken::SkipSync)) || rng.percent(50);
         let heartbeat = rng.between(5, 20) * MILLIS;
         // Who breaks a rule of the speculative admission needs that admission. Crane has no preemption: no spins.
         let crane = broken.is_none() && seed.is_multiple_of(8);
         let spin_every = rng.pick(&[0, 0, 5, 11]);
+        let bulk = rng.percent(8);
+        let faults_until = rng.between(100, 700) * MILLIS;
+        let times = |rng: &mut Rng, percent: u64| {
+            let count = if rng.percent(percent) { rng.between(1, 3) } else { 0 };
+            (0..count).map(|_| rng.between(20 * MILLIS, faults_until)).collect::<Vec<u64>>()
+        };
+        let usurpations = times(&mut rng, if forgets { 100 } else { 15 });
+        let full_disks = times(&mut rng, 15);
+        let full_disks = full_disks
+            .into_iter()
+            .map(|at| (at, rng.below(replicas as u64) as usize, rng.between(5, 300) * MILLIS));
+        let full_disks = full_disks.collect();
         Self {
             seed,
             broken,
@@ -92,13 +116,19 @@ impl Plan {
                 long_every: rng.pick(&[0, 7, 13]),
                 long_ns: rng.between(1, 4) * MILLIS,
                 epoll_timeout: rng.pick(&[None, None, Some(10 * MILLIS), Some(70 * MILLIS)]),
+                bulk,
             },
             slow_disk_percent: rng.pick(&[0, 0, 2, 20]),
             delay: rng.pick(&[20_000, 100_000, 1_000_000]),
-            faults_until: rng.between(100, 700) * MILLIS,
+            faults_until,
             faults: rng.between(0, 7) as usize,
             crane,
             slowness: (0..replicas).map(|_| rng.pick(&[100, 100, 100, 150, 400, 2000])).collect(),
+            segment_bytes: rng.pick(&[4 << 10, 32 << 10, 128 << 10]),
+            tail_entries: rng.pick(&[16, 256, 8192]),
+            socket_bytes: if bulk { rng.pick(&[1 << 10, 16 << 10, 64 << 10]) } else { 1 << 20 },
+            usurpations,
+            full_disks,
         }
     }
 }

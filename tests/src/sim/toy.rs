@@ -28,6 +28,14 @@ pub const REPLY_BYTES: usize = 32;
 pub const APPEND: u64 = 1;
 /// A request that only looks.
 pub const READ: u64 = 2;
+/// A read whose reply is followed by [`BULK_BYTES`] bytes, more than a send window holds.
+pub const DOWNLOAD: u64 = 3;
+/// An append that is followed by [`BULK_BYTES`] bytes, more than a receive window holds.
+pub const UPLOAD: u64 = 4;
+/// See [`DOWNLOAD`] and [`UPLOAD`].
+pub const BULK_BYTES: usize = 300_000;
+/// What a download consists of.
+pub const BULK_PIECE: [u8; 10_000] = [0xb5; 10_000];
 
 const EPOLLIN: u32 = 1;
 /// First descriptor number that the server gets.
@@ -46,6 +54,8 @@ pub struct ToyConfig {
     pub long_ns: u64,
     /// How long the epoll thread waits, nanoseconds; `None` = for ever.
     pub epoll_timeout: Option<u64>,
+    /// Clients make uploads and downloads. The server's sockets block then, as those of many servers do.
+    pub bulk: bool,
 }
 
 /// What a thread is for.
@@ -279,7 +289,8 @@ impl Thread<'_> {
 
     fn accept(&self, epoll: i32, listener: i32) {
         loop {
-            let file = self.call.accept(listener, O_NONBLOCK, &mut { SocketAddress::NONE });
+            let flags = if self.toy().config.bulk { 0 } else { O_NONBLOCK };
+            let file = self.call.accept(listener, flags, &mut { SocketAddress::NONE });
             if file == -EAGAIN {
                 return;
             }
@@ -290,8 +301,9 @@ impl Thread<'_> {
     }
 
     fn read(&self, epoll: i32, fd: i32) {
-        let mut bytes = [0u8; 100];
-        let iov = [IoVec { base: bytes.as_mut_ptr(), len: bytes.len() }];
+        let mut bytes = [0u8; 8192];
+        let len = if self.toy().config.bulk { bytes.len() } else { 100 };
+        let iov = [IoVec { base: bytes.as_mut_ptr(), len }];
         // SAFETY: the vector describes `bytes`, which nobody else knows.
         let count = unsafe { self.call.read(fd, &iov) };
         if count == -EAGAIN {
@@ -311,8 +323,13 @@ impl Thread<'_> {
         connection.input.extend_from_slice(&bytes[..count as usize]);
         let mut jobs = Vec::new();
         while connection.input.len() >= REQUEST_BYTES {
-            let request: Vec<u8> = connection.input.drain(..REQUEST_BYTES).collect();
+            let request = connection.input[..REQUEST_BYTES].to_vec();
             let word = |at: usize| u64::from_le_bytes(request[at..at + 8].try_into().expect("eight bytes"));
+            let len = REQUEST_BYTES + if word(0) == UPLOAD { BULK_BYTES } else { 0 };
+            if connection.input.len() < len {
+                break;
+            }
+            connection.input.drain(..len);
             jobs.push(Job { fd, kind: word(0), id: word(8) });
         }
         connection.jobs += jobs.len();
@@ -349,7 +366,7 @@ impl Thread<'_> {
             self.unlock(self.queue_lock());
             self.think(job.id);
             let reply = self.execute(job);
-            self.answer(job.fd, &reply);
+            self.answer(job.fd, &reply, job.kind == DOWNLOAD);
         }
     }
 
@@ -374,7 +391,7 @@ impl Thread<'_> {
 
     fn execute(&self, job: Job) -> [u8; REPLY_BYTES] {
         self.lock(self.list_lock());
-        if job.kind == APPEND {
+        if job.kind == APPEND || job.kind == UPLOAD {
             let before = self.toy().hash;
             // A lost update if another thread could get in between.
             self.compute(2_000);
@@ -392,17 +409,35 @@ impl Thread<'_> {
         reply
     }
 
-    fn answer(&self, fd: i32, reply: &[u8; REPLY_BYTES]) {
+    fn answer(&self, fd: i32, reply: &[u8; REPLY_BYTES], download: bool) {
         self.compute(500);
-        let mut bytes = *reply;
-        let iov = [IoVec { base: bytes.as_mut_ptr(), len: bytes.len() }];
-        // SAFETY: the vector describes `bytes`. A connection with a job is not closed, so the descriptor is right; a
-        // client that is gone makes an error, which a server ignores.
-        let _ = unsafe { self.call.write(fd, &iov) };
+        let mut reply = *reply;
+        if self.send(fd, &mut reply) && download {
+            // On the stack or static: the fiber of a killed server is forgotten with all that it owns.
+            for _ in 0..BULK_BYTES / BULK_PIECE.len() {
+                if !self.send(fd, &mut { BULK_PIECE }) {
+                    break;
+                }
+            }
+        }
         self.lock(self.queue_lock());
         self.connection(fd).jobs -= 1;
         self.close_if_done(fd);
         self.unlock(self.queue_lock());
+    }
+
+    /// Writes all of it; false if the client is gone, which a server ignores.
+    fn send(&self, fd: i32, mut left: &mut [u8]) -> bool {
+        while !left.is_empty() {
+            let iov = [IoVec { base: left.as_mut_ptr(), len: left.len() }];
+            // SAFETY: the vector describes `left`. A connection with a job is not closed, so the descriptor is right.
+            let count = unsafe { self.call.write(fd, &iov) };
+            if count <= 0 {
+                return false;
+            }
+            left = &mut left[count as usize..];
+        }
+        true
     }
 
     fn help(&self) {

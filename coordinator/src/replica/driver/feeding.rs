@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use dmt::bounds::MAX_SPECULATION_ENTRIES;
 use dmt::link::Link;
 
-use super::{Driver, Effect, Phase};
+use super::{Driver, Effect, Phase, Rebuild};
 use crate::log::{Disk, LogError};
 use crate::replica::entries::is_bubble;
 
@@ -32,8 +32,7 @@ impl<D: Disk> Driver<D> {
                     None => self.consensus.read(index, index + 1, 1)?.into_iter().next(),
                 };
                 if let Err(tainted) = self.given.decide(index, value.as_ref()) {
-                    self.rebuild =
-                        Some(format!("another entry {} was decided than the one it ran", tainted.index));
+                    self.rebuild = Some(Rebuild::Overruled(tainted.index));
                 }
             }
         }

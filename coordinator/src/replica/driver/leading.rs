@@ -8,7 +8,7 @@ use dmt::link::Link;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::U32;
 
-use super::{Driver, Effect, Moment, Phase};
+use super::{Driver, Effect, Moment, Phase, Rebuild};
 use crate::log::Disk;
 use crate::paxos::ReplicaId;
 use crate::replica::crane::{SILENCE_NS, Situation};
@@ -60,7 +60,7 @@ impl<D: Disk> Driver<D> {
             next = 1;
         }
         if !self.given.is_in_log(|index| self.consensus.recent(index)) {
-            self.rebuild = Some("it ran entries that are not in the log under which it leads".to_owned());
+            self.rebuild = Some(Rebuild::NotInLog);
         }
         self.replay.clear();
         self.phase = Phase::TakingOver { ballot, next };
@@ -123,7 +123,7 @@ impl<D: Disk> Driver<D> {
         let value = crane.build(moment.now, index, ballot, moment.wall, grant);
         if let Err(error) = self.consensus.propose(index, value) {
             tracing::warn!("an entry was not proposed: {error}");
-            self.rebuild = Some(format!("its inputs were lost, for entry {index} was not proposed: {error}"));
+            self.rebuild = Some(Rebuild::NotProposed(index, error));
         }
     }
 

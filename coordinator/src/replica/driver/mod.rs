@@ -7,6 +7,7 @@
 
 mod feeding;
 mod leading;
+mod rebuild;
 mod upcalls;
 
 #[cfg(test)]
@@ -16,9 +17,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use dmt::bounds::POOL_HIGH_WATER_BLOCKS;
 use dmt::link::Link;
 
 pub use leading::Origin;
+pub use rebuild::Rebuild;
 pub use upcalls::News;
 
 use super::consensus::{Consensus, Happening};
@@ -112,10 +115,12 @@ pub struct Driver<D: Disk = Directory> {
     outputs: Outputs,
     crane: Option<Crane>,
     /// The server's state is worthless, and why.
-    rebuild: Option<String>,
+    rebuild: Option<Rebuild>,
     divergences: Divergences,
     /// The server must be told of changes.
     wake: bool,
+    /// The pending ring's tail when the server was last told.
+    told_tail: u64,
     happenings: VecDeque<Happening>,
     changed: Vec<u64>,
     /// Entries decided since the start.
@@ -141,6 +146,7 @@ impl<D: Disk> Driver<D> {
             rebuild: None,
             divergences: Divergences::default(),
             wake: false,
+            told_tail: 0,
             happenings: VecDeque::new(),
             changed: Vec::new(),
             entries: 0,
@@ -196,9 +202,17 @@ impl<D: Disk> Driver<D> {
         Some((intake, &mut self.outputs))
     }
 
-    /// True, once, if the server must be told of changes.
-    pub fn take_wake(&mut self) -> bool {
-        std::mem::take(&mut self.wake)
+    /// True, once, if the server must be told of changes, new inputs among them.
+    pub fn take_wake(&mut self, link: &Link) -> bool {
+        let tail = link.pending_tail();
+        let inputs = std::mem::replace(&mut self.told_tail, tail) != tail;
+        std::mem::take(&mut self.wake) || inputs
+    }
+
+    /// True while no client may be read: nothing could be acknowledged, or the server holds too much unread input.
+    pub fn pauses_clients(&self, link: Option<&Link>) -> bool {
+        let used = link.map(|link| link.control().pool_used.load(Ordering::Relaxed));
+        self.consensus.disk_full() || used.is_none_or(|used| used > POOL_HIGH_WATER_BLOCKS)
     }
 
     /// Does what consensus wants, up to what must be durable first. What has to happen outside is appended to `effects`.
@@ -256,7 +270,7 @@ impl<D: Disk> Driver<D> {
 
     /// Why the server must be ended and started from nothing, if it must. Until [`Driver::server_ended`] it is fed nothing,
     /// and nothing of it leaves.
-    pub fn take_rebuild(&mut self) -> Option<String> {
+    pub fn take_rebuild(&mut self) -> Option<Rebuild> {
         self.rebuild.take()
     }
 
@@ -279,6 +293,7 @@ impl<D: Disk> Driver<D> {
     /// A new server waits for its entries.
     pub fn server_started(&mut self, link: &Link) {
         link.set_committed(self.consensus.paxos().commit());
+        self.told_tail = link.pending_tail();
         self.wake = true;
     }
 
@@ -289,7 +304,7 @@ impl<D: Disk> Driver<D> {
         if self.divergences.add(entry) {
             return !before;
         }
-        self.rebuild = Some(format!("it diverged at entry {entry}"));
+        self.rebuild = Some(Rebuild::Diverged(entry));
         false
     }
 

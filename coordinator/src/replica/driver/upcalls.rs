@@ -9,7 +9,7 @@ use dmt::link::{Link, Upcall};
 use dmt::upcall::{ADMITTED, UpcallKind};
 use zerocopy::FromBytes;
 
-use super::{Driver, Effect, Phase};
+use super::{Driver, Effect, Phase, Rebuild};
 use crate::log::Disk;
 use crate::replica::digests::Digest;
 use crate::replica::outputs::Item;
@@ -106,12 +106,9 @@ impl<D: Disk> Driver<D> {
     fn admitted(&mut self, mut value: Vec<u8>, from: u64, to: u64, link: &mut Link) {
         let Ok((header, _)) = EntryHeader::ref_from_prefix(&value) else { return };
         let (index, made_in) = (header.index.get(), header.ballot.get());
-        let Phase::Leading { ballot } = self.phase else {
-            self.rebuild = Some(format!("its server made entry {index} when it led no more"));
-            return;
-        };
-        if made_in != ballot || index != self.given.next() {
-            self.rebuild = Some(format!("its server made entry {index} for another leadership"));
+        let (next, leading) = (self.given.next(), Phase::Leading { ballot: made_in });
+        if self.phase != leading || index != next {
+            self.rebuild = Some(Rebuild::Late(index));
             return;
         }
         link.pending_range(from, to, |event| value.extend_from_slice(event));
@@ -119,7 +116,7 @@ impl<D: Disk> Driver<D> {
         let value: Arc<[u8]> = value.into();
         match self.consensus.propose(index, value.clone()) {
             Ok(()) => self.given.give(&value, false),
-            Err(error) => self.rebuild = Some(format!("entry {index} was not proposed: {error}")),
+            Err(error) => self.rebuild = Some(Rebuild::NotProposed(index, error)),
         }
     }
 }

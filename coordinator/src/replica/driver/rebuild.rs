@@ -1,0 +1,32 @@
+//! Why a server's state is worthless.
+
+use std::fmt;
+
+use crate::paxos::ProposeError;
+
+/// The server must be ended and started from nothing, because ...
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rebuild {
+    /// This replica leads, and its server applied entries that are not in its log: nobody else will ever be in that state.
+    NotInLog,
+    /// Another entry was decided at this index than the server applied.
+    Overruled(u64),
+    /// The server made this entry when it led no more, or for another leadership.
+    Late(u64),
+    /// The entry at this index, which the server made or which held its inputs, was not proposed.
+    NotProposed(u64, ProposeError),
+    /// Its digest differs in the bubble of this entry.
+    Diverged(u64),
+}
+
+impl fmt::Display for Rebuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInLog => f.write_str("it ran entries that are not in the log under which it leads"),
+            Self::Overruled(index) => write!(f, "another entry {index} was decided than the one it ran"),
+            Self::Late(index) => write!(f, "its server made entry {index} for a leadership that has ended"),
+            Self::NotProposed(index, error) => write!(f, "entry {index} was not proposed: {error}"),
+            Self::Diverged(entry) => write!(f, "it diverged at entry {entry}"),
+        }
+    }
+}

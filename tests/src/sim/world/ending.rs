@@ -1,0 +1,74 @@
+//! When a schedule is over, and whether it ended well.
+
+use super::{Event, HEALED_NS, Report, Slot, World};
+use crate::sim::check::{Violation, rule};
+use crate::sim::client::{Client, State};
+
+impl World {
+    /// Liveness: all clients were served after the faults, and all servers have caught up.
+    pub(super) fn is_done(&mut self) -> bool {
+        let quiet = |client: &Client| client.stops && client.state == State::Idle;
+        if !self.clients.iter().all(quiet) {
+            return false;
+        }
+        if let Some(waiting) = self.clients.iter().position(|client| client.healed == 0) {
+            self.clients[waiting].stops = false;
+            self.think(waiting);
+            self.at(self.now + HEALED_NS, Event::Quiet);
+            return false;
+        }
+        let decided = self.checker.decided.len() as u64;
+        let caught_up = |slot: &Slot| {
+            slot.replica.as_ref().is_some_and(|replica| {
+                let idle = replica.server.as_ref().is_some_and(|server| !server.is_busy());
+                replica.progress() == (decided, decided) && (idle || !replica.is_leader())
+            })
+        };
+        self.slots.iter().all(caught_up)
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let state = |slot: &Slot| match &slot.replica {
+            Some(replica) => format!("{:?} leads={}", replica.progress(), replica.is_leader()),
+            None => "down".to_owned(),
+        };
+        let replicas: Vec<String> = self.slots.iter().map(state).collect();
+        for slot in &self.slots {
+            if let Some(replica) = &slot.replica {
+                self.say(&replica.describe());
+            }
+        }
+        let clients: Vec<_> = self.clients.iter().map(|c| (c.state, c.healed)).collect();
+        format!(
+            "decided {}, replicas (commit, applied) {replicas:?}, clients {clients:?}",
+            self.checker.decided.len()
+        )
+    }
+
+    pub(super) fn finish(self) -> Result<Report, Violation> {
+        let mut lists: Vec<&Vec<u64>> = self
+            .slots
+            .iter()
+            .filter_map(|slot| Some(&slot.replica.as_ref()?.server.as_ref()?.toy.list))
+            .collect();
+        // Followers run the last bubble only when they know the next entry.
+        lists.sort_unstable_by_key(|list| list.len());
+        let longest = lists.last().copied().cloned().unwrap_or_default();
+        if lists.iter().any(|list| !longest.starts_with(list)) {
+            return Err(Violation { rule: rule::DIGESTS, detail: "the servers' lists differ".to_owned() });
+        }
+        self.history.check(&longest)?;
+        self.say("done");
+        Ok(Report {
+            time: self.now,
+            entries: self.checker.decided.len() as u64,
+            requests: self.history.operations.len() as u64,
+            answered: self.history.answered() as u64,
+            outputs: self.checker.outputs,
+            digests: self.checker.compared,
+            preemptions: self.checker.preemptions,
+            closings: self.checker.closings,
+            ..self.report
+        })
+    }
+}
