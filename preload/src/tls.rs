@@ -29,7 +29,7 @@ pub struct Tls {
     managed: Cell<u32>,
     /// dmt's number of this thread.
     id: Cell<u32>,
-    /// Depth of nested [`Inside`] and [`Passthrough`] sections.
+    /// Depth of nested sections: inside dmt, and [`Passthrough`].
     depth: Cell<u32>,
     /// The signal that dmt decided to deliver here and that the kernel is about to run, 0 = none.
     delivering: Cell<u32>,

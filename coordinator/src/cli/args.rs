@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::manual::{ABOUT, EXEC, KILL, LOGS, MAN, RUN, STATUS, STOP};
+use super::manual::{ABOUT, EXEC, KILL, LOGS, MAN, PUBLISH, RUN, STATUS, STOP};
 use crate::launcher::Publication;
 use crate::launcher::cluster::MAX_REPLICAS;
 use crate::launcher::state::default_path;
@@ -190,9 +190,8 @@ pub(super) struct RunArgs {
     pub which: Which,
     /// Publish a port of the server at an address of this machine; may be given several times
     ///
-    /// 127.0.0.1:8080:80 and [::1]:8080:80 name an address, 8080:80 means all IPv4 addresses. A port that is not named
-    /// here is published where the server listens.
-    #[arg(long, value_name = "[ADDRESS:]PORT:SERVERPORT")]
+    // The brackets of an IPv6 address are no link, so this is no documentation.
+    #[arg(long, value_name = "[ADDRESS:]PORT:SERVERPORT", long_help = PUBLISH)]
     pub publish: Vec<Publication>,
     /// When a request counts as kept
     #[arg(long, value_enum, default_value_t = DurabilityArg::Memory)]

@@ -48,6 +48,13 @@ Exit status:
   the server's if it ends by itself (128 + N if signal N killed it),
   0 after Ctrl-C or `brolga stop`, 1 if Brolga fails, 2 for wrong usage.";
 
+/// The help of `--publish`.
+pub(super) const PUBLISH: &str = "\
+Publish a port of the server at an address of this machine; may be given several times
+
+127.0.0.1:8080:80 and [::1]:8080:80 name an address, 8080:80 means all IPv4 addresses. A port that is not named here is \
+published where the server listens.";
+
 /// After the help of `brolga status`.
 pub(super) const STATUS: &str = "\
 Columns:

@@ -56,7 +56,7 @@ pub fn peer_name(id: u8) -> String {
     format!("replica-{id}.brolga")
 }
 
-/// All that [`super::run`] needs.
+/// All that [`super::run()`] needs.
 #[derive(Debug)]
 pub struct ReplicaConfig {
     /// This replica.

@@ -1,7 +1,7 @@
 //! What a replica decides, without input or output: who leads, what the server is fed, when it may admit, what may leave,
 //! and when its state is worthless.
 //!
-//! The loop of [`super::run`] puts sockets, processes and clocks around it, the cluster simulator puts simulated ones: both
+//! The loop of [`super::run()`] puts sockets, processes and clocks around it, the cluster simulator puts simulated ones: both
 //! run these same lines. A [`Driver`] is given inputs by its [`Consensus`] and by the server's [`Link`]; whatever has to
 //! happen outside comes back as an [`Effect`] or as [`News`].
 
