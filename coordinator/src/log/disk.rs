@@ -1,5 +1,6 @@
 //! Where log files live: a trait, so that the simulator can lose writes and flip bits, and the real thing.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 use super::error::LogError;
+use super::spare::Spare;
 
 /// A directory of log files.
 pub trait Disk {
@@ -17,6 +19,13 @@ pub trait Disk {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Makes a file of `len` zero bytes, all of them allocated, so that later writes cannot run out of space.
     fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
+    /// Begins to make a file that the next [`Disk::create`] of this name and length takes, with its zeros on the disk if
+    /// `durable`. Only a hint: errors show when it is taken.
+    fn prepare(&self, _name: &str, _len: u64, _durable: bool) {}
+    /// Closes a file that is not needed any more, perhaps later.
+    fn retire(&self, file: Self::File) {
+        drop(file);
+    }
     /// Opens a file to be read.
     fn open(&self, name: &str) -> io::Result<Self::File>;
     /// Opens a file to be read and written, extended with zeros to at least `len` bytes.
@@ -57,6 +66,8 @@ pub struct Directory {
     path: PathBuf,
     /// Holds a record lock, which the kernel drops with this process, and which a forked child does not inherit.
     _lock: File,
+    /// Started when it is first needed.
+    spare: RefCell<Option<Spare>>,
 }
 
 impl Directory {
@@ -78,16 +89,7 @@ impl Directory {
                 io(error)
             });
         }
-        Ok(Self { path: path.to_owned(), _lock: lock })
-    }
-
-    fn allocate(file: &File, len: u64) -> io::Result<()> {
-        let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
-        // SAFETY: the descriptor is open; the call touches no memory of this process.
-        match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
-            0 => Ok(()),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
+        Ok(Self { path: path.to_owned(), _lock: lock, spare: RefCell::default() })
     }
 }
 
@@ -105,12 +107,21 @@ impl Disk for Directory {
 
     fn create(&self, name: &str, len: u64) -> io::Result<MappedFile> {
         let path = self.path.join(name);
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        let made = Self::allocate(&file, len).and_then(|()| MappedFile::new(file, true));
-        if made.is_err() {
-            let _ = fs::remove_file(&path);
+        let ready = self.spare.borrow_mut().as_mut().and_then(|spare| spare.take(&path, len));
+        // What kept the other thread from making it may be over.
+        ready.and_then(Result::ok).map_or_else(|| MappedFile::create(&path, len), Ok)
+    }
+
+    fn prepare(&self, name: &str, len: u64, durable: bool) {
+        let mut spare = self.spare.borrow_mut();
+        spare.get_or_insert_with(Spare::start).make(self.path.join(name), len, durable);
+    }
+
+    fn retire(&self, file: MappedFile) {
+        match &*self.spare.borrow() {
+            Some(spare) => spare.close(file),
+            None => drop(file),
         }
-        made
     }
 
     fn open(&self, name: &str) -> io::Result<MappedFile> {
@@ -120,7 +131,7 @@ impl Disk for Directory {
     fn open_writable(&self, name: &str, len: u64) -> io::Result<MappedFile> {
         let file = File::options().read(true).write(true).open(self.path.join(name))?;
         if file.metadata()?.len() < len {
-            Self::allocate(&file, len)?;
+            allocate(&file, len)?;
         }
         MappedFile::new(file, true)
     }
@@ -164,6 +175,15 @@ impl Disk for Directory {
     }
 }
 
+fn allocate(file: &File, len: u64) -> io::Result<()> {
+    let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the descriptor is open; the call touches no memory of this process.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
 /// A file; if it is writable, mapped shared, so that what was written survives the death of this process.
 #[derive(Debug)]
 pub struct MappedFile {
@@ -176,6 +196,16 @@ pub struct MappedFile {
 unsafe impl Send for MappedFile {}
 
 impl MappedFile {
+    /// Makes the file anew; nothing is left of it after an error.
+    pub(super) fn create(path: &Path, len: u64) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        let made = allocate(&file, len).and_then(|()| Self::new(file, true));
+        if made.is_err() {
+            let _ = fs::remove_file(path);
+        }
+        made
+    }
+
     fn new(file: File, writable: bool) -> io::Result<Self> {
         let len = file.metadata()?.len();
         let map = if writable && len > 0 { Some(Self::map(&file, len)?) } else { None };

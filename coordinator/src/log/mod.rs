@@ -20,6 +20,7 @@ mod points;
 mod reader;
 mod record;
 mod recover;
+mod spare;
 
 #[cfg(test)]
 mod tests;
@@ -87,6 +88,8 @@ pub struct Log<D: Disk> {
     next_sequence: u64,
     /// Records below are durable.
     durable: u64,
+    /// The next segment was begun.
+    prepared: bool,
 }
 
 impl<D: Disk> Log<D> {
@@ -104,6 +107,7 @@ impl<D: Disk> Log<D> {
             points: Points::default(),
             next_sequence: 1,
             durable: 1,
+            prepared: false,
             options,
         };
         log.recover()?;
@@ -164,6 +168,11 @@ impl<D: Disk> Log<D> {
             .map_err(io_error(&self.disk, "write", &segment_name(segment.number)))?;
         segment.end += record::record_bytes(len);
         self.next_sequence += 1;
+        if !self.prepared && segment.end > file.len() / 2 {
+            let durable = self.options.durability == Durability::Disk;
+            self.disk.prepare(TEMPORARY_NAME, self.options.segment_bytes, durable);
+            self.prepared = true;
+        }
         match write {
             Write::Promise(ballot) => self.promised = self.promised.max(*ballot),
             Write::Entry { entry, .. } => self.note_entry(index, entry.ballot, place),
@@ -309,7 +318,9 @@ impl<D: Disk> Log<D> {
         self.sync()?;
         let number = self.segments.last().map_or(1, |segment| segment.number + 1);
         let size = self.options.segment_bytes.max(SEGMENT_HEADER_BYTES + bytes);
-        self.active = Some(self.create_segment(number, size)?);
+        let full = self.active.replace(self.create_segment(number, size)?);
+        full.into_iter().for_each(|file| self.disk.retire(file));
+        self.prepared = false;
         self.segments.push(Segment { number, end: SEGMENT_HEADER_BYTES });
         self.salt = record::salt(self.options.cluster, number);
         Ok(())
