@@ -54,6 +54,15 @@ impl Paxos {
         self.defer(Deferred::Durable { ballot, len: self.matched });
         self.commit_to(commit.min(self.matched), out);
         self.settle(now, out);
+        if now >= self.answered.saturating_add(self.config.heartbeat) {
+            // Its disk is full or slow. The leader must know that this replica lives, or it steps down for nothing.
+            self.answer(now, ballot, self.durable, out);
+        }
+    }
+
+    fn answer(&mut self, now: Nanos, ballot: Ballot, len: u64, out: &mut Vec<Output>) {
+        self.answered = now;
+        Self::send(out, ballot.replica(), Message::Accepted { ballot, len });
     }
 
     /// Where the leader should try instead, if this log has no entry `first - 1` stamped `previous`.
@@ -125,12 +134,10 @@ impl Paxos {
         if ballot != self.promised {
             return;
         }
+        self.durable = self.durable.max(len);
         match self.role {
-            Role::Leader => {
-                self.durable = self.durable.max(len);
-                self.advance_commit(now, out);
-            }
-            _ => Self::send(out, ballot.replica(), Message::Accepted { ballot, len }),
+            Role::Leader => self.advance_commit(now, out),
+            _ => self.answer(now, ballot, len, out),
         }
     }
 }

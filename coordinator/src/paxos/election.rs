@@ -219,6 +219,14 @@ impl Paxos {
         }
     }
 
+    /// Leads no more, and leaves it to the others to elect one of them. For a leader that cannot write while they can.
+    pub fn resign(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        if self.is_leader() {
+            self.step_down(now, out);
+            self.election_at = self.election_at.saturating_add(2 * self.config.election);
+        }
+    }
+
     /// Becomes a follower without a leader.
     pub(super) fn step_down(&mut self, now: Nanos, out: &mut Vec<Output>) {
         let before = std::mem::replace(&mut self.role, Role::Follower { leader: None });

@@ -221,6 +221,11 @@ impl Paxos {
         self.is_leader() && majority > 0 && self.stamps.at(majority - 1) == Some(self.promised)
     }
 
+    /// Whether a majority decides without this replica's own log.
+    pub fn is_ahead_of_own_log(&self) -> bool {
+        self.commit > self.durable
+    }
+
     /// The length that a majority's logs reach: the one that `quorum - 1` replicas are not above... counted without sorting.
     fn majority_len(&self) -> u64 {
         let reach = |len: u64| {

@@ -86,6 +86,8 @@ pub struct Paxos {
     matched: u64,
     /// The log is durable below this, as far as ballot `promised` is concerned.
     durable: u64,
+    /// When a follower last answered its leader.
+    answered: Nanos,
     /// When a follower last heard its leader.
     contact: Nanos,
     /// The election time-out drawn last.
@@ -156,6 +158,7 @@ impl Paxos {
             unwritten: len,
             matched: 0,
             durable: 0,
+            answered: now,
             contact: now,
             timeout: config.election,
             election_at: now + first_election,

@@ -356,3 +356,62 @@ fn entries_stay_in_memory_until_the_log_has_them() {
         "the last write may be volatile, and is in the tail anyway"
     );
 }
+
+#[test]
+fn a_follower_that_cannot_write_tells_its_leader_that_it_lives_and_acknowledges_nothing() {
+    let ballot = Ballot::new(1, 2);
+    let mut follower = replica(1, 3);
+    step(&mut follower, 0, Input::PeerConnected(2));
+    let durable = accept(ballot, 0, Ballot::ZERO, 0, vec![entry(ballot, 0)]);
+    let out = step(&mut follower, 0, message(2, durable));
+    assert_eq!(sent(&out).last(), Some(&(2, Message::Accepted { ballot, len: 1 })));
+    // From here on its disk is full: nothing is reported as persisted.
+    let mut answers = 0;
+    let mut now = 0;
+    for index in 1..40 {
+        now += 20 * MILLIS;
+        let mut out = Vec::new();
+        follower.step(now, message(2, accept(ballot, index, ballot, 0, vec![entry(ballot, 0)])), &mut out);
+        for (to, answer) in sent(&out) {
+            assert_eq!((to, answer), (2, Message::Accepted { ballot, len: 1 }), "only entry 0 is durable");
+            answers += 1;
+        }
+    }
+    assert!((10..=20).contains(&answers), "one answer for each heartbeat interval, not {answers}");
+    let out = settle(&mut follower, now, Vec::new());
+    assert_eq!(sent(&out), [(2, Message::Accepted { ballot, len: 40 })], "all of it once there is space");
+}
+
+#[test]
+fn a_leader_whose_followers_live_and_cannot_write_stays_and_decides_nothing() {
+    let (mut paxos, ballot) = leader();
+    let mut now = paxos.deadline();
+    paxos.propose(0, Arc::from(*b"a")).expect("it leads");
+    settle(&mut paxos, now, Vec::new());
+    let end = now + 4 * paxos.config.election;
+    while now < end {
+        now += 50 * MILLIS;
+        for peer in [2, 3] {
+            step(&mut paxos, now, message(peer, Message::Accepted { ballot, len: 0 }));
+        }
+        step(&mut paxos, now, Input::Tick);
+    }
+    assert!(paxos.is_leader() && paxos.commit() == 0);
+}
+
+#[test]
+fn a_leader_that_resigns_lets_the_others_elect() {
+    let (mut paxos, ballot) = leader();
+    let now = paxos.deadline();
+    paxos.propose(0, Arc::from(*b"a")).expect("it leads");
+    let mut out = Vec::new();
+    paxos.flush(now, &mut out);
+    for peer in [2, 3] {
+        paxos.step(now, message(peer, Message::Accepted { ballot, len: 1 }), &mut out);
+    }
+    assert!(paxos.commit() == 1 && paxos.is_ahead_of_own_log(), "decided by the others alone");
+    let mut out = Vec::new();
+    paxos.resign(now, &mut out);
+    assert!(matches!(out[..], [Output::Demoted { .. }]) && !paxos.is_leader());
+    assert!(paxos.deadline() >= now + 3 * paxos.config.election, "the others' time-outs end before");
+}

@@ -12,6 +12,8 @@ use crate::paxos::{
 
 /// How long to wait before a full disk is tried again.
 pub const DISK_RETRY_NS: Nanos = 500_000_000;
+/// A leader whose disk has been full for so long leaves the leadership to a majority that goes on without it.
+pub const DISK_PATIENCE_NS: Nanos = 1_000_000_000;
 
 /// How much longer a replica waits for another one to be elected, for each entry that its server is behind.
 const RELUCTANCE_PER_ENTRY_NS: Nanos = 50_000;
@@ -59,6 +61,7 @@ pub struct Consensus<D: Disk = Directory> {
     /// Writes that wait for space on the disk.
     blocked: VecDeque<(u64, Write)>,
     retry_at: Nanos,
+    full_since: Nanos,
     /// Highest write appended and not reported as durable.
     appended: Option<u64>,
 }
@@ -66,7 +69,15 @@ pub struct Consensus<D: Disk = Directory> {
 impl<D: Disk> Consensus<D> {
     /// Joins the two.
     pub fn new(paxos: Paxos, log: Log<D>) -> Self {
-        Self { paxos, log, outputs: Vec::new(), blocked: VecDeque::new(), retry_at: 0, appended: None }
+        Self {
+            paxos,
+            log,
+            outputs: Vec::new(),
+            blocked: VecDeque::new(),
+            retry_at: 0,
+            full_since: 0,
+            appended: None,
+        }
     }
 
     /// The state machine, to look at.
@@ -102,12 +113,17 @@ impl<D: Disk> Consensus<D> {
     /// When [`Consensus::tick`] is due.
     pub fn deadline(&self) -> Nanos {
         let paxos = self.paxos.deadline();
-        if self.disk_full() { paxos.min(self.retry_at) } else { paxos }
+        match (self.disk_full(), self.paxos.is_leader()) {
+            (false, _) => paxos,
+            (true, false) => self.retry_at,
+            (true, true) => paxos.min(self.retry_at),
+        }
     }
 
     /// Passes time.
     pub fn tick(&mut self, now: Nanos) -> Result<(), LogError> {
-        if self.paxos.deadline() <= now {
+        // Who cannot write cannot lead: it would only be in the way of the others' election.
+        if self.paxos.deadline() <= now && (self.paxos.is_leader() || !self.disk_full()) {
             self.paxos.step(now, Input::Tick, &mut self.outputs);
         }
         if self.disk_full() && self.retry_at <= now {
@@ -116,6 +132,11 @@ impl<D: Disk> Consensus<D> {
             if !self.disk_full() {
                 tracing::info!("the disk has space again: acknowledging goes on");
             }
+        }
+        let patient = now < self.full_since.saturating_add(DISK_PATIENCE_NS);
+        if self.disk_full() && !patient && self.paxos.is_leader() && self.paxos.is_ahead_of_own_log() {
+            tracing::warn!("its disk stays full, but not those of a majority: leaves the leadership to them");
+            self.paxos.resign(now, &mut self.outputs);
         }
         Ok(())
     }
@@ -187,6 +208,7 @@ impl<D: Disk> Consensus<D> {
         if self.disk_full() {
             tracing::warn!("the disk of the log is full: nothing is acknowledged until it has space");
             self.retry_at = now + DISK_RETRY_NS;
+            self.full_since = now;
         }
         Ok(())
     }
