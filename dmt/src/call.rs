@@ -6,11 +6,11 @@
 //!
 //! Callable in a signal handler only if the interrupted code was not inside dmt; preload's guard sees to that.
 
-use core::sync::atomic::Ordering;
-
 use crate::admission::{Next, Stretch};
 use crate::arena::Arena;
+use crate::atomic::Ordering;
 use crate::control::wanted;
+use crate::grant::Grant;
 use crate::kernel::{Kernel, Step};
 use crate::link::Shared;
 use crate::op::Op;
@@ -151,12 +151,7 @@ impl<'a> Call<'a> {
     /// Sleeps until the coordinator changes something after `seen` was read.
     fn await_coordinator(&self, seen: u32, timeout: Option<u64>) {
         let control = &self.shared().control;
-        control.server_idle.store(1, Ordering::SeqCst);
-        self.kick();
-        if control.inbound.load(Ordering::SeqCst) == seen {
-            self.platform.wait(&control.inbound, seen, timeout);
-        }
-        control.server_idle.store(0, Ordering::SeqCst);
+        control.await_change(self.platform, seen, timeout, || self.kick());
     }
 
     /// Waits for free room in the upcall ring.
@@ -175,9 +170,7 @@ impl<'a> Call<'a> {
 
     /// Wakes the coordinator if it sleeps and upcalls wait.
     pub fn kick(&self) {
-        let control = &self.shared().control;
-        core::sync::atomic::fence(Ordering::SeqCst);
-        if !self.shared().upcalls.is_empty() && control.coordinator_asleep.swap(0, Ordering::SeqCst) != 0 {
+        if self.shared().control.must_kick(|| !self.shared().upcalls.is_empty()) {
             self.platform.kick_coordinator();
         }
     }
@@ -245,20 +238,15 @@ impl<'a> Call<'a> {
     }
 
     fn grant(&self, next: ThreadId) {
-        let word: *const core::sync::atomic::AtomicU32 =
-            self.with(|k| &raw const k.threads.get(next).granted);
+        let grant: *const Grant = self.with(|k| &raw const k.threads.get(next).granted);
         // SAFETY: the word is in the arena, which outlives every Call; it is atomic, so sharing it with its thread is fine.
-        let word = unsafe { &*word };
-        word.store(1, Ordering::SeqCst);
-        self.platform.wake(word);
+        unsafe { &*grant }.give(self.platform);
     }
 
     fn await_turn(&self) {
         // SAFETY: as in `grant`. The slot's address does not depend on any other state of the kernel.
-        let word = unsafe { &(*Kernel::thread_slot(self.arena.kernel(), self.me)).granted };
-        while word.swap(0, Ordering::SeqCst) == 0 {
-            self.platform.wait(word, 0, None);
-        }
+        let grant = unsafe { &(*Kernel::thread_slot(self.arena.kernel(), self.me)).granted };
+        grant.take(self.platform);
     }
 
     fn halt(&self) -> ! {

@@ -3,7 +3,7 @@
 //! Each word has one writer, named here. Nothing deterministic may be computed from a word that the coordinator
 //! writes, except by a leader at admission, whose choice then travels in the entry.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// Value of [`Control::lead_from`] on a follower.
 pub const FOLLOWER: u64 = u64::MAX;
@@ -27,7 +27,7 @@ pub mod wanted {
 }
 
 /// The words. `C:` written by the coordinator, `S:` by the thread that holds the turn, `W:` by the watchdog.
-#[repr(C, align(4096))]
+#[cfg_attr(not(loom), repr(C, align(4096)))]
 pub struct Control {
     /// C: [`ARENA_MAGIC`], stored last when the arena is made.
     pub magic: AtomicU64,
@@ -83,9 +83,42 @@ pub struct Control {
     /// C: a test's request to corrupt one byte of the next `Data` event that this replica applies (divergence test).
     pub corrupt_next: AtomicU32,
 }
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Control>() == 4096);
 
 impl Control {
+    /// All zeroes.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            magic: AtomicU64::new(0),
+            inbound: AtomicU32::new(0),
+            server_idle: AtomicU32::new(0),
+            coordinator_asleep: AtomicU32::new(0),
+            wanted: AtomicU32::new(0),
+            lead_from: AtomicU64::new(0),
+            ballot: AtomicU64::new(0),
+            pending_from: AtomicU64::new(0),
+            pending_applied: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            applied: AtomicU64::new(0),
+            tick: AtomicU64::new(0),
+            digest: AtomicU64::new(0),
+            clock: AtomicU64::new(0),
+            runnable: AtomicU32::new(0),
+            turn: AtomicU32::new(0),
+            turn_tid: AtomicI32::new(0),
+            turn_pid: AtomicI32::new(0),
+            pool_used: AtomicU64::new(0),
+            bubble_ballot: AtomicU64::new(0),
+            halt: AtomicU32::new(0),
+            spin_limit_us: AtomicU32::new(0),
+            preemptions: AtomicU64::new(0),
+            admitted_at: AtomicU64::new(0),
+            corrupt_next: AtomicU32::new(0),
+        }
+    }
+
     /// True while a server thread executes: somebody holds the turn, and does not sleep for the coordinator's sake (a
     /// follower holds the turn while it waits for the next entry).
     pub fn server_runs(&self) -> bool {

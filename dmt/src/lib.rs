@@ -3,17 +3,20 @@
 //! dmt makes no system call, reads no clock, allocates nothing and starts no thread. Its whole state is plain data in an
 //! *arena*, shared memory that every process of a replica's server maps at the same address, so a fork shares it and a
 //! simulator can hold several. Time and parking come in through [`platform::Platform`].
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, loom)), no_std)]
 
 pub mod admission;
 pub mod apply;
 pub mod arena;
+pub mod atomic;
+pub mod bell;
 pub mod bounds;
 pub mod call;
 pub mod control;
 pub mod digest;
 pub mod entry;
 pub mod file;
+pub mod grant;
 pub mod kernel;
 pub mod link;
 pub mod op;

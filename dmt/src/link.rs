@@ -4,14 +4,13 @@
 //! the upcall ring. It makes no system call: [`Link::wants_wake`] tells the caller to `FUTEX_WAKE` (shared, not
 //! private) [`Link::wake_word`].
 
-use core::sync::atomic::{AtomicU32, Ordering, fence};
-
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::atomic::{AtomicU32, Ordering};
 use crate::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, UPCALL_RING_BYTES};
 use crate::control::{ARENA_MAGIC, CRANE_LEADER, Control, FOLLOWER};
 use crate::entry::{EVENT_HEADER_BYTES, EventHeader};
-use crate::ring::{FRAME_HEADER_BYTES, Frame, Ring};
+use crate::ring::{Corrupt, FRAME_HEADER_BYTES, Frame, Ring};
 use crate::upcall::{UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind};
 
 /// The part of the arena that coordinator and server share; the scheduler's own state follows behind it.
@@ -46,6 +45,7 @@ pub struct Link {
     upcall_cursor: u64,
     /// Events before this cursor are in entries, or belong to no leadership.
     built: u64,
+    damaged: bool,
 }
 
 // SAFETY: the pointer is to shared memory that outlives the Link (promise of `attach`); all access is by atomics and
@@ -61,7 +61,7 @@ impl Link {
     pub unsafe fn attach(shared: *const Shared) -> Self {
         // SAFETY: forwarded promise.
         let (upcall_cursor, built) = unsafe { ((*shared).upcalls.head(), (*shared).pending.head()) };
-        Self { shared, upcall_cursor, built }
+        Self { shared, upcall_cursor, built, damaged: false }
     }
 
     /// Marks a fresh arena (all zeroes) as usable: role follower, nothing committed.
@@ -106,7 +106,7 @@ impl Link {
         let mut at = from;
         while at < to {
             // SAFETY: the range comes from an upcall, so its frames are published, and only `release_pending` frees them.
-            let Some(frame) = (unsafe { self.shared().pending.peek(at) }) else { break };
+            let Ok(Some(frame)) = (unsafe { self.shared().pending.try_peek(at) }) else { break };
             each(frame.body);
             at = frame.end;
         }
@@ -136,12 +136,23 @@ impl Link {
     /// The next upcall not yet returned, without freeing it.
     pub fn next_upcall(&mut self) -> Option<Upcall<'_>> {
         // SAFETY: the Link is the only consumer; the cursor only moves to the end of frames that it got.
-        let frame: Frame<'_> = unsafe { (*self.shared).upcalls.peek(self.upcall_cursor)? };
-        let (head, rest) = frame.body.split_at(UPCALL_HEADER_BYTES);
-        let header = UpcallHeader::ref_from_bytes(head).ok()?;
-        let kind = UpcallKind::from_tag(frame.tag)?;
-        self.upcall_cursor = frame.end;
-        Some(Upcall { kind, header, payload: &rest[..header.len.get() as usize], end: frame.end })
+        match unsafe { (*self.shared).upcalls.try_peek(self.upcall_cursor) } {
+            Ok(None) => return None,
+            Ok(Some(frame)) => {
+                if let Some(upcall) = parse_upcall(&frame) {
+                    self.upcall_cursor = frame.end;
+                    return Some(upcall);
+                }
+            }
+            Err(Corrupt) => {}
+        }
+        self.damaged = true;
+        None
+    }
+
+    /// The server overwrote memory that it shares with its coordinator: nothing that it says can be believed any more.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged
     }
 
     /// Frees all upcalls up to `end`. The server waits when its ring is full, so free soon, and wake it then.
@@ -156,26 +167,18 @@ impl Link {
 
     /// Says that the caller is about to sleep; returns false if an upcall is waiting after all (then do not sleep).
     pub fn prepare_sleep(&self) -> bool {
-        self.control().coordinator_asleep.store(1, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        if self.has_upcalls() {
-            self.woke();
-            return false;
-        }
-        true
+        self.control().coordinator_sleeps(|| self.has_upcalls())
     }
 
     /// Ends what [`Link::prepare_sleep`] began.
     pub fn woke(&self) {
-        self.control().coordinator_asleep.store(0, Ordering::SeqCst);
+        self.control().coordinator_woke();
     }
 
     /// Makes all changes so far visible to an idle server; true if the caller must `FUTEX_WAKE` the wake word.
     #[must_use]
     pub fn wants_wake(&self) -> bool {
-        let control = self.control();
-        control.inbound.fetch_add(1, Ordering::SeqCst);
-        control.server_idle.load(Ordering::SeqCst) != 0
+        self.control().must_wake()
     }
 
     /// The futex word that an idle server sleeps on.
@@ -213,7 +216,43 @@ impl Link {
     }
 }
 
+fn parse_upcall<'a>(frame: &Frame<'a>) -> Option<Upcall<'a>> {
+    let (header, rest) = UpcallHeader::ref_from_prefix(frame.body).ok()?;
+    let payload = rest.get(..header.len.get() as usize)?;
+    Some(Upcall { kind: UpcallKind::from_tag(frame.tag)?, header, payload, end: frame.end })
+}
+
 /// Bytes that an upcall with `payload` bytes takes in the ring at the most.
 pub const fn upcall_frame_bytes(payload: usize) -> usize {
     FRAME_HEADER_BYTES + UPCALL_HEADER_BYTES + ((payload + 7) & !7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Server;
+    use zerocopy::FromZeros;
+    use zerocopy::little_endian::U32;
+
+    fn log(link: &Link, tag: u32, claimed: u32) {
+        let header = UpcallHeader { len: U32::new(claimed), ..UpcallHeader::new_zeroed() };
+        // SAFETY: no server runs: this thread is the only producer.
+        assert!(unsafe { link.shared().upcalls.push(tag, &[header.as_bytes(), b"eight by"]) });
+    }
+
+    #[test]
+    fn what_a_server_with_wild_pointers_writes_is_noticed_and_not_believed() {
+        for (tag, claimed) in [(UpcallKind::Log as u32, 9), (UpcallKind::Log as u32, u32::MAX), (0xdead, 8)] {
+            let (_, mut link) = Server::leader(100);
+            log(&link, UpcallKind::Log as u32, 8);
+            log(&link, tag, claimed);
+            assert!(link.next_upcall().is_some_and(|upcall| upcall.payload == b"eight by"));
+            assert!(link.next_upcall().is_none() && link.is_damaged(), "{tag:x} {claimed}");
+        }
+        let (_, mut link) = Server::leader(100);
+        log(&link, UpcallKind::Log as u32, 8);
+        assert!(!link.is_damaged());
+        link.upcall_cursor += 8;
+        assert!(link.next_upcall().is_none() && link.is_damaged(), "not the start of a frame");
+    }
 }

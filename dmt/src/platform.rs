@@ -1,6 +1,6 @@
 //! What dmt needs of the world: park and wake a thread, and the leader's clock at admission.
 
-use core::sync::atomic::AtomicU32;
+use crate::atomic::AtomicU32;
 
 /// Implemented by preload with system calls through the gate, and by the simulator without an operating system.
 pub trait Platform {

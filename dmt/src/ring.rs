@@ -7,7 +7,8 @@
 //! The consumer's process may be killed at any instant; the cursors then stand at the last whole frame.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::atomic::{AtomicU64, Ordering};
 
 /// Bytes in front of each frame's body: length and tag.
 pub const FRAME_HEADER_BYTES: usize = 8;
@@ -22,6 +23,9 @@ pub struct Ring<const N: usize> {
     tail: AtomicU64,
     _line2: [u64; 7],
     bytes: UnsafeCell<[u8; N]>,
+    /// One for each 8 bytes, through which the model checker sees who reads and writes them.
+    #[cfg(loom)]
+    cells: Vec<loom::cell::UnsafeCell<()>>,
 }
 
 // SAFETY: one producer writes only between tail and head+N, one consumer reads only between head and tail; the cursors
@@ -40,6 +44,10 @@ pub struct Frame<'a> {
     /// Cursor behind the frame: pass it to [`Ring::release`].
     pub end: u64,
 }
+
+/// What stands in a ring is not a frame: the producer's memory was overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupt;
 
 impl<const N: usize> Ring<N> {
     /// Bytes that the producer may have outstanding at the most.
@@ -104,11 +112,13 @@ impl<const N: usize> Ring<N> {
         let offset = tail as usize % N;
         let to_end = N - offset;
         if need > to_end {
+            self.note_write(offset, FRAME_HEADER_BYTES);
             self.write_header(offset, to_end as u32, TAG_PAD);
             self.tail.store(tail + to_end as u64, Ordering::Release);
             // SAFETY: forwarded promise; the filler is published, the rest of the room was checked by `fits`.
             return unsafe { self.reserve(len) };
         }
+        self.note_write(offset, need);
         // SAFETY: offset + need <= N, and the bytes are free (checked by `fits`), so only the producer touches them.
         Some(unsafe { core::slice::from_raw_parts_mut(self.base().add(offset + FRAME_HEADER_BYTES), body) })
     }
@@ -129,42 +139,88 @@ impl<const N: usize> Ring<N> {
     ///
     /// # Safety
     /// Only the consumer calls it, and `from` is `head()` or the `end` of a frame that it got and nobody released.
-    pub unsafe fn peek(&self, mut from: u64) -> Option<Frame<'_>> {
+    pub unsafe fn peek(&self, from: u64) -> Option<Frame<'_>> {
+        // SAFETY: forwarded promise.
+        unsafe { self.try_peek(from) }.expect("corrupt ring frame")
+    }
+
+    /// [`Ring::peek`] for a consumer that must survive a producer which writes nonsense.
+    ///
+    /// # Safety
+    /// As for `peek`.
+    pub unsafe fn try_peek(&self, mut from: u64) -> Result<Option<Frame<'_>>, Corrupt> {
         loop {
             let tail = self.tail.load(Ordering::Acquire);
             if from >= tail {
-                return None;
+                return Ok(None);
+            }
+            if !from.is_multiple_of(8) || tail - from > N as u64 {
+                return Err(Corrupt);
             }
             let offset = from as usize % N;
+            self.note_read(offset, FRAME_HEADER_BYTES);
             // SAFETY: from < tail, so a whole header is published at offset; headers are 8-aligned and never wrap.
             let (len, tag) = unsafe {
                 let at = self.base().add(offset).cast::<u32>();
                 (at.read(), at.add(1).read())
             };
             let end = from + u64::from(len);
-            assert!(
-                len >= 8 && len % 8 == 0 && end <= tail && offset + len as usize <= N,
-                "corrupt ring frame"
-            );
+            if len < 8 || len % 8 != 0 || end > tail || offset + len as usize > N {
+                return Err(Corrupt);
+            }
             if tag == TAG_PAD {
                 from = end;
                 continue;
             }
-            // SAFETY: bounds asserted; the producer does not touch bytes before they are released.
+            self.note_read(offset, len as usize);
+            // SAFETY: bounds checked; the producer does not touch bytes before they are released.
             let body = unsafe {
                 core::slice::from_raw_parts(
                     self.base().add(offset + FRAME_HEADER_BYTES),
                     len as usize - FRAME_HEADER_BYTES,
                 )
             };
-            return Some(Frame { tag, body, start: from, end });
+            return Ok(Some(Frame { tag, body, start: from, end }));
         }
     }
 
     /// Gives all bytes before cursor `to` back to the producer.
     pub fn release(&self, to: u64) {
+        #[cfg(loom)]
+        (self.head()..to).step_by(8).for_each(|at| self.note_read(at as usize % N, 8));
         debug_assert!(to <= self.tail());
         self.head.store(to, Ordering::Release);
+    }
+
+    #[cfg(loom)]
+    fn note_write(&self, offset: usize, len: usize) {
+        self.cells[offset / 8..(offset + len) / 8].iter().for_each(|cell| cell.with_mut(|_| ()));
+    }
+
+    #[cfg(loom)]
+    fn note_read(&self, offset: usize, len: usize) {
+        self.cells[offset / 8..(offset + len) / 8].iter().for_each(|cell| cell.with(|_| ()));
+    }
+
+    #[cfg(not(loom))]
+    #[inline]
+    fn note_write(&self, _: usize, _: usize) {}
+
+    #[cfg(not(loom))]
+    #[inline]
+    fn note_read(&self, _: usize, _: usize) {}
+
+    /// An empty ring.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        Self {
+            head: AtomicU64::new(0),
+            _line: [0; 7],
+            tail: AtomicU64::new(0),
+            _line2: [0; 7],
+            bytes: UnsafeCell::new([0; N]),
+            cells: (0..N / 8).map(|_| loom::cell::UnsafeCell::new(())).collect(),
+        }
     }
 
     fn base(&self) -> *mut u8 {

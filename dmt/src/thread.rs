@@ -1,8 +1,6 @@
 //! The thread table: one slot for each thread of each process of the server.
-
-use core::sync::atomic::AtomicU32;
-
 use crate::bounds::MAX_THREADS;
+use crate::grant::Grant;
 
 /// Number of a thread slot, from 1; 0 means none.
 pub type ThreadId = u16;
@@ -46,7 +44,7 @@ const REST_SERIALS: u32 = 256;
 #[repr(C, align(64))]
 pub struct Thread {
     /// 1 = this thread has been given the turn; its futex word.
-    pub granted: AtomicU32,
+    pub granted: Grant,
     /// What it is doing.
     pub state: ThreadState,
     /// Why it was last woken; read by [`crate::kernel::Kernel::take_wake`].
