@@ -34,6 +34,12 @@ pub enum ReplicaError {
         /// Why.
         source: io::Error,
     },
+    /// The rings in the arena do not hold what dmt writes there.
+    #[error(
+        "the server overwrote memory that it shares with Brolga; a program with such a fault cannot be replicated (run it \
+         under a memory checker)"
+    )]
+    Damaged,
     /// The log was written for something else.
     #[error(
         "the log in {directory} belongs to another command, environment or cluster; use the same as before, or start over with --fresh"

@@ -18,6 +18,7 @@ use super::config::Member;
 use super::frames::{Control, Frame, put_control, put_message};
 use super::peer::{PeerConnection, Stage};
 use super::poll::{Poll, Ready, Token};
+use super::ports::is_exhausted;
 use super::tls::{Tls, peer_of};
 use crate::paxos::Message;
 
@@ -27,6 +28,8 @@ const FIRST_RETRY_NS: u64 = 10_000_000;
 const LONGEST_RETRY_NS: u64 = 500_000_000;
 /// A connection that is not up after this long is dropped.
 const HANDSHAKE_NS: u64 = 5_000_000_000;
+/// How long no peer is accepted after descriptors or memory ran out, nanoseconds.
+const REST_NS: u64 = 200_000_000;
 /// Connections of unknown peers at the same time.
 const MAX_STRANGERS: usize = 64;
 
@@ -63,6 +66,9 @@ pub struct Peers {
     dials: BTreeMap<u8, Dial>,
     next: u64,
     wire_bytes: (u64, u64),
+    /// Nothing can be accepted before this time; 0 = the listener is watched.
+    rest_until: u64,
+    complained: bool,
 }
 
 impl Peers {
@@ -93,6 +99,8 @@ impl Peers {
             dials: dials.collect(),
             next: 0,
             wire_bytes: (0, 0),
+            rest_until: 0,
+            complained: false,
         })
     }
 
@@ -150,7 +158,8 @@ impl Peers {
     pub fn deadline(&self) -> u64 {
         let handshakes =
             self.connections.values().filter(|c| c.stage != Stage::Up).map(|c| c.since + HANDSHAKE_NS);
-        self.dials.values().map(|dial| dial.at).chain(handshakes).min().unwrap_or(u64::MAX)
+        let rest = (self.rest_until > 0).then_some(self.rest_until);
+        self.dials.values().map(|dial| dial.at).chain(handshakes).chain(rest).min().unwrap_or(u64::MAX)
     }
 
     /// Dials whom it is time to dial, and drops handshakes that take too long. Call it once per turn of the loop.
@@ -159,6 +168,10 @@ impl Peers {
             self.connections.iter().filter(|(_, c)| c.stage != Stage::Up && c.since + HANDSHAKE_NS <= now);
         for key in slow.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.drop_connection(key, "no handshake", news);
+        }
+        if self.rest_until > 0 && now >= self.rest_until {
+            self.rest_until = 0;
+            let _ = poll.modify(&self.listener, Token::PeerListener, EpollFlags::EPOLLIN);
         }
         let due = self.dials.iter().filter(|(_, dial)| dial.at <= now).map(|(id, dial)| (*id, dial.address));
         for (id, address) in due.collect::<Vec<_>>() {
@@ -206,7 +219,12 @@ impl Peers {
 
     /// Takes waiting connections.
     pub fn accept(&mut self, poll: &Poll, now: u64) {
-        while let Ok((socket, address)) = self.listener.accept() {
+        loop {
+            let (socket, address) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if is_exhausted(&error) => return self.rest(poll, now, &error),
+                Err(_) => return,
+            };
             let strangers = self.connections.values().filter(|connection| connection.peer.is_none()).count();
             if strangers >= MAX_STRANGERS {
                 continue;
@@ -221,6 +239,15 @@ impl Peers {
             if socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).is_ok() {
                 let _ = self.insert(poll, PeerConnection::new(socket, address, tls, Stage::Handshake, now));
             }
+        }
+    }
+
+    /// Looks at the listener again later: it stays readable, which would keep the loop busy.
+    fn rest(&mut self, poll: &Poll, now: u64, error: &io::Error) {
+        self.rest_until = now + REST_NS;
+        let _ = poll.modify(&self.listener, Token::PeerListener, EpollFlags::empty());
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!("cannot accept peers ({error}); trying on");
         }
     }
 

@@ -14,12 +14,28 @@ use super::status::Listener;
 
 /// Connections accepted from one socket in one turn.
 pub const ACCEPTS_PER_TURN: usize = 64;
+/// How long nothing is accepted when descriptors or memory for connections ran out, unless a connection ends before,
+/// nanoseconds. New clients wait in the backlog.
+pub const REST_NS: u64 = 500_000_000;
+/// Warnings about that come at the most so often, nanoseconds.
+const WARNING_NS: u64 = 60_000_000_000;
 
 #[derive(Debug)]
 struct Watched {
     socket: TcpListener,
     token: Token,
+    /// It is this replica's to accept from.
+    wanted: bool,
+    /// The epoll looks at it.
     watched: bool,
+}
+
+/// Nothing can be accepted now.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: u64,
+    /// Connections that were open when it began.
+    open: usize,
 }
 
 #[derive(Debug)]
@@ -35,6 +51,8 @@ struct Port {
 #[derive(Debug, Default)]
 pub struct Ports {
     ports: Vec<Port>,
+    rest: Option<Rest>,
+    quiet_until: u64,
 }
 
 impl Ports {
@@ -68,13 +86,47 @@ impl Ports {
     pub fn watch(&mut self, poll: &Poll, serve: impl Fn(u16) -> bool, relay: bool) {
         for port in &mut self.ports {
             let serves = serve(port.server_port);
-            port.shared.set(poll, serves);
-            port.own.set(poll, serves || relay);
+            port.shared.wanted = serves;
+            port.own.wanted = serves || relay;
+        }
+        self.arm(poll);
+    }
+
+    fn arm(&mut self, poll: &Poll) {
+        for port in &mut self.ports {
+            port.shared.arm(poll, self.rest.is_none());
+            port.own.arm(poll, self.rest.is_none());
         }
     }
 
-    /// Accepts one connection from the socket with this token.
-    pub fn accept(&self, token: u64) -> Option<TcpStream> {
+    /// Accepts again if it is time, or if one of the connections has ended; `open` are left.
+    pub fn end_rest(&mut self, poll: &Poll, now: u64, open: usize) {
+        if self.rest.is_some_and(|rest| now >= rest.until || open < rest.open) {
+            self.rest = None;
+            self.arm(poll);
+        }
+    }
+
+    /// When [`Ports::end_rest`] has something to do, nanoseconds.
+    pub fn deadline(&self) -> u64 {
+        self.rest.map_or(u64::MAX, |rest| rest.until)
+    }
+
+    /// A socket that stays readable and cannot be accepted from would keep the loop busy: looks at none for a while.
+    fn begin_rest(&mut self, poll: &Poll, now: u64, open: usize, error: &io::Error) {
+        self.rest = Some(Rest { until: now + REST_NS, open });
+        self.arm(poll);
+        if now >= self.quiet_until {
+            self.quiet_until = now + WARNING_NS;
+            tracing::warn!(
+                "cannot accept more clients ({error}); they wait until one of the {open} connections ends, or \
+                 the limit of open files (ulimit -n, fs.file-max) is raised"
+            );
+        }
+    }
+
+    /// Accepts one connection from the socket with this token; `open` are open now.
+    pub fn accept(&mut self, poll: &Poll, token: u64, now: u64, open: usize) -> Option<TcpStream> {
         let port = self.ports.get((token / 2) as usize)?;
         let watched = if token.is_multiple_of(2) { &port.shared } else { &port.own };
         if !watched.watched {
@@ -82,12 +134,12 @@ impl Ports {
         }
         match watched.socket.accept() {
             Ok((stream, _)) => Some(stream),
-            Err(error) => {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    tracing::warn!("cannot accept clients of port {}: {error}", port.server_port);
-                }
+            Err(error) if is_exhausted(&error) => {
+                self.begin_rest(poll, now, open, &error);
                 None
             }
+            // Nobody is there any more, or the client went away while it waited.
+            Err(_) => None,
         }
     }
 
@@ -109,15 +161,21 @@ impl Ports {
     }
 }
 
+/// Whether an accept failed for want of descriptors or memory: it fails again until something is closed.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}
+
 impl Watched {
     fn new(poll: &Poll, socket: TcpListener, token: Token) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         // Several replicas watch the shared socket's twin in their own epoll; only the leader's has the event on.
         poll.add(&socket, token, EpollFlags::empty())?;
-        Ok(Self { socket, token, watched: false })
+        Ok(Self { socket, token, wanted: false, watched: false })
     }
 
-    fn set(&mut self, poll: &Poll, watched: bool) {
+    fn arm(&mut self, poll: &Poll, open: bool) {
+        let watched = self.wanted && open;
         if self.watched != watched {
             self.watched = watched;
             let flags = if watched { EpollFlags::EPOLLIN } else { EpollFlags::empty() };

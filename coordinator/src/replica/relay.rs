@@ -64,7 +64,10 @@ impl Relay {
             self.refused += 1;
             return;
         }
-        let Ok(leader) = start_connect(leader) else { return };
+        let Ok(leader) = start_connect(leader) else {
+            self.refused += 1;
+            return;
+        };
         if client.set_nonblocking(true).and_then(|()| client.set_nodelay(true)).is_err() {
             return;
         }

@@ -162,6 +162,9 @@ impl Replica {
         // Let the server run while the rest of this turn is done.
         self.wake_server();
         self.drain_upcalls();
+        if self.server.as_ref().is_some_and(|server| server.link.is_damaged()) {
+            return Err(ReplicaError::Damaged);
+        }
         let now = self.now();
         self.peers.tick(&self.poll, now, &mut news);
         let link = self.server.as_ref().map(|server| &server.link);
@@ -169,6 +172,7 @@ impl Replica {
         self.take_peer_news(now, &mut news);
         self.driver.consensus.tick(now)?;
         self.run_crane(now);
+        self.ports.end_rest(&self.poll, now, self.open_connections());
         self.settle(now)?;
         self.report_digests(now);
         self.flush_peers(now)?;
@@ -221,6 +225,16 @@ impl Replica {
         }
     }
 
+    /// Connections that hold a descriptor.
+    fn open_connections(&self) -> usize {
+        self.clients.count() + 2 * self.relay.count()
+    }
+
+    fn accept(&mut self, token: u64) -> Option<std::net::TcpStream> {
+        let (now, open) = (self.now(), self.open_connections());
+        self.ports.accept(&self.poll, token, now, open)
+    }
+
     fn accept_clients(&mut self, token: u64) {
         for _ in 0..ACCEPTS_PER_TURN {
             if self.driver.serves() {
@@ -229,13 +243,13 @@ impl Replica {
                 if !self.intake().is_some_and(|(intake, ..)| intake.has_room(size_of::<ConnectInfo>())) {
                     return;
                 }
-                let Some(socket) = self.ports.accept(token) else { return };
+                let Some(socket) = self.accept(token) else { return };
                 let Some((intake, clients, outputs, poll)) = self.intake() else { return };
                 clients.open(poll, intake, outputs, socket, listener);
             } else {
                 let leader = self.driver.other_leader();
                 let Some(address) = leader.and_then(|id| self.ports.address_of(token, id)) else { return };
-                let Some(socket) = self.ports.accept(token) else { return };
+                let Some(socket) = self.accept(token) else { return };
                 self.relay.open(&self.poll, socket, address);
             }
         }
@@ -306,6 +320,7 @@ impl Replica {
         let now = self.now();
         let consensus = &self.driver.consensus;
         let mut deadline = consensus.deadline().min(self.peers.deadline()).min(self.status_at);
+        deadline = deadline.min(self.ports.deadline());
         if let Some(due) = self.report.due_ms(consensus.paxos().commit()) {
             deadline = deadline.min(due * 1_000_000);
         }

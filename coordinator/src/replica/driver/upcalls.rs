@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use dmt::bounds::UPCALL_RING_BYTES;
+use dmt::bounds::{MAX_ENTRY_BYTES, UPCALL_RING_BYTES};
 use dmt::entry::{ENTRY_HEADER_BYTES, EntryHeader};
 use dmt::link::{Link, Upcall};
 use dmt::upcall::{ADMITTED, UpcallKind};
@@ -124,7 +124,7 @@ impl<D: Disk> Driver<D> {
 /// Room for the whole entry, with its head in it.
 fn begin_value(head: &[u8]) -> Vec<u8> {
     let events = EntryHeader::ref_from_prefix(head).map_or(0, |(header, _)| header.events_len.get() as usize);
-    let mut value = Vec::with_capacity(ENTRY_HEADER_BYTES + events);
+    let mut value = Vec::with_capacity(ENTRY_HEADER_BYTES + events.min(MAX_ENTRY_BYTES));
     value.extend_from_slice(head);
     value
 }
