@@ -233,3 +233,59 @@ fn a_torn_log_is_cut_and_a_corrupt_one_is_named() {
     assert_eq!(redis(&cluster).must(&["DBSIZE"]).number(), 200);
     cluster.stop();
 }
+
+/// `run` of a prepared cluster fails, and one line of what it says has all of `parts`.
+fn assert_run_refused(cluster: &mut Cluster, parts: &[&str]) {
+    let before = cluster.printed().len();
+    cluster.run();
+    let ended = cluster.await_end();
+    let printed = cluster.printed()[before..].to_owned();
+    assert!(!ended.success(), "{printed}");
+    let told = printed.lines().find(|line| parts.iter().all(|part| line.contains(part)));
+    println!("{}", told.unwrap_or_else(|| panic!("no line says {parts:?}:\n{printed}")));
+    cluster.assert_nothing_left();
+}
+
+#[test]
+fn a_state_directory_of_another_version_is_refused() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("version");
+    cluster.await_complete();
+    redis(&cluster).must(&["SET", "kept", "yes"]);
+    cluster.stop();
+    let file = cluster.state().join("cluster.json");
+    let ours = fs::read_to_string(&file).expect("read cluster.json");
+    let version = concat!("\"version\": \"", env!("CARGO_PKG_VERSION"), "\"");
+    assert!(ours.contains(version), "{ours}");
+    fs::write(&file, ours.replace(version, "\"version\": \"0.0.7\"")).expect("write cluster.json");
+    assert_run_refused(&mut cluster, &["version 0.0.7", "--fresh"]);
+    fs::write(&file, ours).expect("write cluster.json");
+    cluster.run();
+    cluster.await_complete();
+    assert_eq!(redis(&cluster).must(&["GET", "kept"]).bytes(), b"yes", "the refusal changed nothing");
+    cluster.stop();
+}
+
+/// Where the format version stands in a log file, and the checksum of the header around it.
+const VERSION_AT: usize = 8;
+const CHECKSUM_AT: usize = 12;
+const HEADER_BYTES: usize = 64;
+
+#[test]
+fn a_log_of_another_version_is_refused() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("format");
+    cluster.await_complete();
+    redis(&cluster).must(&["SET", "kept", "yes"]);
+    cluster.stop();
+    for id in 1..=3 {
+        let file = cluster.state().join(format!("replica-{id}/log/0000000000000001.log"));
+        let mut bytes = fs::read(&file).expect("read the log");
+        bytes[VERSION_AT..CHECKSUM_AT].copy_from_slice(&9_u32.to_le_bytes());
+        bytes[CHECKSUM_AT..CHECKSUM_AT + 4].fill(0);
+        let checksum = crc32fast::hash(&bytes[..HEADER_BYTES]);
+        bytes[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+        fs::write(&file, &bytes).expect("write the log");
+    }
+    assert_run_refused(&mut cluster, &["format version 9", "reads version 1", "--fresh"]);
+}

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::journal::Writer;
+use brolga_tests::process;
 use brolga_tests::resp::Redis;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
@@ -32,10 +33,10 @@ fn redis(cluster: &Cluster) -> Redis {
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    fn mount(path: &Path) -> Self {
+    fn mount(path: &Path, size: &str) -> Self {
         fs::create_dir_all(path).expect("make the mount point");
         let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", SMALL_DISK, "brolga-small"]).arg(path).status();
+            Command::new("mount").args(["-t", "tmpfs", "-o", size, "brolga-small"]).arg(path).status();
         assert!(mounted.expect("run mount").success(), "cannot mount a small file system: are you root?");
         Self(path.to_owned())
     }
@@ -62,7 +63,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_stops_acknowledgements_until_there_is_space() {
     let _turn = serial::turn();
     let scratch = Scratch::new("full");
-    let disk = SmallDisk::mount(&scratch.path().join("state"));
+    let disk = SmallDisk::mount(&scratch.path().join("state"), SMALL_DISK);
     let mut cluster = Plan::new(&REDIS).port(6379).start_in(scratch);
     cluster.await_complete();
     redis(&cluster).must(&["SET", "before", "yes"]);
@@ -96,7 +97,7 @@ fn a_full_disk_stops_acknowledgements_until_there_is_space() {
 }
 
 /// Writes big values until there is room again, and then until one more is acknowledged; returns the number of the last
-/// acknowledged one. A leader steps down while it has no majority for want of disk, which breaks the connection.
+/// acknowledged one.
 fn push_big_values(port: u16, room_again: &AtomicBool) -> i64 {
     let value = "x".repeat(BIG_VALUE_BYTES);
     let limit = Instant::now() + Duration::from_secs(120);
@@ -219,5 +220,99 @@ fn a_rebuild_that_wipes_a_large_layer_does_not_keep_the_replica_from_voting() {
     println!("longest turn of the rebuilt replica: {turn} us ({before} us before)");
     assert!(turn < LONGEST_TURN_US, "the loop was held up for {turn} us");
     assert_eq!(status.leader().map(|leader| leader.ballot), Some(ballot), "the leader was not left alone");
+    cluster.stop();
+}
+
+/// Room for one replica's log, bytes in words of `mount`.
+const OWN_DISK: &str = "size=160m";
+
+#[test]
+fn a_leader_whose_own_disk_is_full_leaves_the_leadership_to_those_that_can_write() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("handover");
+    let disk = |id: u8| {
+        let disk = SmallDisk::mount(&scratch.path().join(format!("disk-{id}")), OWN_DISK);
+        let replica = scratch.path().join(format!("state/replica-{id}"));
+        fs::create_dir_all(&replica).expect("make the replica's directory");
+        std::os::unix::fs::symlink(&disk.0, replica.join("log")).expect("put its log on a disk of its own");
+        disk
+    };
+    let disks: Vec<SmallDisk> = (1..=3).map(disk).collect();
+    let mut cluster = Plan::new(&REDIS).port(6379).start_in(scratch);
+    cluster.await_complete();
+    redis(&cluster).must(&["SET", "before", "yes"]);
+    let old = cluster.leader();
+    disks[usize::from(old) - 1].fill();
+    let (port, stop) = (cluster.port(), Arc::new(AtomicBool::new(false)));
+    let seen = stop.clone();
+    let pusher = std::thread::spawn(move || push_big_values(port, &seen));
+    let new = cluster.await_status("another replica leads", |status| {
+        let full = status.replica(old)?.disk_full;
+        status.leader().map(|leader| leader.id).filter(|id| *id != old && full)
+    });
+    assert!(cluster.status().is_some_and(|status| status.replica(new).is_some_and(|r| !r.disk_full)));
+    stop.store(true, Ordering::SeqCst);
+    let pushed = pusher.join().expect("the client that pushes");
+    assert_eq!(redis(&cluster).must(&["GET", "before"]).bytes(), b"yes");
+    disks[usize::from(old) - 1].make_room();
+    cluster.await_status("no disk is full any more", |status| {
+        status.replicas.iter().all(|replica| !replica.disk_full).then_some(())
+    });
+    let stored = redis(&cluster).must(&["GET", "pushed"]).number();
+    assert!(stored == pushed || stored == pushed + 1, "{pushed} acknowledged, {stored} stored");
+    cluster.await_level();
+    println!("replica {old} left the leadership to {new}; {pushed} big values acknowledged");
+    cluster.stop();
+    drop(disks);
+}
+
+/// Descriptors that a coordinator may still open.
+const FREE_DESCRIPTORS: usize = 8;
+const CLIENTS: usize = 40;
+/// How long the coordinator is watched, and how much of that it may compute: a loop that spins takes all it gets.
+const WATCHED: Duration = Duration::from_secs(1);
+const SPARE_TIME: Duration = Duration::from_millis(150);
+
+fn limit_files(pid: i32, soft: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: no limit to read, and a valid place to write one.
+    let got = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &mut limit) };
+    limit.rlim_cur = soft;
+    // SAFETY: a valid limit to read, and no place to write.
+    let set = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &limit, std::ptr::null_mut()) };
+    assert_eq!((got, set), (0, 0), "prlimit: {}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn clients_beyond_the_limit_of_open_files_wait_and_cost_nothing() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("files");
+    cluster.await_complete();
+    let leader = cluster.leader();
+    let pid = cluster.await_status("the leader's process", |status| Some(status.replica(leader)?.pid));
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
+    let open: Vec<u64> = open.flatten().filter_map(|fd| fd.file_name().to_str()?.parse().ok()).collect();
+    let free = |number: &u64| !open.contains(number);
+    limit_files(pid, (0..).filter(free).nth(FREE_DESCRIPTORS).expect("a free number"));
+    let mut clients: Vec<Redis> = (0..CLIENTS)
+        .map(|_| Redis::connect(cluster.port()).expect("connect: the backlog has room"))
+        .collect();
+    let log = cluster.state().join(format!("replica-{leader}/coordinator.log"));
+    let warnings =
+        || fs::read_to_string(&log).unwrap_or_default().matches("cannot accept more clients").count();
+    until("it says that it accepts no more", PATIENCE, || (warnings() > 0).then_some(()));
+    let cpu = || process::look(pid).expect("the coordinator").cpu;
+    let before = cpu();
+    // Not a wait for anything: the measure is what the coordinator does in this time.
+    std::thread::sleep(WATCHED);
+    let spent = cpu() - before;
+    assert!(spent < SPARE_TIME, "the loop spins: {spent:?} of CPU time in {WATCHED:?}");
+    // Those in front are served, and as each ends, the next one is.
+    while let Some(mut client) = (!clients.is_empty()).then(|| clients.remove(0)) {
+        assert_eq!(client.must(&["PING"]).bytes(), b"PONG");
+    }
+    assert_eq!(warnings(), 1, "one warning is enough");
+    assert_eq!(cluster.leader(), leader);
+    println!("{CLIENTS} clients served one after the other; {spent:?} of CPU time in {WATCHED:?}");
     cluster.stop();
 }
