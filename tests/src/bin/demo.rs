@@ -157,9 +157,13 @@ fn calm(writer: &Writer) {
 }
 
 fn compare_dumps(cluster: &Cluster) {
-    let layers = layers::of_state(&cluster.state());
-    let mut dumps: Vec<_> = layers.iter().flat_map(|layer| layers::files_named(layer, "dump.rdb")).collect();
-    assert_eq!(dumps.len(), 3, "each replica has one dump.rdb");
+    // A status is up to a second old, so it may say that all are level from before the SAVE. Redis renames its dump to this
+    // name when it is complete.
+    let mut dumps = until("each replica has one dump.rdb", PATIENCE, || {
+        let layers = layers::of_state(&cluster.state());
+        let dumps: Vec<_> = layers.iter().flat_map(|layer| layers::files_named(layer, "dump.rdb")).collect();
+        (dumps.len() == 3).then_some(dumps)
+    });
     let bytes = dumps[0].len();
     dumps.dedup();
     assert_eq!(dumps.len(), 1, "the dumps differ");
