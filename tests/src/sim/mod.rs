@@ -15,6 +15,8 @@ pub mod history;
 pub mod mail;
 pub mod memory;
 pub mod network;
+mod objects;
+mod opening;
 pub mod plan;
 pub mod platform;
 pub mod replica;

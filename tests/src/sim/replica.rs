@@ -8,16 +8,16 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use coordinator::log::{Durability, Log, LogError, MemoryDisk, Options};
-use coordinator::paxos::{Ballot, Config, Input, MILLIS, Message, Paxos};
+use coordinator::log::{Durability, MemoryDisk};
+use coordinator::paxos::{Ballot, Input, MILLIS, Message};
 use coordinator::replica::clients::Clients;
-use coordinator::replica::consensus::Consensus;
 use coordinator::replica::driver::{Driver, Effect, Moment, News, Next, Origin, Rebuild};
 use coordinator::replica::frames;
 
 use super::check::{Checker, header, rule};
 use super::mail::{Around, Mail, Reply, Sent};
-use super::plan::{Broken, Plan};
+use super::opening::open;
+use super::plan::Broken;
 use super::server::Server;
 use super::socket::{SimSocket, Wire};
 use super::wiretap::Wiretap;
@@ -165,13 +165,18 @@ impl Replica {
         if let Some(server) = &self.server {
             server.link.woke();
         }
+        let mut of_peers = Vec::new();
         while let Some(mail) = self.mail.pop_front() {
-            self.read_mail(mail, around);
+            match self.read_mail(mail, around) {
+                Ok(input) => of_peers.push(input),
+                Err(client) => self.hear_client(client, around),
+            }
         }
         self.serve_clients(around);
         self.read_upcalls(around);
         let link = self.server.as_ref().map(|server| &server.link);
         self.driver.consensus.set_lag(self.driver.lag(link));
+        of_peers.into_iter().for_each(|input| self.driver.consensus.input(around.now, input));
         if let Err(error) = self.driver.consensus.tick(around.now) {
             around.checker.fail(rule::RECOVERY, error.to_string());
         }
@@ -223,14 +228,14 @@ impl Replica {
         });
     }
 
-    fn read_mail(&mut self, mail: Mail, around: &mut Around<'_>) {
-        let input = match mail {
+    /// What a peer's mail is to Paxos, or the mail, if it is a client's.
+    fn read_mail(&self, mail: Mail, around: &mut Around<'_>) -> Result<Input, Mail> {
+        Ok(match mail {
             Mail::Frame(from, frame) => Input::Message { from, message: self.decode(&frame, around) },
             Mail::PeerUp(id) => Input::PeerConnected(id),
             Mail::PeerDown(id) => Input::PeerDisconnected(id),
-            client => return self.hear_client(client, around),
-        };
-        self.driver.consensus.input(around.now, input);
+            client => return Err(client),
+        })
     }
 
     fn decode(&self, frame: &[u8], around: &mut Around<'_>) -> Message {
@@ -378,26 +383,4 @@ impl Replica {
             checker.at(self.id, sched.applied, sched.tick, sched.stamp, sched.bubble_end, last);
         }
     }
-}
-
-fn open(id: u8, disk: &MemoryDisk, around: &mut Around<'_>) -> Result<Consensus<MemoryDisk>, LogError> {
-    let plan: &Plan = around.plan;
-    let options = Options {
-        cluster: [7; 16],
-        durability: plan.durability,
-        boot_id: "boot".to_owned(),
-        segment_bytes: plan.segment_bytes,
-    };
-    let log = Log::open(disk.clone(), options)?;
-    let replicas: Vec<u8> = (1..=plan.replicas as u8).collect();
-    let mut config = Config::new(id, replicas, around.rng.word());
-    (config.heartbeat, config.election) = (plan.heartbeat, plan.election);
-    (config.tail_entries, config.tail_bytes) = (plan.tail_entries, 1 << 20);
-    let everything = log.recovered(u64::MAX, usize::MAX)?;
-    around.checker.recovered(id, everything.tail.iter().map(|entry| entry.value.clone()).collect());
-    let mut recovered = log.recovered(config.tail_entries as u64, config.tail_bytes)?;
-    if plan.broken == Some(Broken::ForgetPromise) {
-        recovered.promised = Ballot::ZERO;
-    }
-    Ok(Consensus::new(Paxos::new(config, recovered, around.now), log))
 }

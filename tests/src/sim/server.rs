@@ -11,9 +11,10 @@ use dmt::thread::{ThreadId, ThreadState};
 
 use super::fiber::{Fiber, Suspend};
 use super::memory::ArenaMemory;
+use super::objects::Objects;
 use super::platform::SimPlatform;
 use super::rng::Rng;
-use super::toy::{Objects, Toy, ToyConfig};
+use super::toy::{Toy, ToyConfig};
 
 /// Simulated time that one look at a server may take, before the rest of the cluster has its turn, nanoseconds.
 const LOOK_NS: u64 = 100_000;

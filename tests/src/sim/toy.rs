@@ -4,7 +4,6 @@
 //! has what makes servers hard to replicate: races that only serial execution makes deterministic, long computations
 //! without a call, and a spin on a plain variable that ends only if another thread gets to run.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use dmt::call::Call;
@@ -13,9 +12,9 @@ use dmt::file::abi::{
     AF_INET, EAGAIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, IoVec, O_NONBLOCK, SOCK_STREAM, SocketAddress,
 };
 use dmt::sync::Deadline;
-use dmt::sync::cond::Cond;
 use dmt::sync::mutex::Mutex;
 
+use super::objects::place;
 use super::platform::SimPlatform;
 
 /// Port that the server listens on.
@@ -134,51 +133,6 @@ impl Toy {
 /// The hash of a list that had `hash` and got `id` appended.
 pub fn extend_hash(hash: u64, id: u64) -> u64 {
     mix(hash, id, 0x9e37_79b9)
-}
-
-/// The synchronisation objects. Digests contain their addresses, which are the same on all replicas of a real cluster
-/// because their address spaces are. Here each OS thread has one place for the objects of whichever server runs.
-#[repr(C)]
-struct Place {
-    queue_lock: Mutex,
-    queue_filled: Cond,
-    help_wanted: Cond,
-    list_lock: Mutex,
-}
-
-thread_local! {
-    static PLACE: RefCell<Box<Place>> = RefCell::new(Objects::new().0);
-}
-
-/// A server's synchronisation objects while it does not run.
-pub struct Objects(Box<Place>);
-
-impl Objects {
-    /// Fresh ones.
-    pub fn new() -> Self {
-        // SAFETY: all zeroes is every object's static initialiser.
-        Self(unsafe { Box::new(std::mem::zeroed()) })
-    }
-
-    /// Puts them into place.
-    pub fn enter(&mut self) {
-        PLACE.with_borrow_mut(|place| std::mem::swap(&mut **place, &mut *self.0));
-    }
-
-    /// Takes them out again.
-    pub fn leave(&mut self) {
-        self.enter();
-    }
-}
-
-impl Default for Objects {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-fn place() -> *mut Place {
-    PLACE.with_borrow_mut(|place| std::ptr::from_mut(&mut **place))
 }
 
 /// One thread's view.
