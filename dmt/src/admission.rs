@@ -10,8 +10,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
 
 use crate::bounds::{
-    BUBBLE_TARGET_NS, LAYOUT_VERSION, MAX_ENTRY_BYTES, MAX_GRANT_TICKS, MAX_SPECULATION_ENTRIES,
-    MIN_GRANT_TICKS,
+    BUBBLE_TARGET_NS, LAYOUT_VERSION, MAX_GRANT_TICKS, MAX_SPECULATION_ENTRIES, MIN_GRANT_TICKS,
 };
 use crate::control::{CRANE_LEADER, FOLLOWER};
 use crate::entry::{
@@ -86,6 +85,9 @@ impl Kernel {
         if self.sched.applied == 0 {
             return self.follow(shared, quiescent);
         }
+        if quiescent && !self.close_offer(shared) {
+            return self.follow_own(shared);
+        }
         if self.leads(shared) {
             return self.lead(shared, quiescent, now);
         }
@@ -125,6 +127,7 @@ impl Kernel {
         if quiescent && !input {
             let wait = self.idle_wait(shared, now);
             if wait > 0 {
+                self.open_offer(shared, self.next_grant(shared, true, now));
                 return Next::Wait((wait != u64::MAX).then_some(wait));
             }
         }
@@ -146,7 +149,7 @@ impl Kernel {
         wait
     }
 
-    fn renew_pending_cursor(&mut self, shared: &Shared) {
+    pub(crate) fn renew_pending_cursor(&mut self, shared: &Shared) {
         let from = shared.control.pending_from.load(Ordering::SeqCst);
         if self.sched.pending_epoch != from + 1 {
             self.sched.pending_epoch = from + 1;
@@ -227,7 +230,7 @@ impl Kernel {
     ) {
         let from = self.sched.pending_cursor;
         let (to, mut events_len, mut count) = match kind {
-            EntryKind::Bubble => self.pending_until(shared),
+            EntryKind::Bubble => shared.pending_until(from),
             _ => (from, 0, 0),
         };
         let inline = preempt.map(|(thread, place)| EventHeader {
@@ -277,26 +280,10 @@ impl Kernel {
         self.fire_timers(shared);
     }
 
-    /// The end of the inputs that fit one entry: cursor, bytes, events.
-    fn pending_until(&self, shared: &Shared) -> (u64, usize, u32) {
-        let (mut at, mut bytes, mut count) = (self.sched.pending_cursor, 0, 0);
-        // SAFETY: the turn holder is the only one who looks at the pending ring; the cursor is a frame's end or the
-        // ring's tail at the time of `Link::lead`.
-        while let Some(frame) = unsafe { shared.pending.peek(at) } {
-            if ENTRY_HEADER_BYTES + bytes + frame.body.len() > MAX_ENTRY_BYTES {
-                break;
-            }
-            bytes += frame.body.len();
-            count += 1;
-            at = frame.end;
-        }
-        (at, bytes, count)
-    }
-
     fn apply_pending(&mut self, shared: &Shared, from: u64, to: u64) {
         let mut at = from;
         while at < to {
-            // SAFETY: as in `pending_until`; the coordinator frees no frame beyond `pending_applied`.
+            // SAFETY: the turn holder admits and is the only one who looks at the pending ring; the coordinator frees no frame beyond `pending_applied`.
             let Some(frame) = (unsafe { shared.pending.peek(at) }) else { break };
             let mut bytes = frame.body;
             while let Some(Ok(event)) = next_event(&mut bytes) {
@@ -316,6 +303,17 @@ impl Kernel {
             _ => 0,
         };
         Some(Peeked { stamp: entry.header.stamp.get(), kind, place })
+    }
+
+    /// The coordinator made the next entry in the place of this quiescent server.
+    fn follow_own(&mut self, shared: &Shared) -> Next {
+        if !self.take_over_offer(shared) {
+            return Next::Wait(None);
+        }
+        let next = self.follow(shared, true);
+        self.sched.admitted_last = 1;
+        self.sched.taken_last = 1;
+        next
     }
 
     fn follow(&mut self, shared: &Shared, quiescent: bool) -> Next {
@@ -389,6 +387,7 @@ impl Kernel {
         self.sched.bubble_end = self.sched.tick + header.grant.get();
         self.sched.applied += 1;
         self.sched.reported = 0;
+        self.sched.taken_last = 0;
         self.digest = crate::digest::mix(self.digest, clock, header.grant.get());
         let control = &shared.control;
         self.sched.bubble_ballot = header.ballot.get();

@@ -92,9 +92,9 @@ impl<'a> Call<'a> {
         value
     }
 
-    /// An operation that writes to clients: waits first until the coordinator has taken enough of the upcalls. It does
-    /// not wake the coordinator: that happens at the bubble's end or in quiescence, for all output since at once
-    /// (a wake-up per reply cost a third of the throughput); a coordinator that sleeps while the server runs looks
+    /// An operation that writes to clients: waits first until the coordinator has taken enough of the upcalls. It wakes
+    /// the coordinator only now and then (a wake-up per reply cost a third of the throughput), else that happens at the
+    /// bubble's end or in quiescence, for all output since at once; a coordinator that sleeps while the server runs looks
     /// every millisecond.
     pub fn output_op<T: Copy + Into<i64>>(
         &self,
@@ -103,7 +103,15 @@ impl<'a> Call<'a> {
         f: impl FnMut(&mut Kernel, ThreadId) -> Step<T>,
     ) -> T {
         self.room();
-        self.op(op, object, f)
+        let value = self.op(op, object, f);
+        let kick = self.with(|k| {
+            k.sched.unkicked += 1;
+            k.sched.unkicked >= OUTPUTS_PER_KICK
+        });
+        if kick {
+            self.kick();
+        }
+        value
     }
 
     /// Advances logical time by one, after whatever has to happen before: a new entry, the end of the time slice.
@@ -151,7 +159,11 @@ impl<'a> Call<'a> {
     /// Sleeps until the coordinator changes something after `seen` was read.
     fn await_coordinator(&self, seen: u32, timeout: Option<u64>) {
         let control = &self.shared().control;
-        control.await_change(self.platform, seen, timeout, || self.kick());
+        control.await_change(self.platform, seen, timeout, || {
+            if !self.with(|k| k.waits_for_decision(self.shared())) {
+                self.kick();
+            }
+        });
     }
 
     /// Waits for free room in the upcall ring.
@@ -170,6 +182,7 @@ impl<'a> Call<'a> {
 
     /// Wakes the coordinator if it sleeps and upcalls wait.
     pub fn kick(&self) {
+        self.with(|k| k.sched.unkicked = 0);
         if self.shared().control.must_kick(|| !self.shared().upcalls.is_empty()) {
             self.platform.kick_coordinator();
         }
@@ -325,5 +338,7 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Outputs for clients after which the coordinator is woken, so that it sends them while the server goes on.
+const OUTPUTS_PER_KICK: u32 = 16;
 /// How long a server waits for room in the upcall ring before it looks again, nanoseconds.
 const ROOM_RETRY_NS: u64 = 1_000_000;

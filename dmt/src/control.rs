@@ -26,6 +26,16 @@ pub mod wanted {
     pub const ASKED: u32 = 8;
 }
 
+/// Values of [`Control::offer`].
+pub mod offer {
+    /// The server admits itself.
+    pub const NONE: u32 = 0;
+    /// S: it is quiescent, and the coordinator may make the next entry.
+    pub const OPEN: u32 = 1;
+    /// C: it does.
+    pub const TAKEN: u32 = 2;
+}
+
 /// The words. `C:` written by the coordinator, `S:` by the thread that holds the turn, `W:` by the watchdog.
 #[cfg_attr(not(loom), repr(C, align(4096)))]
 pub struct Control {
@@ -80,6 +90,11 @@ pub struct Control {
     pub preemptions: AtomicU64,
     /// S: real time of the leader's last admission, nanoseconds; only for the adaptation of the grant.
     pub admitted_at: AtomicU64,
+    /// S/C: whether the coordinator may make the next entry for a quiescent leader; see [`offer`]. The one that takes it
+    /// may write `pending_applied` and `admitted_at`.
+    pub offer: AtomicU32,
+    /// S: grant of the entry that is offered, ticks.
+    pub offered_grant: AtomicU64,
     /// C: a test's request to corrupt one byte of the next `Data` event that this replica applies (divergence test).
     pub corrupt_next: AtomicU32,
 }

@@ -19,6 +19,7 @@ pub mod file;
 pub mod grant;
 pub mod kernel;
 pub mod link;
+pub mod offer;
 pub mod op;
 pub mod park;
 pub mod platform;

@@ -71,9 +71,15 @@ impl Link {
         control.magic.store(ARENA_MAGIC, Ordering::SeqCst);
     }
 
-    fn shared(&self) -> &Shared {
+    /// What both ends share. The reference does not borrow the Link: the arena outlives it.
+    pub(crate) fn shared<'a>(&self) -> &'a Shared {
         // SAFETY: promise of `attach`.
         unsafe { &*self.shared }
+    }
+
+    /// Cursor behind the last event that is in an entry.
+    pub(crate) fn pending_built(&self) -> u64 {
+        self.built
     }
 
     /// The control words.

@@ -51,6 +51,10 @@ pub struct Scheduler {
     pub reported: u32,
     /// 1 if this replica admitted the last entry itself.
     pub admitted_last: u32,
+    /// 1 if the coordinator made the last entry in the place of this server.
+    pub taken_last: u32,
+    /// Outputs since the coordinator was last woken; nothing depends on it elsewhere.
+    pub(crate) unkicked: u32,
     /// 1 once a leader admitted an empty entry for the current idle time.
     pub idle_closed: u32,
     /// Thread that the last entry preempted and that has not yet given the turn away, or 0.

@@ -140,6 +140,9 @@ impl Paxos {
         let message =
             Message::Accept { ballot: self.promised, first, previous, commit: self.commit, entries };
         out.push(Output::Send { to: peer.id, message });
+        if self.peers.iter().all(|peer| !peer.connected || peer.told_commit == self.commit) {
+            self.notice_at = None;
+        }
     }
 
     pub(super) fn on_old_entries(

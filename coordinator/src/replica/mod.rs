@@ -16,6 +16,7 @@ pub mod frames;
 pub mod intake;
 mod keeper;
 pub mod outputs;
+mod pace;
 mod peer;
 mod peers;
 pub mod poll;

@@ -12,6 +12,8 @@ use super::frames::{self, Frame};
 pub const SEND_QUEUE_BYTES: usize = 32 << 20;
 /// Bytes of plain text read from a peer in one turn at the most, so that one peer cannot starve the loop.
 const READ_PER_TURN_BYTES: usize = 4 << 20;
+/// rustls reads into a buffer of at least this size, bytes.
+const FULL_READ_BYTES: usize = 4096;
 /// A queue that ran empty keeps this much memory, bytes.
 const KEEP_BYTES: usize = 64 * 1024;
 
@@ -124,7 +126,8 @@ impl PeerConnection {
                 }
                 Ok(count) => {
                     self.wire_bytes.1 += count as u64;
-                    budget = budget.saturating_sub(count);
+                    // A short read means that no more is there, or that epoll will say so.
+                    budget = if count < FULL_READ_BYTES { 0 } else { budget.saturating_sub(count) };
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -10,7 +10,6 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use dmt::entry::ConnectInfo;
 use nix::sys::epoll::EpollFlags;
-use nix::sys::eventfd::EventFd;
 
 use super::clients::Clients;
 use super::config::{Admission, Durability, ReplicaConfig, ToReplica};
@@ -25,7 +24,7 @@ use super::peers::{PeerNews, Peers};
 use super::poll::{Poll, Ready, Token};
 use super::ports::{ACCEPTS_PER_TURN, Ports};
 use super::relay::Relay;
-use super::server::{Recipe, Server, drain_kick, make_kick};
+use super::server::{Recipe, Server, make_kick};
 use super::status::ReplicaStatus;
 use super::tls::Tls;
 use crate::channel::{Channel, Received};
@@ -44,7 +43,6 @@ pub(super) struct Replica {
     pub(super) log_directory: std::path::PathBuf,
     pub(super) started: Instant,
     pub(super) poll: Poll,
-    pub(super) kick: Arc<EventFd>,
     pub(super) supervisor: Channel,
     pub(super) server: Option<Server>,
     pub(super) keeper: Keeper,
@@ -90,7 +88,8 @@ impl Replica {
             .map_err(|source| ReplicaError::PeerAddress { address: address_text(address), source })?;
         let kick = make_kick().map_err(|e| ReplicaError::system("make an eventfd")(e.into()))?;
         let kick = Arc::new(kick);
-        poll.add(&*kick, Token::Kick, EpollFlags::EPOLLIN)
+        // Edge-triggered, so that nobody needs to read it: its count has room for every kick of a lifetime.
+        poll.add(&*kick, Token::Kick, EpollFlags::EPOLLIN | EpollFlags::EPOLLET)
             .map_err(ReplicaError::system("watch the eventfd"))?;
         config.supervisor.set_nonblocking(true).map_err(ReplicaError::system("set up the channel"))?;
         poll.add(&config.supervisor, Token::Supervisor, EpollFlags::EPOLLIN)
@@ -103,14 +102,13 @@ impl Replica {
         };
         let recipe =
             Recipe { spec: config.server, preload: config.preload, cluster: config.cluster, id: config.id };
-        let keeper = Keeper::new(recipe, kick.clone())?;
+        let keeper = Keeper::new(recipe, kick)?;
         let mut replica = Self {
             cluster_fingerprint: config.fingerprint,
             durability: config.durability,
             log_directory: config.log_directory,
             started,
             poll,
-            kick,
             supervisor: config.supervisor,
             server: None,
             keeper,
@@ -159,6 +157,7 @@ impl Replica {
         }
         self.take_server()?;
         self.resume_clients();
+        self.admit_for_idle_server();
         // Let the server run while the rest of this turn is done.
         self.wake_server();
         self.drain_upcalls();
@@ -186,7 +185,7 @@ impl Replica {
 
     fn dispatch(&mut self, event: Ready, news: &mut Vec<PeerNews>) -> Result<(), ReplicaError> {
         match event.token {
-            Token::Kick => drain_kick(&self.kick),
+            Token::Kick => {}
             Token::Supervisor => self.hear_supervisor()?,
             Token::Container => self.hear_container(),
             Token::PeerListener => {
@@ -285,8 +284,19 @@ impl Replica {
 
     pub(super) fn wake_server(&mut self) {
         let Some(server) = &self.server else { return };
-        if self.driver.take_wake(&server.link) {
+        if self.driver.take_wake(self.now(), &server.link) {
             server.wake();
+        }
+    }
+
+    /// If the server is quiescent: its peers get the next entry before it is awake.
+    fn admit_for_idle_server(&mut self) {
+        if !self.driver.serves() {
+            return;
+        }
+        self.drain_upcalls();
+        if let Some(server) = &mut self.server {
+            self.driver.admit_for_idle_server(wall_clock(), &mut server.link);
         }
     }
 
@@ -327,6 +337,7 @@ impl Replica {
         if self.clients.waits_for_room() {
             deadline = deadline.min(now + ROOM_RETRY_NS);
         }
+        deadline = deadline.min(self.driver.wake_deadline().unwrap_or(u64::MAX));
         let link = self.server.as_ref().map(|server| &server.link);
         if let Some(due) = self.driver.crane_deadline(now, link) {
             deadline = deadline.min(due);

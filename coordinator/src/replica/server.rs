@@ -1,7 +1,7 @@
 //! The server of this replica: its container, its arena, and our end of it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -105,11 +105,4 @@ impl Server {
 /// The eventfd that the server writes to wake us.
 pub fn make_kick() -> nix::Result<EventFd> {
     EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-}
-
-/// Takes all kicks out of the eventfd.
-pub fn drain_kick(kick: &EventFd) {
-    let mut count = [0_u8; 8];
-    // SAFETY: the buffer has the eight bytes that an eventfd writes.
-    let _ = unsafe { libc::read(kick.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }

@@ -124,7 +124,8 @@ impl Replica {
         let link = self.server.as_ref().map(|server| &server.link);
         let crane = self.driver.crane_deadline(now, link).unwrap_or(u64::MAX);
         let room = if self.clients.waits_for_room() { now + ROOM_RETRY_NS } else { u64::MAX };
-        self.driver.consensus.deadline().min(self.start_server_at).min(crane).min(room)
+        let wake = self.driver.wake_deadline().unwrap_or(u64::MAX);
+        self.driver.consensus.deadline().min(self.start_server_at).min(crane).min(room).min(wake)
     }
 
     /// True, once, if it found its disk full.
@@ -174,6 +175,10 @@ impl Replica {
         }
         self.serve_clients(around);
         self.read_upcalls(around);
+        let wall = self.moment(around).wall;
+        if let Some(server) = &mut self.server {
+            self.driver.admit_for_idle_server(wall, &mut server.link);
+        }
         let link = self.server.as_ref().map(|server| &server.link);
         self.driver.consensus.set_lag(self.driver.lag(link));
         of_peers.into_iter().for_each(|input| self.driver.consensus.input(around.now, input));
@@ -188,7 +193,7 @@ impl Replica {
             self.tap.check(self.id, self.driver.consensus.paxos().commit(), around.checker);
         }
         if let Some(server) = &mut self.server
-            && self.driver.take_wake(&server.link)
+            && self.driver.take_wake(around.now, &server.link)
         {
             server.wake();
         }

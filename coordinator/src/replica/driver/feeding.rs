@@ -86,7 +86,10 @@ impl<D: Disk> Driver<D> {
             }
             self.given.give(value, self.given.next() < committed);
             self.replay.pop_front();
-            self.wake = true;
+            match self.phase {
+                Phase::Follower => self.pace.given(1),
+                _ => self.wake = true,
+            }
         }
         if let Phase::TakingOver { ballot, next } = self.phase {
             // Until the leadership is established, an entry of an earlier leader may still be decided that cuts the bubble

@@ -30,6 +30,7 @@ use super::divergences::Divergences;
 use super::entries::Given;
 use super::intake::Intake;
 use super::outputs::Outputs;
+use super::pace::Pace;
 use crate::log::{Directory, Disk, LogError};
 use crate::paxos::{Message, ReplicaId};
 
@@ -121,6 +122,8 @@ pub struct Driver<D: Disk = Directory> {
     wake: bool,
     /// The pending ring's tail when the server was last told.
     told_tail: u64,
+    /// Entries that a follower's server was not woken for.
+    pace: Pace,
     happenings: VecDeque<Happening>,
     changed: Vec<u64>,
     /// Entries decided since the start.
@@ -147,6 +150,7 @@ impl<D: Disk> Driver<D> {
             divergences: Divergences::default(),
             wake: false,
             told_tail: 0,
+            pace: Pace::default(),
             happenings: VecDeque::new(),
             changed: Vec::new(),
             entries: 0,
@@ -203,10 +207,24 @@ impl<D: Disk> Driver<D> {
     }
 
     /// True, once, if the server must be told of changes, new inputs among them.
-    pub fn take_wake(&mut self, link: &Link) -> bool {
-        let tail = link.pending_tail();
-        let inputs = std::mem::replace(&mut self.told_tail, tail) != tail;
-        std::mem::take(&mut self.wake) || inputs
+    pub fn take_wake(&mut self, now: u64, link: &Link) -> bool {
+        let inputs = self.has_news(link);
+        self.told_tail = link.pending_tail();
+        let wakes = std::mem::take(&mut self.wake) || inputs || self.pace.is_due(now);
+        if wakes {
+            self.pace.woken(now);
+        }
+        wakes
+    }
+
+    /// When [`Driver::take_wake`] must be asked again although nothing happened.
+    pub fn wake_deadline(&self) -> Option<u64> {
+        self.pace.deadline()
+    }
+
+    /// True if there are inputs that the server was not told of.
+    fn has_news(&self, link: &Link) -> bool {
+        link.pending_tail() != self.told_tail
     }
 
     /// True while no client may be read: nothing could be acknowledged, or the server holds too much unread input.
@@ -282,6 +300,7 @@ impl<D: Disk> Driver<D> {
     /// The server is gone: the next one starts from nothing. The caller closes all clients.
     pub fn server_ended(&mut self) {
         self.stop_serving();
+        self.pace = Pace::default();
         self.given = Given::default();
         self.replay.clear();
         self.current_entry = 0;

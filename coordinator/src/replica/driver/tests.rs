@@ -191,7 +191,7 @@ fn a_leader_whose_server_is_rebuilt_serves_again_once_that_has_all_entries() {
     bench.driver.server_ended();
     assert_eq!(bench.driver.phase(), Phase::TakingOver { ballot: ballot(), next });
     bench.driver.server_started(&bench.link);
-    assert!(bench.driver.take_wake(&bench.link));
+    assert!(bench.driver.take_wake(bench.now, &bench.link));
     bench.act();
     assert_eq!((bench.driver.given(), bench.said()), (2, vec!["serve".to_owned()]));
     assert_eq!(bench.lead_from(), 2);

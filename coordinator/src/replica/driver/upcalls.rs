@@ -7,7 +7,7 @@ use dmt::bounds::{MAX_ENTRY_BYTES, UPCALL_RING_BYTES};
 use dmt::entry::{ENTRY_HEADER_BYTES, EntryHeader};
 use dmt::link::{Link, Upcall};
 use dmt::upcall::{ADMITTED, UpcallKind};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Driver, Effect, Phase, Rebuild};
 use crate::log::Disk;
@@ -101,22 +101,40 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// The server made an entry and applied it: it is proposed as it is, or the server's state is worthless (I4).
-    /// `value` is the beginning of the entry, the rest stands in the pending ring.
-    fn admitted(&mut self, mut value: Vec<u8>, from: u64, to: u64, link: &mut Link) {
-        let Ok((header, _)) = EntryHeader::ref_from_prefix(&value) else { return };
+    /// An entry was made: it is proposed as it is, or the state of a server that applied it is worthless (I4). `value` is
+    /// the beginning of the entry, the rest stands in the pending ring.
+    fn admitted(&mut self, mut value: Vec<u8>, from: u64, to: u64, link: &mut Link) -> Option<Arc<[u8]>> {
+        let (header, _) = EntryHeader::ref_from_prefix(&value).ok()?;
         let (index, made_in) = (header.index.get(), header.ballot.get());
         let (next, leading) = (self.given.next(), Phase::Leading { ballot: made_in });
         if self.phase != leading || index != next {
             self.rebuild = Some(Rebuild::Late(index));
-            return;
+            return None;
         }
         link.pending_range(from, to, |event| value.extend_from_slice(event));
         link.release_pending(to);
         let value: Arc<[u8]> = value.into();
-        match self.consensus.propose(index, value.clone()) {
-            Ok(()) => self.given.give(&value, false),
-            Err(error) => self.rebuild = Some(Rebuild::NotProposed(index, error)),
+        if let Err(error) = self.consensus.propose(index, value.clone()) {
+            self.rebuild = Some(Rebuild::NotProposed(index, error));
+            return None;
+        }
+        self.given.give(&value, false);
+        Some(value)
+    }
+
+    /// Makes the next entry in the place of a server that is quiescent and leads, if inputs wait for it. The caller has
+    /// read all upcalls, and wakes the server. `wall`: the real time, nanoseconds.
+    pub fn admit_for_idle_server(&mut self, wall: u64, link: &mut Link) {
+        let may = self.serves() && self.crane.is_none() && !self.is_fenced();
+        if !may || !self.has_news(link) || !self.consensus.paxos().takes_proposals() {
+            return;
+        }
+        let Some(taken) = link.take_offer(self.given.next(), wall) else { return };
+        let value = begin_value(taken.header.as_bytes());
+        if let Some(value) = self.admitted(value, taken.from, taken.to, link) {
+            let pushed = link.push_entry(&value);
+            assert!(pushed, "the entries ring of a quiescent leader is empty, with room for any entry");
+            self.wake = true;
         }
     }
 }
