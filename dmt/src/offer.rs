@@ -134,13 +134,13 @@ mod tests {
 
     const NOW: u64 = 1_700_000_001_000_000_000;
 
-    /// A leader that applied entry 0, and went to sleep because nobody is runnable.
+    /// A leader that applied entry 0 and an empty one because it was idle for long, and went to sleep: nobody is runnable.
     fn quiescent() -> (Server, Link) {
         let (server, mut link) = Server::leader(100);
         assert_eq!(advance(&server), Next::Applied, "entry 0");
-        read_upcalls(&mut link);
-        link.set_committed(1);
-        assert!(matches!(advance(&server), Next::Wait(Some(_))));
+        assert_eq!(advance(&server), Next::Applied, "entry 1");
+        link.set_committed(2);
+        assert_eq!(advance(&server), Next::Wait(None));
         read_upcalls(&mut link);
         (server, link)
     }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn take(link: &mut Link) -> Vec<u8> {
-        let taken = link.take_offer(1, NOW + 5).expect("the server offers it");
+        let taken = link.take_offer(2, NOW + 5).expect("the server offers it");
         let mut value = taken.header.as_bytes().to_vec();
         link.pending_range(taken.from, taken.to, |event| value.extend_from_slice(event));
         link.release_pending(taken.to);
@@ -181,26 +181,26 @@ mod tests {
     #[test]
     fn the_coordinator_makes_the_entry_of_a_quiescent_leader() {
         let (server, mut link) = quiescent();
-        assert!(link.take_offer(1, NOW).is_none(), "no input waits");
+        assert!(link.take_offer(2, NOW).is_none(), "no input waits");
         push(&mut link);
         push(&mut link);
-        assert!(link.take_offer(2, NOW).is_none(), "that is not the server's next entry");
+        assert!(link.take_offer(3, NOW).is_none(), "that is not the server's next entry");
         let value = take(&mut link);
         let entry = crate::entry::Entry::parse(&value).expect("a whole entry");
-        assert_eq!((entry.header.index.get(), entry.header.event_count.get()), (1, 2));
+        assert_eq!((entry.header.index.get(), entry.header.event_count.get()), (2, 2));
         assert_eq!((entry.header.clock.get(), entry.header.ballot.get()), (NOW + 5, 1));
         assert!(matches!(advance(&server), Next::Wait(None)), "it waits for what the coordinator makes");
         assert!(link.push_entry(&value));
         assert_eq!(advance(&server), Next::Applied);
-        assert_eq!(link.control().applied.load(Ordering::SeqCst), 2);
+        assert_eq!(link.control().applied.load(Ordering::SeqCst), 3);
         // The inputs are used up: the next entry is again somebody's to make.
-        link.set_committed(2);
+        link.set_committed(3);
         read_upcalls(&mut link);
         assert!(matches!(advance(&server), Next::Wait(Some(_))));
         read_upcalls(&mut link);
-        assert!(link.take_offer(2, NOW).is_none());
+        assert!(link.take_offer(3, NOW).is_none());
         push(&mut link);
-        assert!(link.take_offer(2, NOW).is_some());
+        assert!(link.take_offer(3, NOW).is_some());
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
         push(&mut link);
         assert_eq!(advance(&server), Next::Applied);
         read_upcalls(&mut link);
-        assert!(link.take_offer(2, NOW).is_none(), "its offer was withdrawn");
+        assert!(link.take_offer(3, NOW).is_none(), "its offer was withdrawn");
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(advance(&alone), Next::Applied);
         let (other, mut link) = quiescent();
         push(&mut link);
-        let taken = link.take_offer(1, NOW).expect("the server offers it");
+        let taken = link.take_offer(2, NOW).expect("the server offers it");
         let mut value = taken.header.as_bytes().to_vec();
         link.pending_range(taken.from, taken.to, |event| value.extend_from_slice(event));
         assert!(link.push_entry(&value));

@@ -175,10 +175,7 @@ impl Replica {
         }
         self.serve_clients(around);
         self.read_upcalls(around);
-        let wall = self.moment(around).wall;
-        if let Some(server) = &mut self.server {
-            self.driver.admit_for_idle_server(wall, &mut server.link);
-        }
+        self.admit_for_idle_server(around);
         let link = self.server.as_ref().map(|server| &server.link);
         self.driver.consensus.set_lag(self.driver.lag(link));
         of_peers.into_iter().for_each(|input| self.driver.consensus.input(around.now, input));
@@ -252,6 +249,13 @@ impl Replica {
                 Message::Nack { promised: Ballot::ZERO }
             }
         }
+    }
+
+    fn admit_for_idle_server(&mut self, around: &mut Around<'_>) {
+        let wall = self.moment(around).wall;
+        let Some(server) = &mut self.server else { return };
+        self.driver.admit_for_idle_server(wall, &mut server.link);
+        self.tap.follow(self.id, &self.driver, around.checker);
     }
 
     fn read_upcalls(&mut self, around: &mut Around<'_>) {
