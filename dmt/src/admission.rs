@@ -14,7 +14,7 @@ use crate::bounds::{
 };
 use crate::control::{CRANE_LEADER, FOLLOWER};
 use crate::entry::{
-    ENTRY_HEADER_BYTES, EVENT_HEADER_BYTES, Entry, EntryHeader, EntryKind, EventHeader, EventKind,
+    ENTRY_HEADER_BYTES, EVENT_HEADER_BYTES, Entry, EntryHeader, EntryKind, Event, EventHeader, EventKind,
     STAMP_AUTO, next_event,
 };
 use crate::kernel::Kernel;
@@ -46,6 +46,55 @@ struct Peeked {
     kind: EntryKind,
     /// Where the thread was, if it is a preemption.
     place: u64,
+    /// That is the branch of a spin loop, where the thread is to be stopped.
+    branch: bool,
+}
+
+/// An event that dmt makes itself, alone in its entry.
+#[derive(Clone, Copy)]
+struct Inline {
+    kind: EventKind,
+    thread: ThreadId,
+    /// An address in the program.
+    place: u64,
+}
+
+impl Inline {
+    /// `None` without a branch.
+    fn spin_point(thread: ThreadId, branch: u64) -> Option<Self> {
+        (branch != 0).then_some(Self { kind: EventKind::SpinPoint, thread, place: branch })
+    }
+
+    fn of(event: &Event<'_>) -> Option<Self> {
+        let kind = event.kind;
+        matches!(kind, EventKind::Preempt | EventKind::SpinPoint).then(|| Self {
+            kind,
+            thread: event.header.arg.get() as ThreadId,
+            place: event.header.connection.get(),
+        })
+    }
+
+    fn header(&self, tick: u64) -> EventHeader {
+        EventHeader {
+            len: U32::new(0),
+            kind: U16::new(self.kind as u16),
+            reserved: U16::new(0),
+            connection: U64::new(self.place),
+            sequence: U64::new(tick),
+            arg: U64::new(u64::from(self.thread)),
+        }
+    }
+}
+
+/// What becomes of a thread that the watchdog interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    GoOn,
+    /// It passes the turn on.
+    Switch,
+    /// It goes on, and stops at this branch of its loop.
+    Arm(u64),
 }
 
 /// A stretch of a thread without an operation, as the handler of the watchdog's signal sees it.
@@ -55,6 +104,8 @@ pub struct Stretch {
     pub thread: ThreadId,
     /// The instruction that the signal interrupted; 0 = unknown.
     pub place: u64,
+    /// The branch that closes the spin loop around it; 0 if it is in none that is recognised.
+    pub branch: u64,
     /// It used as much CPU time as a thread may, else it was only seen twice.
     pub spent: bool,
     /// It was so long that even the bubble of another leader may be cut. The watchdog may have measured a follower's,
@@ -103,13 +154,15 @@ impl Kernel {
         let wanted = shared.control.wanted.load(Ordering::Relaxed);
         // What follows the gap may have left under the leader that opened the bubble, whose thread was quicker: only its
         // own bubbles are a leader's to cut.
-        let close = self.owns_bubble(shared) && wanted & crate::control::wanted::CLOSE != 0;
+        let owns = self.owns_bubble(shared);
+        let close = owns && wanted & crate::control::wanted::CLOSE != 0;
         let over = quiescent || self.sched.tick >= self.sched.bubble_end;
         if wanted != 0 {
             // An operation: whatever the watchdog saw is over.
             shared.control.wanted.store(0, Ordering::Relaxed);
         }
-        if !over && !close {
+        let branch = if quiescent || !owns { 0 } else { self.take_suspect() };
+        if !over && !close && branch == 0 {
             return Next::Run;
         }
         let ahead = self.sched.applied.saturating_sub(shared.control.committed.load(Ordering::SeqCst));
@@ -118,17 +171,29 @@ impl Kernel {
         }
         self.renew_pending_cursor(shared);
         let now = now();
-        if !over {
-            let rest = self.sched.bubble_end - self.sched.tick;
-            self.admit(shared, EntryKind::Close, rest, now, None);
+        if !over || branch != 0 {
+            let rest = self.sched.bubble_end.saturating_sub(self.sched.tick).max(1);
+            self.admit(shared, EntryKind::Close, rest, now, Inline::spin_point(self.sched.turn, branch));
             return Next::Applied;
         }
         let input = shared.pending.tail() != self.sched.pending_cursor;
         if quiescent && !input {
             let wait = self.idle_wait(shared, now);
             if wait > 0 {
-                self.open_offer(shared, self.next_grant(shared, true, now));
-                return Next::Wait((wait != u64::MAX).then_some(wait));
+                match self.spin_wait(shared, now) {
+                    Some((turns, 0)) if owns => {
+                        self.note_allowed(turns);
+                        self.admit(shared, EntryKind::Close, turns, now, None);
+                        return Next::Applied;
+                    }
+                    // A bubble of its own first.
+                    Some((_, 0)) => {}
+                    spin => {
+                        let wait = wait.min(spin.map_or(u64::MAX, |(_, wait)| wait));
+                        self.open_offer(shared, self.next_grant(shared, true, now));
+                        return Next::Wait((wait != u64::MAX).then_some(wait));
+                    }
+                }
             }
         }
         let grant = self.next_grant(shared, quiescent, now);
@@ -178,7 +243,8 @@ impl Kernel {
 
     /// A leader cuts the bubble for a thread that used up its limit, or that is seen where others spun before.
     fn preempt_as_leader(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
-        if !self.leads(shared) || self.sched.queued == 0 || self.sched.turn != stretch.thread {
+        let others = self.sched.queued + self.sched.spinners.count;
+        if !self.leads(shared) || others == 0 || self.sched.turn != stretch.thread {
             return false;
         }
         if !stretch.inherited && !self.owns_bubble(shared) {
@@ -190,9 +256,55 @@ impl Kernel {
         }
         self.renew_pending_cursor(shared);
         let rest = self.sched.bubble_end.saturating_sub(self.sched.tick).max(1);
-        let preempted = Some((stretch.thread, stretch.place));
-        self.admit(shared, EntryKind::Preempt, rest, stretch.now, preempted);
+        let inline = Inline { kind: EventKind::Preempt, thread: stretch.thread, place: stretch.place };
+        self.admit(shared, EntryKind::Preempt, rest, stretch.now, Some(inline));
         true
+    }
+
+    /// A leader that recognises the loop around the thread makes the loop's branch a spin point, at the next operation or,
+    /// if the thread has spent its limit, at the branch itself.
+    fn suspect_as_leader(&mut self, shared: &Shared, stretch: &Stretch) -> Option<Verdict> {
+        let may = self.leads(shared) && (stretch.inherited || self.owns_bubble(shared));
+        let process = self.process_of(stretch.thread);
+        if stretch.branch == 0 || !may || self.sched.turn != stretch.thread {
+            return None;
+        }
+        if self.sched.spinners.knows(process, stretch.branch) {
+            return Some(Verdict::GoOn);
+        }
+        let others = self.sched.queued + self.sched.spinners.count > 0;
+        let cut = self.suspect(shared, stretch)?;
+        Some(if cut && others { Verdict::Arm(stretch.branch) } else { Verdict::GoOn })
+    }
+
+    /// At a branch that is no spin point: makes it one, if this leader has decided so or the log says so.
+    pub(crate) fn cut_at(&mut self, shared: &Shared, me: ThreadId, branch: u64, now: u64) -> bool {
+        if self.sched.crane != 0 {
+            let due = self.crane_branch_due(shared, me) == branch;
+            if due {
+                self.learn_spin_point(me, branch);
+            }
+            return due;
+        }
+        let (leads, owns) = (self.leads(shared), self.owns_bubble(shared));
+        if leads && self.cuts_at(me, branch, owns) {
+            let ahead = self.sched.applied.saturating_sub(shared.control.committed.load(Ordering::SeqCst));
+            if ahead >= MAX_SPECULATION_ENTRIES {
+                return false;
+            }
+            self.take_suspect();
+            self.renew_pending_cursor(shared);
+            let rest = self.sched.bubble_end.saturating_sub(self.sched.tick).max(1);
+            self.admit(shared, EntryKind::Preempt, rest, now, Inline::spin_point(me, branch));
+            return true;
+        }
+        !leads && self.branch_due(shared, me) == branch && self.follow(shared, false) == Next::Applied
+    }
+
+    /// The branch at which the log says that `me` is to be stopped in this very stretch, or 0.
+    fn branch_due(&self, shared: &Shared, me: ThreadId) -> u64 {
+        let due = |next: &Peeked| next.branch && next.stamp == self.sched.tick && self.sched.turn == me;
+        self.peek(shared).filter(due).map_or(0, |next| next.place)
     }
 
     /// True if the thread is in a known spin loop and was so when it was asked before. Once is not enough: while a thread
@@ -207,6 +319,7 @@ impl Kernel {
     fn preempt_as_follower(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
         let due = self.peek(shared).is_some_and(|next| {
             next.kind == EntryKind::Preempt
+                && !next.branch
                 && next.stamp == self.sched.tick
                 && self.sched.turn == stretch.thread
                 && (stretch.spent || self.sched.places.are_one(stretch.place, next.place))
@@ -214,33 +327,42 @@ impl Kernel {
         due && !self.leads(shared) && self.follow(shared, false) == Next::Applied
     }
 
-    /// Passes the turn on from a thread that makes no operation; false if it is to go on.
-    pub fn preempt(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
-        self.preempt_as_leader(shared, stretch) || self.preempt_as_follower(shared, stretch)
+    /// What a thread that makes no operation is to do.
+    pub fn preempt(&mut self, shared: &Shared, stretch: &Stretch) -> Verdict {
+        if self.sched.crane != 0 {
+            return self.suspect_in_crane(shared, stretch);
+        }
+        if let Some(verdict) = self.suspect_as_leader(shared, stretch) {
+            return verdict;
+        }
+        if !self.leads(shared) {
+            let branch = self.branch_due(shared, stretch.thread);
+            if branch != 0 {
+                return Verdict::Arm(branch);
+            }
+        }
+        if self.preempt_as_leader(shared, stretch) || self.preempt_as_follower(shared, stretch) {
+            Verdict::Switch
+        } else {
+            Verdict::GoOn
+        }
+    }
+
+    /// What a quiescent leader lets waiting spinners do: turns, and how long it waits before, nanoseconds.
+    fn spin_wait(&mut self, shared: &Shared, now: u64) -> Option<(u64, u64)> {
+        let (turns, pause) = self.spin_pause()?;
+        let since = shared.control.admitted_at.load(Ordering::Relaxed);
+        Some((turns, (since + pause).saturating_sub(now)))
     }
 
     /// Makes the next entry out of all waiting inputs (none for `Preempt` and `Close`), applies it, tells the coordinator.
-    fn admit(
-        &mut self,
-        shared: &Shared,
-        kind: EntryKind,
-        grant: u64,
-        now: u64,
-        preempt: Option<(ThreadId, u64)>,
-    ) {
+    fn admit(&mut self, shared: &Shared, kind: EntryKind, grant: u64, now: u64, alone: Option<Inline>) {
         let from = self.sched.pending_cursor;
         let (to, mut events_len, mut count) = match kind {
             EntryKind::Bubble => shared.pending_until(from),
             _ => (from, 0, 0),
         };
-        let inline = preempt.map(|(thread, place)| EventHeader {
-            len: U32::new(0),
-            kind: U16::new(EventKind::Preempt as u16),
-            reserved: U16::new(0),
-            connection: U64::new(place),
-            sequence: U64::new(self.sched.tick),
-            arg: U64::new(u64::from(thread)),
-        });
+        let inline = alone.map(|event| event.header(self.sched.tick));
         let inline = inline.as_ref().map_or(&[][..], |event| event.as_bytes());
         if !inline.is_empty() {
             (events_len, count) = (EVENT_HEADER_BYTES, 1);
@@ -272,8 +394,8 @@ impl Kernel {
         }
         self.open_bubble(shared, &header);
         self.apply_pending(shared, from, to);
-        if let Some((thread, place)) = preempt {
-            self.apply_preempt(shared, thread, place);
+        if let Some(event) = alone {
+            self.apply_inline(shared, event);
         }
         self.sched.pending_cursor = to;
         shared.control.pending_applied.store(to, Ordering::Release);
@@ -298,11 +420,13 @@ impl Kernel {
         let frame = unsafe { shared.entries.peek(shared.entries.head()) }?;
         let entry = entry_of(frame.body)?;
         let kind = EntryKind::from_wire(entry.header.kind.get())?;
-        let place = match kind {
-            EntryKind::Preempt => entry.events().next().map_or(0, |event| event.header.connection.get()),
-            _ => 0,
+        let event = match kind {
+            EntryKind::Preempt => entry.events().next().and_then(|event| Inline::of(&event)),
+            _ => None,
         };
-        Some(Peeked { stamp: entry.header.stamp.get(), kind, place })
+        let branch = event.is_some_and(|event| event.kind == EventKind::SpinPoint);
+        let place = event.map_or(0, |event| event.place);
+        Some(Peeked { stamp: entry.header.stamp.get(), kind, place, branch })
     }
 
     /// The coordinator made the next entry in the place of this quiescent server.
@@ -322,7 +446,8 @@ impl Kernel {
             let granted = self.sched.crane != 0 && !quiescent && self.sched.tick < self.sched.bubble_end;
             return if granted { Next::Run } else { Next::Wait(None) };
         };
-        let auto = next.stamp == STAMP_AUTO;
+        // A spin point of CRANE has taken effect at its stamp, if it has one.
+        let auto = next.stamp == STAMP_AUTO || (self.sched.crane != 0 && next.branch);
         let due = if auto {
             quiescent || self.sched.tick >= self.sched.bubble_end
         } else {
@@ -366,11 +491,9 @@ impl Kernel {
         }
         self.open_bubble(shared, entry.header);
         for event in entry.events() {
-            if event.kind == EventKind::Preempt {
-                let place = event.header.connection.get();
-                self.apply_preempt(shared, event.header.arg.get() as ThreadId, place);
-            } else {
-                self.apply_event(shared, event);
+            match Inline::of(&event) {
+                Some(inline) => self.apply_inline(shared, inline),
+                None => self.apply_event(shared, event),
             }
         }
         self.fire_timers(shared);
@@ -382,6 +505,11 @@ impl Kernel {
         if kind == Some(EntryKind::Bubble) || kind == Some(EntryKind::Genesis) {
             self.sched.grant = header.grant.get();
         }
+        self.allow_turns(match (kind, self.sched.turn) {
+            (Some(EntryKind::Close), 0) => header.grant.get(),
+            _ if self.sched.crane != 0 && header.event_count.get() == 0 => crate::spin_point::CRANE_TURNS,
+            _ => 0,
+        });
         self.sched.stamp = self.sched.tick;
         self.sched.clock = clock;
         self.sched.bubble_end = self.sched.tick + header.grant.get();
@@ -394,6 +522,15 @@ impl Kernel {
         control.bubble_ballot.store(header.ballot.get(), Ordering::Relaxed);
         control.applied.store(self.sched.applied, Ordering::Relaxed);
         self.publish(shared);
+    }
+
+    fn apply_inline(&mut self, shared: &Shared, event: Inline) {
+        if event.kind == EventKind::Preempt {
+            return self.apply_preempt(shared, event.thread, event.place);
+        }
+        shared.control.wanted.store(0, Ordering::Relaxed);
+        self.digest = crate::digest::mix(self.digest, event.place, u64::from(event.thread));
+        self.learn_spin_point(event.thread, event.place);
     }
 
     /// The preempted thread goes to the tail of the run queue.
@@ -470,7 +607,7 @@ impl Kernel {
 }
 
 /// The entry in a ring frame, whose body may be padded.
-fn entry_of(body: &[u8]) -> Option<Entry<'_>> {
+pub(crate) fn entry_of(body: &[u8]) -> Option<Entry<'_>> {
     let (header, rest) = zerocopy::Ref::<_, EntryHeader>::from_prefix(body).ok()?;
     let whole = ENTRY_HEADER_BYTES + header.events_len.get() as usize;
     if rest.len() + ENTRY_HEADER_BYTES < whole {

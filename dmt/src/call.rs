@@ -6,7 +6,7 @@
 //!
 //! Callable in a signal handler only if the interrupted code was not inside dmt; preload's guard sees to that.
 
-use crate::admission::{Next, Stretch};
+use crate::admission::{Next, Stretch, Verdict};
 use crate::arena::Arena;
 use crate::atomic::Ordering;
 use crate::control::wanted;
@@ -38,6 +38,11 @@ impl<'a> Call<'a> {
     /// The calling thread.
     pub fn thread(&self) -> ThreadId {
         self.me
+    }
+
+    /// The world outside.
+    pub(crate) fn platform(&self) -> &'a dyn Platform {
+        self.platform
     }
 
     /// What the coordinator shares.
@@ -135,6 +140,7 @@ impl<'a> Call<'a> {
             let seen = self.shared().control.inbound.load(Ordering::SeqCst);
             match self.with(|k| k.advance(self.shared(), false, &|| self.platform.real_time())) {
                 Next::Applied => {
+                    self.arm();
                     self.kick();
                     if self.with(|k| k.take_rotation(self.me)) {
                         self.switch();
@@ -219,7 +225,7 @@ impl<'a> Call<'a> {
         });
     }
 
-    fn switch(&self) {
+    pub(crate) fn switch(&self) {
         if self.hand_over() != Some(self.me) {
             self.await_turn();
         }
@@ -243,7 +249,8 @@ impl<'a> Call<'a> {
             self.room();
             let seen = self.shared().control.inbound.load(Ordering::SeqCst);
             match self.with(|k| k.advance(self.shared(), true, &|| self.platform.real_time())) {
-                Next::Applied | Next::Run => {}
+                Next::Applied => self.arm(),
+                Next::Run => {}
                 Next::Wait(timeout) => self.await_coordinator(seen, timeout),
                 Next::Halt => self.halt(),
             }
@@ -308,9 +315,10 @@ impl<'a> Call<'a> {
     }
 
     /// Called by the handler of the watchdog's signal in a thread that runs its own code: gives the turn away if it
-    /// holds it and makes no progress. `place` is the instruction that was interrupted. Without a word of the watchdog in
-    /// `wanted` the stretch is only long enough for a thread in a known spin loop.
-    pub fn preempt(&self, place: u64) {
+    /// holds it and makes no progress. `place` is the instruction that was interrupted, `branch` the one that closes the
+    /// spin loop around it (0 = none that is recognised). Without a word of the watchdog in `wanted` the stretch is only
+    /// long enough for a thread in such a loop.
+    pub fn preempt(&self, place: u64, branch: u64) {
         let bits = wanted::PREEMPT | wanted::PREEMPT_INHERITED | wanted::ASKED;
         let wanted = self.shared().control.wanted.fetch_and(!bits, Ordering::SeqCst);
         if self.with(|k| k.sched.turn) != self.me || !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES) {
@@ -319,13 +327,20 @@ impl<'a> Call<'a> {
         let stretch = Stretch {
             thread: self.me,
             place,
+            branch,
             spent: wanted & wanted::PREEMPT != 0,
             inherited: wanted & wanted::PREEMPT_INHERITED != 0,
             now: self.platform.real_time(),
         };
-        if self.with(|k| k.preempt(self.shared(), &stretch)) && self.with(|k| k.take_rotation(self.me)) {
-            self.kick();
-            self.switch();
+        match self.with(|k| k.preempt(self.shared(), &stretch)) {
+            Verdict::GoOn => self.kick(),
+            Verdict::Arm(branch) => self.platform.arm_spin_point(branch),
+            Verdict::Switch => {
+                if self.with(|k| k.take_rotation(self.me)) {
+                    self.kick();
+                    self.switch();
+                }
+            }
         }
     }
 

@@ -108,6 +108,9 @@ pub enum EventKind {
     Reconfigure = 7,
     /// `arg` = thread that lost the turn.
     Preempt = 8,
+    /// `connection` = address of a branch that becomes a spin point, `arg` = thread that was seen in its loop. In a
+    /// `Close` entry it takes effect at an operation, in a `Preempt` entry when that thread next takes the branch.
+    SpinPoint = 9,
 }
 
 impl EventKind {
@@ -123,6 +126,7 @@ impl EventKind {
             6 => Self::Signal,
             7 => Self::Reconfigure,
             8 => Self::Preempt,
+            9 => Self::SpinPoint,
             _ => return None,
         })
     }

@@ -13,6 +13,7 @@ pub mod bell;
 pub mod bounds;
 pub mod call;
 pub mod control;
+mod crane;
 pub mod digest;
 pub mod entry;
 pub mod file;
@@ -28,6 +29,7 @@ pub mod random;
 pub mod ring;
 pub mod sched;
 pub mod spin;
+pub mod spin_point;
 pub mod sync;
 #[cfg(test)]
 pub mod testing;

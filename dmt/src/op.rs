@@ -19,7 +19,7 @@ macro_rules! ops {
 }
 
 ops! {
-    ThreadStart = 1, ThreadExit = 2, ThreadCreate = 3, Join = 4, Detach = 5, Yield = 6,
+    ThreadStart = 1, ThreadExit = 2, ThreadCreate = 3, Join = 4, Detach = 5, Yield = 6, Spin = 7,
     MutexLock = 10, MutexTryLock = 11, MutexTimedLock = 12, MutexUnlock = 13,
     CondWait = 20, CondTimedWait = 21, CondSignal = 22, CondBroadcast = 23,
     RwRead = 30, RwWrite = 31, RwUnlock = 32,

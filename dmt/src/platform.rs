@@ -15,6 +15,11 @@ pub trait Platform {
     /// Sends the signal to the calling thread itself, so that its handler (or the default action) has run when this
     /// returns.
     fn deliver(&self, signal: &crate::process::PendingSignal);
+    /// The branch at this address of the calling process has become a spin point: from now on a thread that takes it
+    /// comes to [`crate::call::Call::spin_point`].
+    fn arm_spin_point(&self, branch: u64) {
+        let _ = branch;
+    }
     /// Wakes a sleeping coordinator (a write to its eventfd).
     fn kick_coordinator(&self);
 }

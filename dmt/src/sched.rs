@@ -67,6 +67,8 @@ pub struct Scheduler {
     pub(crate) asked_at: u64,
     /// Where they were.
     pub(crate) places: crate::spin::Places,
+    /// Spin points and the threads that stand there.
+    pub spinners: crate::spin_point::Spinners,
 }
 
 impl Scheduler {
@@ -86,6 +88,9 @@ impl Scheduler {
 
     /// Takes a thread out of the run queue that has been killed.
     pub(crate) fn remove(&mut self, threads: &mut Threads, id: ThreadId) {
+        if threads.get(id).spinning {
+            return self.remove_spinner(threads, id);
+        }
         let thread = threads.get_mut(id);
         let (prev, next) = (core::mem::take(&mut thread.prev), core::mem::take(&mut thread.next));
         if prev == 0 {
@@ -108,8 +113,14 @@ impl Scheduler {
     pub fn pick(&mut self, threads: &mut Threads) -> Option<ThreadId> {
         if self.turn != 0 {
             threads.get_mut(self.turn).ticks += self.tick - self.turn_since;
+            if !threads.get(self.turn).spinning {
+                self.note_work();
+            }
         }
         self.turn_since = self.tick;
+        if self.head == 0 && self.spinners.count > 0 {
+            self.release_spinners(threads);
+        }
         if self.head == 0 {
             self.turn = 0;
             return None;
@@ -129,6 +140,11 @@ impl Scheduler {
         self.queued -= 1;
         self.turn = id;
         Some(id)
+    }
+
+    /// True once a thread was found spinning.
+    pub(crate) fn has_spinners(&self) -> bool {
+        self.preemptions != 0 || self.spinners.any()
     }
 
     /// Takes over parameters from the genesis or a `Reconfigure` event. Values out of range are clamped, the same way
@@ -197,6 +213,11 @@ impl Kernel {
 
     /// Puts `me` at the tail of the run queue if anyone else is runnable; then the caller switches.
     pub fn rotate(&mut self, me: ThreadId) -> bool {
+        if self.sched.spinners.count > 0 {
+            // Whoever polls may wait for one of them.
+            self.sched.note_work();
+            self.sched.release_spinners(&mut self.threads);
+        }
         if self.sched.queued == 0 {
             self.threads.get_mut(me).slice_end = self.sched.tick + u64::from(self.sched.quantum.max(1));
             return false;

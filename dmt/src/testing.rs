@@ -21,6 +21,8 @@ pub struct TestPlatform {
     clock: AtomicU64,
     /// Signals that were delivered.
     pub delivered: Mutex<Vec<PendingSignal>>,
+    /// Branches that were armed.
+    pub armed: Mutex<Vec<u64>>,
 }
 
 impl Platform for TestPlatform {
@@ -42,6 +44,9 @@ impl Platform for TestPlatform {
     }
     fn deliver(&self, signal: &PendingSignal) {
         self.delivered.lock().unwrap().push(*signal);
+    }
+    fn arm_spin_point(&self, branch: u64) {
+        self.armed.lock().unwrap().push(branch);
     }
     fn kick_coordinator(&self) {}
 }

@@ -53,6 +53,10 @@ pub struct Thread {
     pub detached: bool,
     /// A signal may have to be taken by it; see [`crate::process::delivery`].
     pub(crate) signals_due: bool,
+    /// It stands at a spin point, and is not in the run queue.
+    pub(crate) spinning: bool,
+    /// It has left a spin loop since it last stood at a spin point.
+    pub(crate) left_loop: bool,
     /// Neighbours in the run queue or a parking-lot bucket; 0 ends the list.
     pub(crate) next: ThreadId,
     pub(crate) prev: ThreadId,
@@ -93,6 +97,8 @@ pub struct Thread {
     pub(crate) idle_pair: u64,
     /// Tick at which it last locked a mutex, kept likewise.
     pub(crate) locked_at: u64,
+    /// Tick at which it was last at a spin point.
+    pub(crate) spun_at: u64,
     /// Tick at which its time slice ends.
     pub(crate) slice_end: u64,
     /// Files that it polls; [`u32::MAX`] in the first place means any file.

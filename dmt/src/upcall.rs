@@ -38,6 +38,9 @@ pub enum UpcallKind {
     /// The server has read bytes of connection `a`: `b` in total since its start. Only a leader writes it, at the
     /// latest when [`CONSUMED_REPORT_BYTES`] are unreported; it opens the receive window.
     Consumed = 11,
+    /// Under CRANE: thread `b` is in a loop that only waits, which branch `a` closes. `c` = the tick that it does not get
+    /// past, or `STAMP_AUTO` if it may. The coordinator makes an entry of it.
+    SpinPoint = 12,
 }
 
 /// A leader reports reads of a connection at least this often, bytes.
@@ -61,6 +64,7 @@ impl UpcallKind {
             9 => Self::Diverged,
             10 => Self::Log,
             11 => Self::Consumed,
+            12 => Self::SpinPoint,
             _ => return None,
         })
     }

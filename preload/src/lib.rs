@@ -27,6 +27,7 @@ mod maps;
 mod process;
 mod signals;
 mod sigsys;
+mod spin;
 mod syscalls;
 mod table;
 mod threads;

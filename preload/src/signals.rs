@@ -23,8 +23,9 @@ pub const SET_BYTES: usize = 8;
 /// The signals that libc uses inside itself: cancellation and set*id.
 pub const LIBC_INTERNAL: [c_int; 2] = [32, 33];
 const SA_RESTORER: c_int = 0x0400_0000;
-/// Signals that may never be blocked, as a kernel mask.
-pub const NEVER_BLOCKED: u64 = bit(libc::SIGSYS) | bit(PREEMPT);
+/// Signals that may never be blocked, as a kernel mask: a fault that is blocked ends the process, and some of them are our
+/// own doing.
+pub const NEVER_BLOCKED: u64 = bit(libc::SIGSYS) | bit(libc::SIGSEGV) | bit(PREEMPT);
 
 /// Bit of `signal` in a kernel mask.
 pub const fn bit(signal: c_int) -> u64 {
@@ -240,9 +241,29 @@ unsafe extern "C" fn on_preempt(_signal: c_int, _info: *mut libc::siginfo_t, con
     let _errno = Kept::now();
     if tls::current().active() {
         // SAFETY: the kernel's context.
-        let place =
-            unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RIP as usize] };
-        world::dmt(|call| call.preempt(place as u64));
+        let Some(place) = (unsafe { interrupted(context) }) else { return };
+        let branch = crate::spin::branch_around(place as u64);
+        world::dmt(|call| call.preempt(place as u64, branch));
+    }
+}
+
+/// The program's instruction that the watchdog's signal interrupted. A signal that comes together with a fault interrupts
+/// the first instruction of the fault's handler. `None` in the handler of a system call: that is an operation.
+///
+/// # Safety
+/// `context` is the kernel's.
+unsafe fn interrupted(context: *mut c_void) -> Option<i64> {
+    // SAFETY: forwarded promise; the third argument of a handler that is about to begin is its own context.
+    unsafe {
+        let registers = &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
+        match registers[libc::REG_RIP as usize] {
+            at if at == crate::sigsys::entry() as i64 => None,
+            at if at == crate::tsc::entry() as i64 => {
+                let outer = registers[libc::REG_RDX as usize] as *const libc::ucontext_t;
+                Some((*outer).uc_mcontext.gregs[libc::REG_RIP as usize])
+            }
+            at => Some(at),
+        }
     }
 }
 

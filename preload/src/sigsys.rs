@@ -111,6 +111,11 @@ pub unsafe fn forward(number: usize, a: [usize; 6]) -> isize {
     }
 }
 
+/// Address of the handler.
+pub fn entry() -> usize {
+    on_sigsys as *const () as usize
+}
+
 /// Installs the handler.
 pub fn install() -> Result<(), isize> {
     crate::signals::install_own(libc::SIGSYS, on_sigsys as *const () as usize, libc::SA_NODEFER)

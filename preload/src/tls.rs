@@ -43,6 +43,8 @@ pub struct Tls {
     caller: Cell<usize>,
     /// 1 if the stub that is to be left ends the thread, see [`crate::cancel`].
     cancelled: Cell<u32>,
+    /// The spin point where it last stopped, and the sum of what the loop counts with there.
+    spun: Cell<[u64; 2]>,
 }
 /// Offset of the word in a thread's block that [`Tls::caller`] reads, for the stub.
 pub const CALLER_OFFSET: usize = core::mem::offset_of!(Tls, caller);
@@ -112,6 +114,11 @@ impl Tls {
     pub fn set_delivering(&self, signal: u32, code: i32) {
         self.delivering.set(signal);
         self.code.set(code);
+    }
+
+    /// The spin point where the thread last stopped, with the sum of what its loop counts with; replaced by what is new.
+    pub fn stopped_at(&self, branch: u64, sum: u64) -> (u64, u64) {
+        self.spun.replace([branch, sum]).into()
     }
 
     /// True only the first time: guards the fatal path against itself.

@@ -8,6 +8,7 @@ use core::ffi::{c_int, c_void};
 use crate::errno::Kept;
 use crate::raw;
 use crate::signals;
+use crate::spin;
 use crate::tls;
 use crate::world;
 
@@ -39,11 +40,18 @@ pub fn install() -> Result<(), isize> {
     signals::install_own(libc::SIGSEGV, on_fault as *const () as usize, libc::SA_NODEFER | libc::SA_ONSTACK)
 }
 
+/// Address of the handler.
+pub fn entry() -> usize {
+    on_fault as *const () as usize
+}
+
 unsafe extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Kept::now();
     // SAFETY: the kernel's pointers.
-    let emulated =
-        unsafe { (*info).si_code == SI_KERNEL && emulate(&mut *context.cast::<libc::ucontext_t>()) };
+    let emulated = unsafe {
+        let context = &mut *context.cast::<libc::ucontext_t>();
+        (*info).si_code == SI_KERNEL && (emulate(context) || spin::points::emulate(context))
+    };
     if !emulated {
         // SAFETY: our own arguments.
         unsafe { signals::chain(signal, info, context) };

@@ -76,6 +76,10 @@ impl Platform for World {
         crate::signals::deliver(signal);
     }
 
+    fn arm_spin_point(&self, branch: u64) {
+        crate::spin::points::arm(branch);
+    }
+
     fn kick_coordinator(&self) {
         let one = 1u64;
         // SAFETY: writes eight bytes to an eventfd; a closed or absent one gives an error that does not matter.

@@ -14,12 +14,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dmt::bounds::{CLOSE_GAP_US, INHERITED_SPIN_LIMIT_US};
-use dmt::control::{ARENA_MAGIC, Control, PREEMPT_SIGNAL, wanted};
+use dmt::control::{ARENA_MAGIC, CRANE_LEADER, Control, PREEMPT_SIGNAL, wanted};
 
 use super::{ARENA_FILE, ArenaMapping, SHARED_MOUNT};
 
 /// Time between two looks while the server works.
 const SAMPLE: Duration = Duration::from_millis(1);
+/// Time without an operation after which a thread is asked where it is.
+const SUSPECT: Duration = Duration::from_micros(100);
 /// Time between two looks while threads are being preempted.
 const SPIN_SAMPLE: Duration = Duration::from_micros(50);
 /// Looks after which a question counts as not heard.
@@ -70,6 +72,22 @@ fn watch(arena: &ArenaMapping) -> ! {
         let action = state.advance(&sample, || cpu_time_us(sample.pid, sample.tid));
         idle = if state.stands_still { (idle + 1).min(IDLE_SAMPLES) } else { 0 };
         act(control, &sample, action);
+        if action == Action::default() {
+            ask_where(control, &sample);
+        }
+    }
+}
+
+/// A thread of the leader that makes no operation for as little as this may be in a spin loop: it is asked where it is, and
+/// a loop that its code shows to be one is stopped for good (`dmt::spin_point`).
+fn ask_where(control: &Control, before: &Sample) {
+    if !before.leader {
+        return;
+    }
+    std::thread::sleep(SUSPECT);
+    let now = Sample::read(control);
+    if now.is_suspect(before) && control.server_runs() {
+        signal(&now);
     }
 }
 
@@ -133,17 +151,23 @@ pub struct Sample {
 impl Sample {
     /// Reads it.
     pub fn read(control: &Control) -> Self {
+        let lead_from = control.lead_from.load(Ordering::Relaxed);
         Self {
             tick: control.tick.load(Ordering::Relaxed),
             pid: control.turn_pid.load(Ordering::Relaxed),
             tid: control.turn_tid.load(Ordering::Relaxed),
             runnable: control.runnable.load(Ordering::Relaxed),
             // A leader to be still replays what is decided, preemptions among it, and does so as a follower.
-            leader: control.applied.load(Ordering::Relaxed) >= control.lead_from.load(Ordering::Relaxed),
+            leader: control.applied.load(Ordering::Relaxed) >= lead_from || lead_from == CRANE_LEADER,
             inherited: control.bubble_ballot.load(Ordering::Relaxed)
                 != control.ballot.load(Ordering::Relaxed),
             spin_limit_us: u64::from(control.spin_limit_us.load(Ordering::Relaxed)),
         }
+    }
+
+    /// True if the leader's turn holder has made no operation since `before`: it may be in a spin loop.
+    pub fn is_suspect(&self, before: &Self) -> bool {
+        self.leader && self.tid != 0 && (self.tick, self.tid) == (before.tick, before.tid)
     }
 
     /// CPU time after which the turn holder is to be preempted, if it may be.

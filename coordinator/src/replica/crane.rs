@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use dmt::bounds::{LAYOUT_VERSION, MAX_ENTRY_BYTES};
 use dmt::entry::{
-    ENTRY_HEADER_BYTES, EVENT_HEADER_BYTES, EntryHeader, EntryKind, EventHeader, STAMP_AUTO, padded,
+    ENTRY_HEADER_BYTES, EVENT_HEADER_BYTES, EntryHeader, EntryKind, EventHeader, EventKind, STAMP_AUTO,
+    padded,
 };
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32, U64};
@@ -36,6 +37,19 @@ pub struct Crane {
     events: Vec<u8>,
     count: u32,
     last_ns: u64,
+    /// Spin points to be ordered.
+    points: Vec<SpinPoint>,
+}
+
+/// A spin loop that the server has reported; see [`dmt::upcall::UpcallKind::SpinPoint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpinPoint {
+    /// Address of the branch.
+    pub branch: u64,
+    /// Thread that was seen.
+    pub thread: u64,
+    /// Where it takes effect, a tick or `STAMP_AUTO`.
+    pub stamp: u64,
 }
 
 impl Crane {
@@ -43,6 +57,41 @@ impl Crane {
     pub fn clear(&mut self) {
         self.events.clear();
         self.count = 0;
+    }
+
+    /// Drops the spin points that wait, too: another leader's server will see them again.
+    pub fn reset(&mut self) {
+        self.clear();
+        self.points.clear();
+    }
+
+    /// Takes a spin point to be ordered.
+    pub fn add_point(&mut self, point: SpinPoint) {
+        if !self.points.contains(&point) {
+            self.points.push(point);
+        }
+    }
+
+    /// True if a spin point waits to be ordered.
+    pub fn has_point(&self) -> bool {
+        !self.points.is_empty()
+    }
+
+    /// The entry of a spin point to propose now, if any.
+    pub fn next_point(&mut self, index: u64, ballot: u64, clock: u64) -> Option<Arc<[u8]>> {
+        let point = self.points.pop()?;
+        let event = EventHeader {
+            len: U32::new(0),
+            kind: U16::new(EventKind::SpinPoint as u16),
+            reserved: U16::new(0),
+            connection: U64::new(point.branch),
+            sequence: U64::new(0),
+            arg: U64::new(point.thread),
+        };
+        let mut header = header(EntryKind::Preempt, index, ballot, clock);
+        header.stamp = U64::new(point.stamp);
+        (header.event_count, header.events_len) = (U32::new(1), U32::new(EVENT_HEADER_BYTES as u32));
+        Some([header.as_bytes(), event.as_bytes()].concat().into())
     }
 
     /// The grant of the entry to propose now, if any.
@@ -61,22 +110,29 @@ impl Crane {
 
     /// Builds the entry of all that waits.
     pub fn build(&mut self, now_ns: u64, index: u64, ballot: u64, clock: u64, grant: u64) -> Arc<[u8]> {
-        let header = EntryHeader {
-            version: U32::new(LAYOUT_VERSION),
-            kind: U16::new(EntryKind::Bubble as u16),
-            reserved: U16::new(0),
-            index: U64::new(index),
-            stamp: U64::new(STAMP_AUTO),
-            clock: U64::new(clock),
-            grant: U64::new(grant),
-            ballot: U64::new(ballot),
-            event_count: U32::new(self.count),
-            events_len: U32::new(self.events.len() as u32),
-        };
+        let mut header = header(EntryKind::Bubble, index, ballot, clock);
+        header.grant = U64::new(grant);
+        (header.event_count, header.events_len) = (U32::new(self.count), U32::new(self.events.len() as u32));
         let value = [header.as_bytes(), &self.events].concat();
         self.clear();
         self.last_ns = now_ns;
         value.into()
+    }
+}
+
+/// The head of an entry without events or grant, to be applied where the bubble before it ends.
+fn header(kind: EntryKind, index: u64, ballot: u64, clock: u64) -> EntryHeader {
+    EntryHeader {
+        version: U32::new(LAYOUT_VERSION),
+        kind: U16::new(kind as u16),
+        reserved: U16::new(0),
+        index: U64::new(index),
+        stamp: U64::new(STAMP_AUTO),
+        clock: U64::new(clock),
+        grant: U64::new(0),
+        ballot: U64::new(ballot),
+        event_count: U32::new(0),
+        events_len: U32::new(0),
     }
 }
 
@@ -101,7 +157,7 @@ impl Intake for Crane {
 mod tests {
     use super::*;
     use crate::replica::intake::event;
-    use dmt::entry::{Entry, EventKind};
+    use dmt::entry::Entry;
 
     #[test]
     fn inputs_go_at_once_and_bubbles_only_after_silence() {
@@ -126,5 +182,19 @@ mod tests {
         while crane.put(&event(EventKind::Data, 9, 1, 0, 60_001), &[7; 60_001]) {}
         let value = crane.build(0, 1, 1, 1, 0);
         assert!(Entry::parse(&value).is_ok());
+    }
+
+    #[test]
+    fn a_spin_point_is_an_entry_of_its_own() {
+        let mut crane = Crane::default();
+        let point = SpinPoint { branch: 0x40_1000, thread: 3, stamp: 77 };
+        crane.add_point(point);
+        crane.add_point(point);
+        let value = crane.next_point(5, 1, 9).expect("one waits");
+        let entry = Entry::parse(&value).unwrap();
+        assert_eq!((entry.kind(), entry.header.stamp.get()), (EntryKind::Preempt, 77));
+        let event = entry.events().next().expect("an event");
+        assert_eq!((event.kind, event.header.connection.get()), (EventKind::SpinPoint, 0x40_1000));
+        assert!(crane.next_point(6, 1, 9).is_none());
     }
 }

@@ -64,6 +64,7 @@ impl Call<'_> {
         self.with(|k| {
             let process = k.process_of(me);
             k.remove_threads(process, me);
+            k.sched.spinners.forget(process);
             let slot = k.processes.get_mut(process);
             slot.main = me;
             for disposition in &mut slot.dispositions {
@@ -138,6 +139,7 @@ impl Kernel {
         let id = self.process_of(me);
         self.exit_descriptors(shared, id);
         self.locks_changed();
+        self.sched.spinners.forget(id);
         self.remove_threads(id, me);
         self.remove_thread(me);
         self.cancel_timers(id);

@@ -111,7 +111,7 @@ impl Call<'_> {
             return self.with(|k| {
                 m.take(k, self.thread());
                 k.note(self.thread(), Op::MutexLock, mutex as u64, 0);
-                if k.sched.preemptions != 0 {
+                if k.sched.has_spinners() {
                     k.threads.get_mut(self.thread()).locked_at = k.sched.tick;
                 }
                 0
@@ -187,7 +187,7 @@ impl Call<'_> {
         // SAFETY: forwarded.
         let result = unsafe { self.mutex_release(mutex) };
         self.with(|k| k.note(self.thread(), Op::MutexUnlock, mutex as u64, i64::from(result)));
-        if self.with(|k| k.sched.preemptions != 0 && k.spins_at(self.thread(), mutex as u64)) {
+        if self.with(|k| k.sched.has_spinners() && k.spins_at(self.thread(), mutex as u64)) {
             self.give_way();
         }
         result

@@ -73,6 +73,12 @@ pub fn header(value: &[u8]) -> &EntryHeader {
     EntryHeader::ref_from_prefix(value).expect("an entry has a header").0
 }
 
+/// Under crane an entry is applied where the bubble before it ends, wherever that is. That of a spin point, which grants
+/// nothing, has a stamp all the same: where its loop is stopped.
+fn is_of_crane(head: &EntryHeader) -> bool {
+    head.stamp.get() == STAMP_AUTO || head.grant.get() == 0
+}
+
 /// See the module.
 pub struct Checker {
     quorum: usize,
@@ -178,8 +184,7 @@ impl Checker {
 
     /// I1 as far as two headers show it, and the second half of I3.
     fn check_successor(&mut self, before: &EntryHeader, after: &EntryHeader, kind: EntryKind) {
-        if after.stamp.get() == STAMP_AUTO || before.stamp.get() == STAMP_AUTO {
-            // Under crane an entry takes effect where the bubble before it ends, wherever that is.
+        if is_of_crane(after) || is_of_crane(before) {
             return;
         }
         let (start, end) = (before.stamp.get(), before.stamp.get() + before.grant.get());
@@ -203,7 +208,9 @@ impl Checker {
 
     /// I5.
     fn check_sequences(&mut self, index: u64, entry: &Entry<'_>) {
-        for event in entry.events().filter(|event| event.kind != EventKind::Preempt) {
+        for event in
+            entry.events().filter(|event| !matches!(event.kind, EventKind::Preempt | EventKind::SpinPoint))
+        {
             let (connection, sequence) = (event.header.connection.get(), event.header.sequence.get());
             let next = self.sequences.entry(connection).or_insert(0);
             let fits = match event.kind {
@@ -295,7 +302,7 @@ impl Checker {
         }
         let (Some(last), Some(index)) = (last, applied.checked_sub(1)) else { return };
         let head = header(last);
-        if head.index.get() != index || head.stamp.get() == STAMP_AUTO {
+        if head.index.get() != index || is_of_crane(head) {
             return;
         }
         let mut latest = head.stamp.get() + head.grant.get() + HAND_OVERS;
@@ -337,8 +344,9 @@ impl Checker {
         if self.decided[index] != applied[index] || self.decided[next] != applied[next] {
             return true;
         }
-        let stamp = header(&self.decided[next]).stamp.get();
-        if stamp != STAMP_AUTO && stamp != digest.tick {
+        let after = header(&self.decided[next]);
+        let stamp = after.stamp.get();
+        if !is_of_crane(after) && stamp != digest.tick {
             let tick = digest.tick;
             self.fail(
                 rule::I2_INSIDE,

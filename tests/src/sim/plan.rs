@@ -78,6 +78,9 @@ pub struct Plan {
     pub full_disks: Vec<(u64, usize, u64)>,
 }
 
+/// Where the toy server spins, if its loop can be recognised.
+const SPIN_BRANCH: u64 = 0x40_1000;
+
 impl Plan {
     /// The plan of `seed`.
     pub fn new(seed: u64, broken: Option<Broken>) -> Self {
@@ -87,8 +90,9 @@ impl Plan {
         let replicas = if forgets { 3 } else { replicas };
         let disk = matches!(broken, Some(Broken::SkipSync)) || rng.percent(50);
         let heartbeat = rng.between(5, 20) * MILLIS;
-        // Who breaks a rule of the speculative admission needs that admission. Crane has no preemption: no spins.
+        // Who breaks a rule of the speculative admission needs that admission.
         let crane = broken.is_none() && seed.is_multiple_of(8);
+        let spin_branch = if seed.is_multiple_of(3) { 0 } else { SPIN_BRANCH };
         let spin_every = rng.pick(&[0, 0, 5, 11]);
         let bulk = rng.percent(8);
         let faults_until = rng.between(100, 700) * MILLIS;
@@ -112,7 +116,9 @@ impl Plan {
             election: heartbeat * rng.between(5, 10),
             toy: ToyConfig {
                 workers: rng.between(1, 3) as usize,
-                spin_every: if crane { 0 } else { spin_every },
+                // Crane has no preemption, but spin points.
+                spin_every: if crane && spin_branch == 0 { 0 } else { spin_every },
+                spin_branch,
                 long_every: rng.pick(&[0, 7, 13]),
                 long_ns: rng.between(1, 4) * MILLIS,
                 epoll_timeout: rng.pick(&[None, None, Some(10 * MILLIS), Some(70 * MILLIS)]),

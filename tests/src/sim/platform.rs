@@ -45,6 +45,8 @@ pub struct SimPlatform {
     pub signalled: Cell<ThreadId>,
     /// Looks at the clock since the simulator last took them.
     pub admissions: RefCell<Vec<Admission>>,
+    /// Branches at which threads are stopped.
+    pub armed: RefCell<Vec<u64>>,
     slice_end: Cell<u64>,
     rng: RefCell<Rng>,
 }
@@ -62,6 +64,7 @@ impl SimPlatform {
             woken: RefCell::default(),
             signalled: Cell::new(0),
             admissions: RefCell::default(),
+            armed: RefCell::default(),
             slice_end: Cell::new(0),
             rng: RefCell::new(rng),
         }
@@ -70,6 +73,26 @@ impl SimPlatform {
     /// The calling thread uses the CPU for `nanoseconds` of nominal time, without an operation. Whatever happens in the
     /// cluster meanwhile happens meanwhile; the watchdog may interrupt.
     pub fn compute(&self, call: &Call<'_>, nanoseconds: u64) {
+        self.compute_in_loop(call, nanoseconds, 0);
+    }
+
+    /// One turn of a loop that `branch` closes and that only waits.
+    pub fn spin(
+        &self,
+        call: &Call<'_>,
+        nanoseconds: u64,
+        branch: u64,
+        goes_on: impl FnOnce() -> bool,
+    ) -> bool {
+        self.compute_in_loop(call, nanoseconds, branch);
+        let again = goes_on();
+        if self.armed.borrow().contains(&branch) {
+            if again { call.spin_point(branch, || false) } else { call.spin_left(branch) }
+        }
+        again
+    }
+
+    fn compute_in_loop(&self, call: &Call<'_>, nanoseconds: u64, branch: u64) {
         let mut left = nanoseconds * self.slowness.get() / 100;
         while left > 0 {
             let chunk = left.min(CHUNK_NS);
@@ -82,7 +105,7 @@ impl SimPlatform {
             }
             if self.signalled.get() == call.thread() {
                 self.signalled.set(0);
-                call.preempt(0);
+                call.preempt(0, branch);
             }
         }
     }
@@ -115,6 +138,12 @@ impl Platform for SimPlatform {
     }
 
     fn deliver(&self, _: &PendingSignal) {}
+
+    fn arm_spin_point(&self, branch: u64) {
+        if !self.armed.borrow().contains(&branch) {
+            self.armed.borrow_mut().push(branch);
+        }
+    }
 
     fn kick_coordinator(&self) {
         self.kicked.set(true);

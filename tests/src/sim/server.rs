@@ -49,6 +49,8 @@ pub struct Server {
     pub toy: Box<Toy>,
     /// What its watchdog has seen.
     pub watch: watchdog::State,
+    /// What it saw last.
+    pub looked: watchdog::Sample,
     objects: Objects,
     memory: ArenaMemory,
 }
@@ -69,6 +71,7 @@ impl Server {
             platform,
             toy: Box::new(Toy::new(config)),
             watch: watchdog::State::default(),
+            looked: watchdog::Sample::default(),
             objects: Objects::new(),
             memory,
         };

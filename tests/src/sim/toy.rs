@@ -47,6 +47,8 @@ pub struct ToyConfig {
     pub workers: usize,
     /// Requests whose id is a multiple of this make the worker spin until another thread helps; 0 = none.
     pub spin_every: u64,
+    /// The branch that closes the loop in which they spin; 0 if the loop cannot be recognised.
+    pub spin_branch: u64,
     /// Requests whose id is a multiple of this compute for long; 0 = none.
     pub long_every: u64,
     /// Nominal CPU time of a long computation, nanoseconds.
@@ -337,9 +339,8 @@ impl Thread<'_> {
             let ticket = self.toy().spins_wanted;
             self.signal(true);
             self.unlock(self.queue_lock());
-            while self.toy().spins_done < ticket {
-                self.compute(10_000);
-            }
+            let waits = || self.toy().spins_done < ticket;
+            while self.platform.spin(self.call, 10_000, config.spin_branch, waits) {}
         }
     }
 

@@ -89,6 +89,7 @@ impl Wiretap {
             UpcallKind::OutputEnd
             | UpcallKind::Closed
             | UpcallKind::Exited
+            | UpcallKind::SpinPoint
             | UpcallKind::Consumed
             | UpcallKind::Log => {}
         }

@@ -113,14 +113,19 @@ impl<D: Disk> Driver<D> {
         let Phase::Leading { ballot } = self.phase else { return };
         let situation = self.situation(link);
         let Some(crane) = &mut self.crane else { return };
-        let Some(grant) = crane.due(moment.now, situation) else { return };
+        let grant = crane.due(moment.now, situation);
+        if grant.is_none() && !crane.has_point() {
+            return;
+        }
         if !self.consensus.paxos().takes_proposals() {
             // Either the leadership ended in this very turn, and the demotion that follows ends the clients: the server has
             // run decided entries only and stays as it is. Or too much waits for a majority, and so do the inputs.
             return;
         }
         let index = self.consensus.paxos().len();
-        let value = crane.build(moment.now, index, ballot, moment.wall, grant);
+        let value = crane.next_point(index, ballot, moment.wall).unwrap_or_else(|| {
+            crane.build(moment.now, index, ballot, moment.wall, grant.unwrap_or_default())
+        });
         if let Err(error) = self.consensus.propose(index, value) {
             tracing::warn!("an entry was not proposed: {error}");
             self.rebuild = Some(Rebuild::NotProposed(index, error));

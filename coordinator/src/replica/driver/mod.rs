@@ -335,7 +335,7 @@ impl<D: Disk> Driver<D> {
     fn stop_serving(&mut self) {
         self.outputs.clear();
         if let Some(crane) = &mut self.crane {
-            crane.clear();
+            crane.reset();
         }
     }
 }

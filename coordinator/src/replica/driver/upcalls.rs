@@ -11,6 +11,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Driver, Effect, Phase, Rebuild};
 use crate::log::Disk;
+use crate::replica::crane::SpinPoint;
 use crate::replica::digests::Digest;
 use crate::replica::outputs::Item;
 use crate::replica::status::Listener;
@@ -88,6 +89,11 @@ impl<D: Disk> Driver<D> {
                 UpcallKind::Closed => {
                     self.given.closed(a);
                     self.outputs.push_mark(self.current_entry, a, Item::Closed);
+                }
+                UpcallKind::SpinPoint => {
+                    if let Some(crane) = &mut self.crane {
+                        crane.add_point(SpinPoint { branch: a, thread: head.b.get(), stamp: c });
+                    }
                 }
                 _ => news.extend(other_news(&upcall)),
             }
@@ -171,6 +177,10 @@ fn other_news(upcall: &Upcall<'_>) -> Option<News> {
         UpcallKind::Exited => News::Exited { wait_status: a as i32, tick: b, digest: c },
         UpcallKind::Diverged => News::Diverged { entry: a, tick: b, reason: text() },
         UpcallKind::Log => News::Log { warning: a != 0, text: text() },
-        UpcallKind::Applied | UpcallKind::Output | UpcallKind::OutputEnd | UpcallKind::Closed => return None,
+        UpcallKind::Applied
+        | UpcallKind::Output
+        | UpcallKind::OutputEnd
+        | UpcallKind::Closed
+        | UpcallKind::SpinPoint => return None,
     })
 }

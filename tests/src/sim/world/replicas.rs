@@ -165,9 +165,10 @@ impl World {
         }
         let cpu = server.platform.cpu.get() / 1000;
         let action = server.watch.advance(&sample, || Some(cpu));
+        let suspect = sample.is_suspect(&std::mem::replace(&mut server.looked, sample));
         let control = server.link.control();
         control.wanted.fetch_or(action.bits(), Ordering::SeqCst);
-        if action.bits() & wanted::PREEMPT != 0 {
+        if suspect || action.bits() & wanted::PREEMPT != 0 {
             server.platform.signalled.set(control.turn.load(Ordering::Relaxed) as u16);
         }
         slot.watched = true;
