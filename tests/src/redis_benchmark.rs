@@ -26,10 +26,19 @@ pub struct Outcome {
     pub p99: f64,
 }
 
+/// redis-benchmark spins for ever if its first connection is refused or reset: then it is killed after this, seconds.
+const LIMIT_SECONDS: &str = "60";
+
 /// Runs one load to its end; the error is what the program said.
 pub fn run(port: u16, load: Load) -> Result<Outcome, String> {
-    let output =
-        command(port, load).output().map_err(|error| format!("cannot run redis-benchmark: {error}"))?;
+    let command = command(port, load);
+    let output = Command::new("timeout")
+        .args(["--signal=KILL", LIMIT_SECONDS])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run redis-benchmark: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     parse(&text).ok_or_else(|| format!("redis-benchmark: {text}{}", String::from_utf8_lossy(&output.stderr)))
 }
