@@ -50,6 +50,20 @@ pub const DATAGRAM_QUEUE_BYTES: u64 = 256 * 1024;
 pub const MAX_PASSED_DESCRIPTORS: usize = 253;
 /// Messages with descriptors or credentials that nobody has read yet, all sockets together.
 pub const MAX_PASSED_MESSAGES: usize = 1024;
+/// Sets of System V semaphores.
+pub const MAX_SEMAPHORE_SETS: usize = 128;
+/// System V semaphores in one set.
+pub const MAX_SEMAPHORES_IN_SET: usize = 250;
+/// System V semaphores that the end of some process changes (`SEM_UNDO`).
+pub const MAX_SEMAPHORE_UNDOS: usize = 1024;
+/// System V message queues.
+pub const MAX_MESSAGE_QUEUES: usize = 128;
+/// Messages in all System V message queues together.
+pub const MAX_QUEUED_MESSAGES: usize = 4096;
+/// Bytes of one System V message.
+pub const MAX_MESSAGE_BYTES: usize = 8192;
+/// Bytes that a new System V message queue can hold.
+pub const MESSAGE_QUEUE_BYTES: u64 = 16_384;
 /// Connections that may wait in one listener's accept queue.
 pub const MAX_BACKLOG: usize = 4096;
 

@@ -8,6 +8,7 @@ use core::sync::atomic::Ordering;
 
 use crate::digest::{self, Trace, Traced};
 use crate::file::Files;
+use crate::ipc::Ipc;
 use crate::link::Shared;
 use crate::op::Op;
 use crate::park::{ParkingLot, Space, WaitKey};
@@ -39,6 +40,8 @@ pub struct Kernel {
     pub processes: Processes,
     /// Open files, their buffers and watchers.
     pub files: Files,
+    /// System V semaphores and message queues.
+    pub ipc: Ipc,
     /// Deadlines.
     pub timers: Timers,
     /// Randomness.
@@ -46,6 +49,10 @@ pub struct Kernel {
     /// Last operations.
     pub trace: Trace,
     lot: ParkingLot,
+    /// pthread objects that processes share and somebody waited for; part of their keys.
+    pub(crate) shared_objects: u32,
+    /// 1 once somebody waited for a robust mutex.
+    pub(crate) robust_waits: u32,
     /// Rolling digest.
     pub digest: u64,
 }

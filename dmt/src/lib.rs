@@ -18,6 +18,7 @@ pub mod digest;
 pub mod entry;
 pub mod file;
 pub mod grant;
+pub mod ipc;
 pub mod kernel;
 pub mod link;
 pub mod offer;

@@ -36,6 +36,10 @@ pub enum Space {
     Start = 11,
     /// A file lock.
     FileLock = 12,
+    /// A set of System V semaphores (its place).
+    Semaphores = 13,
+    /// A System V message queue (its place).
+    Messages = 14,
 }
 
 /// A wait's key.

@@ -103,6 +103,8 @@ pub struct Thread {
     pub(crate) slice_end: u64,
     /// Files that it polls; [`u32::MAX`] in the first place means any file.
     pub poll_files: [u32; POLL_FILES],
+    /// It waits for a robust mutex.
+    pub(crate) waits_robust: bool,
     /// Process that has the record lock which it waits for, or 0.
     pub(crate) lock_holder: i32,
     /// File that its waiting operation holds, so that the end of its process can let go of it; 0 = none.

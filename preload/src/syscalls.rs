@@ -65,7 +65,7 @@ pub const TABLE: &[(u16, &str, Class)] = &[
     (28, "madvise", Passed(MEM)),
     (29, "shmget", Passed(MEM)),
     (30, "shmat", Passed(MEM)),
-    (31, "shmctl", Passed(MEM)),
+    (31, "shmctl", Emulated),
     (32, "dup", Scheduled),
     (33, "dup2", Scheduled),
     (34, "pause", Scheduled),

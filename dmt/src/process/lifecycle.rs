@@ -140,6 +140,7 @@ impl Kernel {
         self.exit_descriptors(shared, id);
         self.locks_changed();
         self.sched.spinners.forget(id);
+        self.undo_semaphores(id);
         self.remove_threads(id, me);
         self.remove_thread(me);
         self.cancel_timers(id);

@@ -44,6 +44,7 @@ impl Kernel {
         self.fold_ticks(id);
         self.processes.queue.purge(Target::Thread(id), u64::MAX);
         self.threads.release(id);
+        self.wake_robust_waiters();
     }
 
     /// The thread of `process` with this handle that was not joined yet; ended ones included.
@@ -111,6 +112,7 @@ impl Call<'_> {
                 let thread = k.threads.get_mut(me);
                 (thread.signal_pending, thread.state) = (0, ThreadState::Ended);
                 k.wake_all(end_of(me));
+                k.wake_robust_waiters();
             }
             k.retarget(process);
         });

@@ -13,7 +13,9 @@ pub struct Barrier {
     round: u32,
     count: u32,
     shared: i32,
-    rest: [u64; 2],
+    /// Its number if processes share it, see [`Call::object_key`].
+    number: u32,
+    rest: [u32; 3],
 }
 const _: () = assert!(size_of::<Barrier>() == 32);
 
@@ -27,7 +29,9 @@ impl Call<'_> {
     /// See [`crate::sync`].
     pub unsafe fn barrier_wait(&self, barrier: *mut Barrier) -> i32 {
         // SAFETY: promise of the caller.
-        let key = self.address_key(Space::Sync, barrier as u64, unsafe { (*barrier).shared != 0 });
+        let b = unsafe { &mut *barrier };
+        let shared = b.shared != 0;
+        let key = self.object_key(Space::Sync, barrier as u64, shared.then_some(&mut b.number));
         let mut round = None;
         self.op(Op::BarrierWait, barrier as u64, |k, me| {
             // SAFETY: promise of the caller; no reference outlives this try. A barrier may be destroyed once a thread

@@ -14,7 +14,9 @@ use crate::thread::Wake;
 pub struct Cond {
     /// Threads that wait or were woken and have not yet run.
     waiters: u32,
-    rest: [u32; 8],
+    /// Its number if processes share it, see [`Call::object_key`].
+    number: u32,
+    rest: [u32; 7],
     /// glibc's: bit 0 process-shared, bit 1 waits by `CLOCK_MONOTONIC`.
     flags: u32,
     rest2: [u32; 2],
@@ -31,8 +33,9 @@ impl Cond {
 impl Call<'_> {
     fn cond_key(&self, cond: *mut Cond) -> WaitKey {
         // SAFETY: promise of the callers below.
-        let shared = unsafe { (*cond).flags & 1 != 0 };
-        self.address_key(Space::Cond, cond as u64, shared)
+        let c = unsafe { &mut *cond };
+        let shared = c.flags & 1 != 0;
+        self.object_key(Space::Cond, cond as u64, shared.then_some(&mut c.number))
     }
 
     /// `pthread_cond_wait`, `_timedwait`, `_clockwait`. Returns with the mutex locked, also on time-out.
@@ -95,11 +98,12 @@ impl Call<'_> {
     unsafe fn cond_wake(&self, cond: *mut Cond, op: Op, most: u64) -> i32 {
         self.tick();
         // SAFETY: promise of the caller.
-        let c = unsafe { &mut *cond };
-        if c.waiters > 0 {
+        if unsafe { (*cond).waiters } > 0 {
             let key = self.cond_key(cond);
             let woken = self.with(|k| k.wake(key, most, |_, _| true));
-            c.waiters = c.waiters.saturating_sub(woken as u32);
+            // SAFETY: as above.
+            let waiters = unsafe { &mut (*cond).waiters };
+            *waiters = waiters.saturating_sub(woken as u32);
         }
         self.with(|k| k.note(self.thread(), op, cond as u64, 0));
         0

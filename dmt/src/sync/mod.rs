@@ -32,6 +32,9 @@ pub enum Deadline {
     Monotonic(u64),
 }
 
+/// Tells the number of a shared object from an address.
+const SHARED_OBJECT: u64 = 1 << 63;
+
 impl Call<'_> {
     /// The deadline on the virtual clock.
     pub fn deadline(&self, deadline: Deadline) -> Option<u64> {
@@ -40,6 +43,19 @@ impl Call<'_> {
             Deadline::Real(at) => Some(at),
             Deadline::Monotonic(at) => Some(self.with(|k| k.from_monotonic(at))),
         }
+    }
+
+    /// The key of a wait on a pthread object. If processes share it, it has a `number`, which it gets at its first wait:
+    /// they may have mapped it at different addresses.
+    fn object_key(&self, space: Space, address: u64, number: Option<&mut u32>) -> WaitKey {
+        let Some(number) = number else { return self.address_key(space, address, false) };
+        if *number == 0 {
+            *number = self.with(|k| {
+                k.shared_objects += 1;
+                k.shared_objects
+            });
+        }
+        WaitKey::number(space, SHARED_OBJECT | u64::from(*number))
     }
 
     /// The key of a wait on an object of this process, or of all processes if it is shared.

@@ -25,7 +25,9 @@ pub struct Mutex {
     kind: u32,
     /// 1 = its owner died, 2 = not recoverable.
     health: u32,
-    rest: [u64; 2],
+    /// Its number if processes share it, see [`Call::object_key`].
+    number: u32,
+    rest: [u32; 3],
 }
 const _: () = assert!(size_of::<Mutex>() == 40 && core::mem::offset_of!(Mutex, kind) == 16);
 
@@ -93,9 +95,27 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// A thread has ended: who waits for a robust mutex looks whether its owner still lives.
+    pub(crate) fn wake_robust_waiters(&mut self) {
+        if self.robust_waits == 0 {
+            return;
+        }
+        for id in self.threads.ids() {
+            let thread = self.threads.get(id);
+            let waits = thread.state == ThreadState::Waiting && thread.key.space == Space::Sync;
+            if waits && thread.waits_robust {
+                self.wake_thread(id, Wake::Event);
+            }
+        }
+    }
+}
+
 impl Call<'_> {
-    fn mutex_key(&self, mutex: *mut Mutex, kind: u32) -> WaitKey {
-        self.address_key(Space::Sync, mutex as u64, kind & SHARED != 0)
+    fn mutex_key(&self, mutex: &mut Mutex) -> WaitKey {
+        let address = core::ptr::from_mut(mutex) as u64;
+        let shared = mutex.kind & SHARED != 0;
+        self.object_key(Space::Sync, address, shared.then_some(&mut mutex.number))
     }
 
     /// `pthread_mutex_lock`.
@@ -149,7 +169,11 @@ impl Call<'_> {
                     return Step::Done(ETIMEDOUT);
                 }
                 m.waiters += 1;
-                k.wait(me, self.mutex_key(mutex, m.kind), deadline);
+                let key = self.mutex_key(m);
+                let robust = m.kind & ROBUST != 0;
+                k.threads.get_mut(me).waits_robust = robust;
+                k.robust_waits |= u32::from(robust);
+                k.wait(me, key, deadline);
                 Step::Block
             });
             match step {
@@ -216,7 +240,7 @@ impl Call<'_> {
         }
         m.owner = 0;
         if m.waiters > 0 {
-            let key = self.mutex_key(mutex, m.kind);
+            let key = self.mutex_key(m);
             self.with(|k| if m.health == LOST { k.wake_all(key) > 0 } else { k.wake_one(key) });
         }
         0

@@ -19,7 +19,9 @@ pub struct RwLock {
     waiting_writers: u32,
     pad: [u32; 3],
     shared: u32,
-    pad2: [u64; 2],
+    /// Its number if processes share it, see [`Call::object_key`].
+    number: u32,
+    pad2: [u32; 3],
     prefer: u32,
     pad3: u32,
 }
@@ -55,8 +57,8 @@ impl RwLock {
 impl Call<'_> {
     fn rwlock_key(&self, lock: *mut RwLock) -> WaitKey {
         // SAFETY: promise of the callers below.
-        let shared = unsafe { (*lock).shared != 0 };
-        self.address_key(Space::Sync, lock as u64, shared)
+        let (shared, number) = unsafe { ((*lock).shared != 0, &mut (*lock).number) };
+        self.object_key(Space::Sync, lock as u64, shared.then_some(number))
     }
 
     /// `pthread_rwlock_rdlock`, `_wrlock` and their timed forms.

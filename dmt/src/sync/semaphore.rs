@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::kernel::Step;
 use crate::op::Op;
-use crate::park::Space;
+use crate::park::{Space, WaitKey};
 use crate::sync::Deadline;
 use crate::sync::errno::{EAGAIN, EINTR, EOVERFLOW, ETIMEDOUT};
 use crate::thread::Wake;
@@ -16,13 +16,22 @@ pub struct Semaphore {
     waiters: u32,
     private: i32,
     pad: i32,
-    rest: [u64; 2],
+    /// Its number if processes share it, see [`Call::object_key`].
+    number: u32,
+    rest: [u32; 3],
 }
 const _: () = assert!(size_of::<Semaphore>() == 32);
 
 const VALUE_MAX: u32 = 0x7fff_ffff;
 
 impl Call<'_> {
+    unsafe fn semaphore_key(&self, sem: *mut Semaphore) -> WaitKey {
+        // SAFETY: promise of the callers below.
+        let s = unsafe { &mut *sem };
+        let shared = s.private != 0;
+        self.object_key(Space::Sync, sem as u64, shared.then_some(&mut s.number))
+    }
+
     /// `sem_wait`, `sem_timedwait`, `sem_clockwait`, `sem_trywait`: 0 or a negative errno.
     ///
     /// # Safety
@@ -30,13 +39,15 @@ impl Call<'_> {
     pub unsafe fn sem_wait(&self, sem: *mut Semaphore, blocking: bool, deadline: Deadline) -> i64 {
         let deadline = self.deadline(deadline);
         // SAFETY: promise of the caller.
-        let key = self.address_key(Space::Sync, sem as u64, unsafe { (*sem).private != 0 });
+        let key = unsafe { self.semaphore_key(sem) };
+        let mut waits = false;
         self.op(Op::SemWait, sem as u64, |k, me| {
             // SAFETY: promise of the caller; no reference outlives this try.
             let s = unsafe { &mut *sem };
-            let wake = k.take_wake(me);
-            if wake != Wake::None {
-                s.waiters -= 1;
+            // What woke an earlier wait of the thread is none of this one's business.
+            let wake = if waits { k.take_wake(me) } else { Wake::None };
+            if core::mem::take(&mut waits) {
+                s.waiters = s.waiters.saturating_sub(1);
             }
             if s.value > 0 {
                 s.value -= 1;
@@ -52,6 +63,7 @@ impl Call<'_> {
                 return Step::Done(-i64::from(error));
             }
             s.waiters += 1;
+            waits = true;
             k.wait(me, key, deadline);
             Step::Block
         })
@@ -63,7 +75,7 @@ impl Call<'_> {
     /// See [`crate::sync`].
     pub unsafe fn sem_post(&self, sem: *mut Semaphore) -> i64 {
         // SAFETY: promise of the caller.
-        let key = self.address_key(Space::Sync, sem as u64, unsafe { (*sem).private != 0 });
+        let key = unsafe { self.semaphore_key(sem) };
         self.quick(Op::SemPost, sem as u64, |k, _| {
             // SAFETY: promise of the caller.
             let s = unsafe { &mut *sem };

@@ -8,6 +8,7 @@ pub mod ancillary;
 pub mod file;
 pub mod futex;
 pub mod identity;
+pub mod ipc;
 pub mod lock;
 pub mod misc;
 pub mod open;
@@ -83,7 +84,8 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
                     .or_else(|| vector::call(number, a))
                     .or_else(|| file::call(number, a))
                     .or_else(|| stamp::call(number, a))
-                    .or_else(|| identity::call(number, a));
+                    .or_else(|| identity::call(number, a))
+                    .or_else(|| ipc::call(number, a));
             }
         }
     })

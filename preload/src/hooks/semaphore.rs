@@ -50,6 +50,8 @@ hook! {
             words.write(value);
             words.add(1).write(0);
             words.add(2).write(if shared == 0 { 0 } else { SHARED });
+            // The number that dmt gives it.
+            words.add(4).write(0);
         }
         0
     }
