@@ -41,7 +41,7 @@ use record::{Record, SEGMENT_HEADER_BYTES, SegmentHeader};
 use zerocopy::IntoBytes;
 
 /// Default size of a segment file.
-pub const SEGMENT_BYTES: u64 = 32 << 20;
+pub const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// What an acknowledged entry survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
