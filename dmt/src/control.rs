@@ -130,6 +130,8 @@ impl Control {
             spin_limit_us: AtomicU32::new(0),
             preemptions: AtomicU64::new(0),
             admitted_at: AtomicU64::new(0),
+            offer: AtomicU32::new(0),
+            offered_grant: AtomicU64::new(0),
             corrupt_next: AtomicU32::new(0),
         }
     }

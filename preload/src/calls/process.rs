@@ -6,7 +6,7 @@ use crate::raw;
 use crate::sigsys::{self, Frame};
 use crate::tls;
 use crate::world::{self, dmt};
-use crate::{threads, tsc};
+use crate::{signals, threads, tsc};
 
 /// Whether this call makes a new process (and not a thread).
 pub fn is_fork(number: usize, a: [usize; 6]) -> bool {
@@ -147,7 +147,14 @@ pub fn killed_by(signal: c_int) {
     }
 }
 
-/// `execve`: the new program starts with a counter that does not trap, and with our variables in its environment.
+fn hear_watchdog(how: c_int) {
+    let set = signals::bit(signals::PREEMPT);
+    // SAFETY: the mask lives until the call returns.
+    unsafe { raw!(libc::SYS_rt_sigprocmask, how, &raw const set, 0, signals::SET_BYTES) };
+}
+
+/// `execve`: the new program starts with a counter that does not trap, with our variables in its environment, and deaf to
+/// the watchdog, whose signal would end it, until the library in it has a handler.
 pub unsafe fn execve(a: [usize; 6]) -> isize {
     // SAFETY: the program's path.
     if let Err(errno) = unsafe { crate::exec::check(a[0]) } {
@@ -155,9 +162,11 @@ pub unsafe fn execve(a: [usize; 6]) -> isize {
     }
     dmt(|call| call.before_exec());
     tsc::release();
+    hear_watchdog(libc::SIG_BLOCK);
     let mut room = crate::exec::Environment::new();
     // SAFETY: the program's own arguments.
     let result = unsafe { raw!(libc::SYS_execve, a[0], a[1], room.with_ours(a[2])) };
+    hear_watchdog(libc::SIG_UNBLOCK);
     tsc::trap();
     result
 }
