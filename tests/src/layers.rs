@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::wait::{PATIENCE, poll};
+
 /// Name of the directory that holds a replica's upper layers.
 const LAYERS: &str = "layers";
 /// Directories of overlayfs' own in there.
@@ -73,19 +75,26 @@ fn walk(top: &Path, directory: &Path, all: &mut Picture) {
     }
 }
 
-/// Panics unless the upper layers of all replicas are the same; returns how many files and bytes were compared.
+/// Panics unless the upper layers of all replicas become the same; returns how many files and bytes were compared. A
+/// follower runs a little behind, and the status that says how far may be a second old, so it is given time.
 pub fn assert_identical(state: &Path, replicas: u8) -> (usize, u64) {
+    let mut last = String::new();
+    let compared = poll(PATIENCE, || compare(state, replicas).map_err(|difference| last = difference).ok());
+    compared.unwrap_or_else(|| panic!("after {PATIENCE:?}: {last}"))
+}
+
+fn compare(state: &Path, replicas: u8) -> Result<(usize, u64), String> {
     let layers = of_state(state);
     assert_eq!(layers.len(), usize::from(replicas), "upper layers under {}: {layers:?}", state.display());
     let pictures: Vec<_> = layers.iter().map(|path| picture(path)).collect();
     let first = &pictures[0];
     for (other, path) in pictures.iter().zip(&layers).skip(1) {
         if let Some(difference) = differing(first, other) {
-            panic!("{} differs from {}: {difference}", path.display(), layers[0].display());
+            return Err(format!("{} differs from {}: {difference}", path.display(), layers[0].display()));
         }
     }
     let files = first.values().filter(|(kind, _)| kind.starts_with("file"));
-    (files.clone().count(), files.map(|(_, content)| content.len() as u64).sum())
+    Ok((files.clone().count(), files.map(|(_, content)| content.len() as u64).sum()))
 }
 
 /// The first path at which two pictures differ, and how.
