@@ -21,7 +21,9 @@ impl Kernel {
             EventKind::PeerClosed => self.client_closed(shared, &event),
             EventKind::PeerReset => self.client_reset(shared, &event),
             EventKind::Drained => self.client_drained(shared, &event),
-            EventKind::Signal => self.signal_from_outside(shared, header.arg.get() as i32),
+            EventKind::Signal => {
+                self.signal_from_outside(shared, header.arg.get() as i32, header.sequence.get());
+            }
             EventKind::Reconfigure => {
                 if let Ok(parameters) = Parameters::ref_from_bytes(event.payload) {
                     self.sched.set_parameters(parameters);

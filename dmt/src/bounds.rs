@@ -28,6 +28,8 @@ pub const MAX_TIMERS: usize = 4096;
 /// Signals that can be pending with what came with them, all threads and processes together. A standard signal beyond
 /// that is delivered without; a real-time one is `EAGAIN`.
 pub const MAX_QUEUED_SIGNALS: usize = 1024;
+/// Ids of signals from outside that are remembered, so that one that is sent twice takes effect once.
+pub const RECENT_OUTSIDE_SIGNALS: usize = 128;
 /// signalfds that are open at the same time, all processes together.
 pub const MAX_SIGNALFDS: usize = 256;
 /// POSIX timers (`timer_create`) of one process.

@@ -102,7 +102,8 @@ pub enum EventKind {
     PeerReset = 4,
     /// `arg` = bytes of this connection's output, counted from its start, that the client side has taken.
     Drained = 5,
-    /// A signal from outside for the server's first process. `arg` = signal number.
+    /// A signal from outside for the server's first process. `arg` = signal number, `sequence` = its id, which is never 0:
+    /// whoever sends it may send it again to another leader, and it takes effect once.
     Signal = 6,
     /// New scheduler parameters; payload = [`Parameters`].
     Reconfigure = 7,

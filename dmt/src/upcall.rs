@@ -41,6 +41,8 @@ pub enum UpcallKind {
     /// Under CRANE: thread `b` is in a loop that only waits, which branch `a` closes. `c` = the tick that it does not get
     /// past, or `STAMP_AUTO` if it may. The coordinator makes an entry of it.
     SpinPoint = 12,
+    /// The signal from outside with id `a` took effect. It counts once the entry in whose bubble this stands is committed.
+    Signalled = 13,
 }
 
 /// A leader reports reads of a connection at least this often, bytes.
@@ -65,6 +67,7 @@ impl UpcallKind {
             10 => Self::Log,
             11 => Self::Consumed,
             12 => Self::SpinPoint,
+            13 => Self::Signalled,
             _ => return None,
         })
     }

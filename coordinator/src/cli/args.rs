@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::manual::{ABOUT, EXEC, KILL, LOGS, MAN, PUBLISH, RUN, STATUS, STOP};
+use super::manual::{ABOUT, EXEC, KILL, LOGS, MAN, PUBLISH, RUN, SIGNAL, STATUS, STOP};
+use super::signal::signal_number;
 use crate::launcher::Publication;
 use crate::launcher::cluster::MAX_REPLICAS;
 use crate::launcher::state::default_path;
@@ -112,6 +113,23 @@ pub(super) enum Command {
         /// Print what Brolga says about this replica instead
         #[arg(long)]
         coordinator: bool,
+    },
+    /// Send a signal to the server, on all replicas at the same logical time
+    ///
+    /// The signal goes to the server's main process, as an event in the log: each replica's server gets it at the same
+    /// point of its execution, and again when the log is replayed. So `brolga signal HUP` makes nginx or Apache read
+    /// their configuration again while clients are connected. What they read then are files: change them where all
+    /// replicas see the same, on this machine, outside of what the server itself has written.
+    ///
+    /// Returns when the signal is decided; the server may still be busy with it. It takes effect once, also if the
+    /// leader dies meanwhile. With no majority of replicas it waits for one.
+    #[command(after_help = SIGNAL)]
+    Signal {
+        #[command(flatten)]
+        which: Which,
+        /// Its name, with or without SIG, or its number
+        #[arg(value_name = "SIGNAL", value_parser = signal_number)]
+        signal: i32,
     },
     /// Stop a cluster
     ///
@@ -287,6 +305,8 @@ mod tests {
             "brolga run --publish 80 -- x",
             "brolga run --name ../x -- x",
             "brolga status --json --watch",
+            "brolga signal",
+            "brolga signal STOP",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

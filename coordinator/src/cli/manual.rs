@@ -96,6 +96,16 @@ Examples:
   brolga logs -f
   brolga logs -r 2 --coordinator";
 
+/// After the help of `brolga signal`.
+pub(super) const SIGNAL: &str = "\
+Examples:
+  brolga signal HUP                 nginx and Apache read their configuration again
+  brolga signal --name web USR1     Apache does so and lets requests finish, nginx opens its log files again
+  brolga signal RTMIN+3
+
+Exit status:
+  0 if the signal is decided, or the server ended; 1 if no cluster runs; 2 for a signal that cannot be sent.";
+
 /// After the help of `brolga stop`.
 pub(super) const STOP: &str = "\
 Exit status:

@@ -5,6 +5,7 @@ mod inspect;
 mod manual;
 mod replica;
 mod show;
+mod signal;
 
 use std::path::Path;
 
@@ -34,6 +35,7 @@ fn dispatch(command: Command) -> Result<i32, LauncherError> {
         Command::Status { which, json, watch } => show::status(&which.state(), json, watch),
         Command::Exec { which, replica, command } => inspect::exec(&which.state(), replica, &command),
         Command::Kill { which, replica } => request(&which, &Request::Kill(replica)),
+        Command::Signal { which, signal } => request(&which, &Request::Signal(signal)),
         Command::Start { which, replica } => request(&which, &Request::Start(replica)),
         Command::Inject { which, replica } => request(&which, &Request::Corrupt(replica)),
         Command::Logs { which, replica, follow, coordinator } => {

@@ -8,6 +8,7 @@ pub mod keys;
 pub mod program;
 mod publish;
 mod replica_process;
+mod signals;
 pub mod state;
 mod supervisor;
 

@@ -20,6 +20,7 @@ use super::control::{
 };
 use super::publish::{Followed, Port, Ports, Publication};
 use super::replica_process::{Launch, ReplicaProcess};
+use super::signals::Signals;
 use super::state::{StateDirectory, coordinator_log, replica_directory};
 use crate::channel::{Channel, Received};
 use crate::container::{OUTPUT_DIRECTORY, SharedDirectory};
@@ -46,6 +47,7 @@ pub struct Supervisor {
     ports: Ports,
     control: ControlSocket,
     signals: SignalFd,
+    server_signals: Signals,
     started: Instant,
     leader: u8,
     /// The server of the leader, or of a majority, ended; the run ends then at the latest.
@@ -93,6 +95,7 @@ impl Supervisor {
             ports,
             control,
             signals,
+            server_signals: Signals::default(),
             started: Instant::now(),
             leader: 0,
             exit_by: None,
@@ -119,7 +122,10 @@ impl Supervisor {
                 say("stopped; the same command goes on from here, or afresh with --fresh");
                 Ok(0)
             }
-            End::ServerExited(status) => Ok(self.tell_exit(status)),
+            End::ServerExited(status) => {
+                self.server_signals.server_ended();
+                Ok(self.tell_exit(status))
+            }
         }
     }
 
@@ -182,6 +188,7 @@ impl Supervisor {
                 Ok(Received::Message(FromReplica::Failed(message), _)) => {
                     self.replicas[index].failure = Some(message);
                 }
+                Ok(Received::Message(FromReplica::Signalled(id), _)) => self.server_signals.decided(id),
                 Ok(Received::Empty) => return Ok(()),
                 Ok(Received::Closed) | Err(_) => return self.note_death(index),
             }
@@ -204,6 +211,9 @@ impl Supervisor {
         if status.role == Role::Leader && self.leader != id {
             self.leader = id;
             say(&format!("replica {id} leads"));
+        }
+        if status.role == Role::Leader {
+            self.server_signals.send(self.replicas[index].channel.as_ref());
         }
         let before = self.replicas[index].note(status);
         tell_changes(id, before.as_ref(), self.replicas[index].status.as_ref());
@@ -293,6 +303,10 @@ impl Supervisor {
                 self.stopping.push(channel);
                 return Ok(true);
             }
+            Request::Signal(signal) => {
+                self.signal(signal, channel);
+                return Ok(false);
+            }
             Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) if !known(id) => {
                 Reply::Refused(format!("there is no replica {id}; they are 1 to {}", self.cluster.replicas))
             }
@@ -305,6 +319,12 @@ impl Supervisor {
         };
         let _ = channel.send(&reply);
         Ok(false)
+    }
+
+    /// The answer comes when the signal is decided.
+    fn signal(&mut self, signal: i32, client: Channel) {
+        let leader = self.replicas.iter().find(|replica| replica.id == self.leader);
+        self.server_signals.add(signal, client, leader.and_then(|replica| replica.channel.as_ref()));
     }
 
     fn kill(&mut self, id: u8) -> Result<Reply, LauncherError> {
@@ -380,7 +400,7 @@ impl Supervisor {
                 while let Some(channel) = &replica.channel {
                     match channel.receive::<FromReplica>() {
                         Ok(Received::Message(FromReplica::Status(status), _)) => drop(replica.note(*status)),
-                        Ok(Received::Message(FromReplica::Failed(_), _)) => {}
+                        Ok(Received::Message(FromReplica::Failed(_) | FromReplica::Signalled(_), _)) => {}
                         Ok(Received::Empty) => break,
                         Ok(Received::Closed) | Err(_) => replica.channel = None,
                     }

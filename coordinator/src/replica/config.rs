@@ -104,6 +104,13 @@ pub enum ToReplica {
     },
     /// Test: change one byte of the next data that this replica's server reads.
     CorruptNext,
+    /// A signal for the server; whoever leads makes an event of it. It may come again.
+    Signal {
+        /// The signal's id, not 0.
+        id: u64,
+        /// Its number.
+        signal: i32,
+    },
     /// End in good order.
     Stop,
 }
@@ -115,4 +122,6 @@ pub enum FromReplica {
     Status(Box<ReplicaStatus>),
     /// The replica ends because of this error.
     Failed(String),
+    /// The signal with this id has taken effect, and that is decided. Told again as the log is replayed.
+    Signalled(u64),
 }

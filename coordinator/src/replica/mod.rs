@@ -25,6 +25,7 @@ mod rebuild;
 mod relay;
 mod run;
 mod server;
+mod signals;
 pub mod socket;
 pub mod status;
 mod telling;

@@ -50,6 +50,7 @@ impl Replica {
         self.end_server(None);
         self.clients.close_all();
         self.driver.server_ended();
+        self.signals.forget();
         self.report = digests::Report::default();
         self.book.forget_own();
         self.status.server_exit = None;

@@ -25,6 +25,7 @@ use super::poll::{Poll, Ready, Token};
 use super::ports::{ACCEPTS_PER_TURN, Ports};
 use super::relay::Relay;
 use super::server::{Recipe, Server, make_kick};
+use super::signals::Signals;
 use super::status::ReplicaStatus;
 use super::tls::Tls;
 use crate::channel::{Channel, Received};
@@ -56,6 +57,7 @@ pub(super) struct Replica {
     pub(super) status: ReplicaStatus,
     pub(super) status_at: u64,
     pub(super) stop: bool,
+    pub(super) signals: Signals,
     /// Empty between two turns; kept for their memory.
     pub(super) effects: Vec<Effect>,
     /// As `effects`.
@@ -122,6 +124,7 @@ impl Replica {
             status: ReplicaStatus { id: config.id, ..ReplicaStatus::default() },
             status_at: 0,
             stop: false,
+            signals: Signals::default(),
             effects: Vec::new(),
             news: Vec::new(),
         };
@@ -178,6 +181,7 @@ impl Replica {
         if let Some(reason) = self.driver.take_rebuild() {
             self.rebuild_server(&reason);
         }
+        self.tell_signals();
         self.send_status_if_due(now);
         self.wake_server();
         Ok(())
@@ -215,6 +219,7 @@ impl Replica {
                         server.link.control().corrupt_next.store(1, Ordering::SeqCst);
                     }
                 }
+                Received::Message(ToReplica::Signal { id, signal }, _) => self.signal_server(id, signal),
                 Received::Message(ToReplica::Stop, _) | Received::Closed => {
                     self.stop = true;
                     return Ok(());

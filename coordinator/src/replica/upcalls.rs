@@ -42,6 +42,7 @@ impl Replica {
                 self.status_at = 0;
             }
             News::Diverged { entry, tick, reason } => self.diverged(entry, tick, &reason),
+            News::Signalled { id, entry } => self.signals.took_effect(id, entry),
             News::Log { warning: false, text } => tracing::info!("server: {text}"),
             News::Log { warning: true, text } => tracing::warn!("server: {text}"),
         }

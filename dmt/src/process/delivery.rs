@@ -9,7 +9,7 @@ use crate::park::Space;
 use crate::process::abi::*;
 use crate::process::queue::Target;
 use crate::process::signal::{Handling, PendingSignal, SignalSet, UNBLOCKABLE, bit, is_real_time};
-use crate::process::table::{FIRST_PROCESS, ProcessState};
+use crate::process::table::ProcessState;
 use crate::thread::{Thread, ThreadId, ThreadState, Wake};
 
 /// True if a wait of this kind ends with `EINTR`. In the others (locks, joins) handlers run and the wait goes on.
@@ -58,14 +58,6 @@ impl Kernel {
             Target::Thread(me),
             PendingSignal { signal, code: SI_KERNEL, pid, ..Default::default() },
         );
-    }
-
-    /// A signal from outside for the first process.
-    pub fn signal_from_outside(&mut self, _shared: &crate::link::Shared, signal: i32) {
-        if self.processes.get(FIRST_PROCESS).state == ProcessState::Live {
-            let info = PendingSignal { signal, code: SI_USER, ..Default::default() };
-            self.send_signal(Target::Process(FIRST_PROCESS), info);
-        }
     }
 
     pub(crate) fn pending_mut(&mut self, target: Target) -> &mut SignalSet {

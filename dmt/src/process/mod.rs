@@ -15,6 +15,7 @@ pub mod interval;
 pub mod kill;
 pub mod lifecycle;
 pub mod mask;
+pub mod outside;
 pub mod procfs;
 pub mod queue;
 pub mod signal;

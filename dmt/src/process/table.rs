@@ -3,6 +3,7 @@
 use crate::bounds::MAX_PROCESSES;
 use crate::kernel::Kernel;
 use crate::process::interval::IntervalTimers;
+use crate::process::outside::OutsideSignals;
 use crate::process::queue::SignalQueue;
 use crate::process::signal::{Disposition, SIGNALS};
 use crate::process::signal_wait::SignalFds;
@@ -68,6 +69,7 @@ pub struct Processes {
     slots: [Process; MAX_PROCESSES],
     pub(crate) queue: SignalQueue,
     pub(crate) signalfds: SignalFds,
+    pub(crate) outside: OutsideSignals,
     pub(crate) deaths: u64,
 }
 

@@ -273,7 +273,11 @@ impl Replica {
                     self.driver.diverged(entry);
                 }
                 // What the wiretap knows already, and what a toy server never says.
-                News::Digest(_) | News::Listens(_) | News::Unlistens { .. } | News::Exited { .. } => {}
+                News::Digest(_)
+                | News::Listens(_)
+                | News::Unlistens { .. }
+                | News::Signalled { .. }
+                | News::Exited { .. } => {}
             }
         }
         effects.into_iter().for_each(|effect| self.perform(effect, around));

@@ -56,6 +56,13 @@ pub enum News {
         /// How.
         reason: String,
     },
+    /// A signal from outside took effect in the bubble of an entry, which may not be decided yet.
+    Signalled {
+        /// The signal.
+        id: u64,
+        /// The entry.
+        entry: u64,
+    },
     /// A line for people.
     Log {
         /// Worth a warning.
@@ -94,6 +101,9 @@ impl<D: Disk> Driver<D> {
                     if let Some(crane) = &mut self.crane {
                         crane.add_point(SpinPoint { branch: a, thread: head.b.get(), stamp: c });
                     }
+                }
+                UpcallKind::Signalled => {
+                    news.push(News::Signalled { id: a, entry: self.current_entry });
                 }
                 _ => news.extend(other_news(&upcall)),
             }
@@ -181,6 +191,7 @@ fn other_news(upcall: &Upcall<'_>) -> Option<News> {
         | UpcallKind::Output
         | UpcallKind::OutputEnd
         | UpcallKind::Closed
-        | UpcallKind::SpinPoint => return None,
+        | UpcallKind::SpinPoint
+        | UpcallKind::Signalled => return None,
     })
 }
