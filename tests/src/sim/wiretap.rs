@@ -90,6 +90,7 @@ impl Wiretap {
             | UpcallKind::Closed
             | UpcallKind::Exited
             | UpcallKind::SpinPoint
+            | UpcallKind::Signalled
             | UpcallKind::Consumed
             | UpcallKind::Log => {}
         }
