@@ -95,6 +95,8 @@ pub struct Control {
     pub offer: AtomicU32,
     /// S: grant of the entry that is offered, ticks.
     pub offered_grant: AtomicU64,
+    /// S: 1 while the turn holder is in a call that the kernel carries out (a file's): not to be disturbed by a signal.
+    pub in_kernel: AtomicU32,
     /// C: a test's request to corrupt one byte of the next `Data` event that this replica applies (divergence test).
     pub corrupt_next: AtomicU32,
 }
@@ -132,6 +134,7 @@ impl Control {
             admitted_at: AtomicU64::new(0),
             offer: AtomicU32::new(0),
             offered_grant: AtomicU64::new(0),
+            in_kernel: AtomicU32::new(0),
             corrupt_next: AtomicU32::new(0),
         }
     }
@@ -140,5 +143,10 @@ impl Control {
     /// follower holds the turn while it waits for the next entry).
     pub fn server_runs(&self) -> bool {
         self.runnable.load(Ordering::SeqCst) != 0 && self.server_idle.load(Ordering::SeqCst) == 0
+    }
+
+    /// True while it executes code of its own: then a thread that makes no operation may spin.
+    pub fn server_computes(&self) -> bool {
+        self.server_runs() && self.in_kernel.load(Ordering::SeqCst) == 0
     }
 }

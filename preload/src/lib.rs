@@ -23,6 +23,7 @@ mod gate;
 mod hook;
 mod hooks;
 mod init;
+mod kernel;
 mod maps;
 mod process;
 mod signals;

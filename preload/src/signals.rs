@@ -239,7 +239,7 @@ pub unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_v
 /// The watchdog's signal: the thread may be spinning.
 unsafe extern "C" fn on_preempt(_signal: c_int, _info: *mut libc::siginfo_t, context: *mut c_void) {
     let _errno = Kept::now();
-    if tls::current().active() {
+    if tls::current().active() && !crate::kernel::is_busy() {
         // SAFETY: the kernel's context.
         let Some(place) = (unsafe { interrupted(context) }) else { return };
         let branch = crate::spin::branch_around(place as u64);

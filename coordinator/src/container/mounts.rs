@@ -101,6 +101,8 @@ fn overlay(lower: &Path, layers: &Path, target: &Path, in_user_namespace: bool) 
         options.extend(name.as_bytes());
         options.extend(value.as_os_str().as_bytes());
     }
+    // A replica's files are wiped and made anew from the log, which alone is kept safe: they need no way to the disk.
+    options.extend(b",volatile");
     // Directory renames work as on a plain file system; that needs an extended attribute that only real root may set.
     options.extend(if in_user_namespace {
         &b",userxattr"[..]

@@ -64,6 +64,11 @@ fn watch(arena: &ArenaMapping) -> ! {
             continue;
         }
         let sample = Sample::read(control);
+        if control.server_runs() && !control.server_computes() {
+            // A long call of the kernel: what its thread computed before and after it are two stretches.
+            (idle, state) = (0, State::default());
+            continue;
+        }
         if !control.server_runs() || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
             idle = (idle + 1).min(IDLE_SAMPLES);
             state = State::default();
@@ -71,8 +76,9 @@ fn watch(arena: &ArenaMapping) -> ! {
         }
         let action = state.advance(&sample, || cpu_time_us(sample.pid, sample.tid));
         idle = if state.stands_still { (idle + 1).min(IDLE_SAMPLES) } else { 0 };
-        act(control, &sample, action);
-        if action == Action::default() {
+        let may_signal = state.may_signal();
+        act(control, &sample, action, may_signal);
+        if action == Action::default() && may_signal {
             ask_where(control, &sample);
         }
     }
@@ -86,7 +92,7 @@ fn ask_where(control: &Control, before: &Sample) {
     }
     std::thread::sleep(SUSPECT);
     let now = Sample::read(control);
-    if now.is_suspect(before) && control.server_runs() {
+    if now.is_suspect(before) && control.server_computes() {
         signal(&now);
     }
 }
@@ -127,7 +133,7 @@ impl Spins {
         (self.tick, self.tid) = (sample.tick, sample.tid);
         if !same {
             self.unanswered = 0;
-        } else if self.left > 0 && control.server_runs() && self.may_ask(control) {
+        } else if self.left > 0 && control.server_computes() && self.may_ask(control) {
             signal(&sample);
         }
         self.left = self.left.saturating_sub(1);
@@ -215,15 +221,18 @@ pub struct State {
     /// The turn holder has used no CPU time since the last look: a follower that waits for the next entry.
     stands_still: bool,
     last_us: u64,
+    /// Looks at this stretch.
+    looks: u32,
 }
 
 impl State {
     /// Takes one sample; `cpu_time` is asked only within a stretch.
     pub fn advance(&mut self, sample: &Sample, cpu_time: impl FnOnce() -> Option<u64>) -> Action {
         if (sample.tick, sample.tid) != (self.tick, self.tid) || sample.tid == 0 {
-            *self = Self { tick: sample.tick, tid: sample.tid, ..Self::default() };
+            *self = Self { tick: sample.tick, tid: sample.tid, looks: 1, ..Self::default() };
             return Action::default();
         }
+        self.looks = self.looks.saturating_add(1);
         let Some(now) = cpu_time() else { return Action::default() };
         self.stands_still = now == std::mem::replace(&mut self.last_us, now);
         let gap = now.saturating_sub(*self.since_us.get_or_insert(now));
@@ -233,18 +242,24 @@ impl State {
             inherited: gap >= INHERITED_SPIN_LIMIT_US,
         }
     }
+
+    /// Signals to one stretch come further and further apart: some long calls of the kernel begin anew at each.
+    fn may_signal(&self) -> bool {
+        self.looks.is_power_of_two()
+    }
 }
 
-fn act(control: &Control, sample: &Sample, action: Action) {
+fn act(control: &Control, sample: &Sample, action: Action, may_signal: bool) {
     let bits = action.bits();
     if bits == 0 || control.tick.load(Ordering::SeqCst) != sample.tick {
         return;
     }
-    if control.wanted.load(Ordering::Relaxed) & bits != bits {
+    let first = control.wanted.load(Ordering::Relaxed) & bits != bits;
+    if first {
         control.wanted.fetch_or(bits, Ordering::SeqCst);
     }
-    if action.preempt {
-        // Sent again at every look while nothing changes: the handler ignores one that comes too late.
+    if action.preempt && (may_signal || first) {
+        // Sent again while nothing changes: the handler ignores one that comes too late.
         signal(sample);
     }
 }

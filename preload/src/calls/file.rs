@@ -7,6 +7,7 @@ use dmt::file::abi::IoVec;
 
 use crate::calls::{lock, stamp};
 use crate::gate;
+use crate::kernel;
 use crate::raw;
 use crate::world::{self, dmt};
 
@@ -108,7 +109,7 @@ pub unsafe fn read(a: [usize; 6]) -> isize {
         return dmt(|call| unsafe { call.read(a[0] as c_int, &piece(a[1], a[2])) }) as isize;
     }
     // SAFETY: forwarded promise.
-    unsafe { gate::syscall(libc::SYS_read, a) }
+    unsafe { kernel::call(libc::SYS_read, a) }
 }
 
 /// `write`.
@@ -118,7 +119,7 @@ pub unsafe fn write(a: [usize; 6]) -> isize {
         return dmt(|call| unsafe { call.write(a[0] as c_int, &piece(a[1], a[2])) }) as isize;
     }
     // SAFETY: forwarded promise.
-    stamp::written(a[0], unsafe { gate::syscall(libc::SYS_write, a) })
+    stamp::written(a[0], unsafe { kernel::call(libc::SYS_write, a) })
 }
 
 /// `close`.

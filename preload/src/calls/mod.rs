@@ -25,6 +25,7 @@ pub mod timer;
 pub mod vector;
 
 use crate::gate;
+use crate::kernel;
 use crate::syscalls::{self, Class};
 use crate::threads;
 
@@ -46,7 +47,7 @@ macro_rules! args {
 pub unsafe fn call(number: usize, a: [usize; 6], caller: usize) -> isize {
     match syscalls::class(number) {
         // SAFETY: forwarded promise.
-        Some((_, Class::Passed(_))) => unsafe { gate::syscall(number as i64, a) },
+        Some((_, Class::Passed(_))) => unsafe { kernel::call(number as i64, a) },
         // SAFETY: forwarded promise.
         Some((name, Class::Scheduled | Class::Emulated)) => unsafe { handle(number as i64, a) }
             .unwrap_or_else(|| refuse::refuse(name, number, libc::ENOSYS, caller)),

@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_char, c_int};
 use crate::calls::file::install;
 use crate::calls::procfs;
 use crate::calls::stamp;
-use crate::gate;
+use crate::kernel;
 use crate::world::dmt;
 
 /// `open`, `creat`, `openat`, `openat2`.
@@ -35,7 +35,7 @@ pub unsafe fn open(number: i64, a: [usize; 6]) -> isize {
             libc::SYS_creat => stamp::open(libc::AT_FDCWD as usize, path, CREAT_FLAGS as usize, a[1]),
             libc::SYS_open if changes(flags) => stamp::open(libc::AT_FDCWD as usize, path, flags, a[2]),
             libc::SYS_openat if changes(flags) => stamp::open(a[0], path, flags, a[3]),
-            _ => gate::syscall(number, a),
+            _ => kernel::call(number, a),
         }
     }
 }

@@ -8,7 +8,7 @@
 use core::ffi::c_int;
 
 use crate::args;
-use crate::gate;
+use crate::kernel;
 use crate::raw;
 use crate::world::{dmt, timespec};
 
@@ -21,7 +21,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
     Some(unsafe {
         match number {
             libc::SYS_ftruncate | libc::SYS_fallocate => {
-                let done = gate::syscall(number, a);
+                let done = kernel::call(number, a);
                 if done == 0 {
                     modified(a[0]);
                 }
@@ -32,7 +32,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_utime if a[1] == 0 => utimensat(libc::AT_FDCWD as usize, a[0], core::ptr::null(), 0),
             libc::SYS_utimes if a[1] == 0 => utimensat(libc::AT_FDCWD as usize, a[0], core::ptr::null(), 0),
             libc::SYS_futimesat if a[2] == 0 => utimensat(a[0], a[1], core::ptr::null(), 0),
-            libc::SYS_utime | libc::SYS_utimes | libc::SYS_futimesat => gate::syscall(number, a),
+            libc::SYS_utime | libc::SYS_utimes | libc::SYS_futimesat => kernel::call(number, a),
             _ => return None,
         }
     })
@@ -69,7 +69,7 @@ pub fn written(fd: usize, result: isize) -> isize {
 /// `openat` that may create or empty a file.
 pub unsafe fn open(directory: usize, path: usize, flags: usize, mode: usize) -> isize {
     // SAFETY: forwarded promise.
-    let open = |flags: c_int| unsafe { gate::syscall(libc::SYS_openat, args!(directory, path, flags, mode)) };
+    let open = |flags: c_int| unsafe { kernel::call(libc::SYS_openat, args!(directory, path, flags, mode)) };
     let wanted = flags as c_int;
     let temporary = wanted & libc::O_TMPFILE == libc::O_TMPFILE;
     // Nobody else makes files here while we have the turn, so asking twice is the same as asking once.
@@ -91,7 +91,7 @@ pub unsafe fn open(directory: usize, path: usize, flags: usize, mode: usize) -> 
 unsafe fn truncate(a: [usize; 6]) -> isize {
     // SAFETY: forwarded promise, and our own structures.
     unsafe {
-        let done = gate::syscall(libc::SYS_truncate, a);
+        let done = kernel::call(libc::SYS_truncate, a);
         if done == 0 {
             let times = [KEEP, now()];
             raw!(libc::SYS_utimensat, libc::AT_FDCWD, a[0], times.as_ptr(), 0);
@@ -108,5 +108,5 @@ unsafe fn utimensat(directory: usize, path: usize, times: *const libc::timespec,
         *time = now();
     }
     // SAFETY: forwarded promise.
-    unsafe { raw!(libc::SYS_utimensat, directory, path, pair.as_ptr(), flags) }
+    unsafe { kernel::call(libc::SYS_utimensat, args!(directory, path, pair.as_ptr(), flags)) }
 }

@@ -7,7 +7,7 @@ use dmt::file::abi::IoVec;
 use crate::args;
 use crate::calls::file::{is_virtual, piece};
 use crate::calls::stamp;
-use crate::gate;
+use crate::kernel;
 use crate::raw;
 use crate::world::dmt;
 
@@ -57,7 +57,7 @@ pub unsafe fn pieces<'a>(at: usize, count: usize) -> Option<&'a [IoVec]> {
 pub unsafe fn readv(a: [usize; 6]) -> isize {
     if !is_virtual(a[0]) {
         // SAFETY: forwarded promise.
-        return unsafe { gate::syscall(libc::SYS_readv, a) };
+        return unsafe { kernel::call(libc::SYS_readv, a) };
     }
     // SAFETY: the program's memory.
     unsafe {
@@ -70,7 +70,7 @@ pub unsafe fn readv(a: [usize; 6]) -> isize {
 pub unsafe fn writev(a: [usize; 6]) -> isize {
     if !is_virtual(a[0]) {
         // SAFETY: forwarded promise.
-        return stamp::written(a[0], unsafe { gate::syscall(libc::SYS_writev, a) });
+        return stamp::written(a[0], unsafe { kernel::call(libc::SYS_writev, a) });
     }
     // SAFETY: the program's memory.
     unsafe {
@@ -85,7 +85,7 @@ pub unsafe fn positioned(number: i64, a: [usize; 6]) -> isize {
         return ESPIPE;
     }
     // SAFETY: forwarded promise.
-    let result = unsafe { gate::syscall(number, a) };
+    let result = unsafe { kernel::call(number, a) };
     match number {
         libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => stamp::written(a[0], result),
         _ => result,
@@ -98,7 +98,7 @@ unsafe fn files_only(number: i64, a: [usize; 6], one: usize, other: usize) -> is
         return EINVAL;
     }
     // SAFETY: forwarded promise.
-    stamp::written(other, unsafe { gate::syscall(number, a) })
+    stamp::written(other, unsafe { kernel::call(number, a) })
 }
 
 /// `sendfile`: to a virtual socket by reading the file in chunks that the socket has room for.
@@ -109,7 +109,7 @@ pub unsafe fn sendfile(a: [usize; 6]) -> isize {
     }
     if !is_virtual(out) {
         // SAFETY: forwarded promise.
-        return stamp::written(out, unsafe { gate::syscall(libc::SYS_sendfile, a) });
+        return stamp::written(out, unsafe { kernel::call(libc::SYS_sendfile, a) });
     }
     let mut sent = 0;
     while sent < count {
@@ -139,7 +139,7 @@ unsafe fn send_chunk(out: c_int, input: usize, position: *mut i64, left: usize) 
         } else {
             *position as isize
         };
-        let got = gate::syscall(libc::SYS_pread64, args!(input, buffer.as_mut_ptr(), wanted, at));
+        let got = kernel::call(libc::SYS_pread64, args!(input, buffer.as_mut_ptr(), wanted, at));
         if got <= 0 {
             return got;
         }
