@@ -232,7 +232,6 @@ impl Paxos {
         let before = std::mem::replace(&mut self.role, Role::Follower { leader: None });
         self.new_timeout();
         self.election_at = now + self.timeout;
-        self.notice_at = None;
         match before {
             Role::Leader => {
                 self.write_own(out);

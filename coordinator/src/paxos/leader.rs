@@ -15,17 +15,19 @@ pub(super) struct Peer {
     /// The peer's log equals this one below, durably.
     pub(super) matched: u64,
     /// Next entry to send.
-    next: u64,
-    flow: Flow,
+    pub(super) next: u64,
+    pub(super) flow: Flow,
     /// When it last acknowledged, and when it was last sent anything.
     heard: Nanos,
     sent: Nanos,
     /// Commit index that it was sent.
-    told_commit: u64,
+    pub(super) told_commit: u64,
+    /// When it must be sent what it does not know yet; `None` if it knows all.
+    pub(super) due: Option<Nanos>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     /// Find out where the logs agree: one message at a time, from `first`.
     Probe { first: u64, waiting: bool },
     /// Send new entries without waiting.
@@ -37,7 +39,7 @@ enum Flow {
 impl Peer {
     pub(super) fn new(id: ReplicaId) -> Self {
         let flow = Flow::Probe { first: 0, waiting: false };
-        Self { id, connected: false, matched: 0, next: 0, flow, heard: 0, sent: 0, told_commit: 0 }
+        Self { id, connected: false, matched: 0, next: 0, flow, heard: 0, sent: 0, told_commit: 0, due: None }
     }
 
     fn probe(&mut self, first: u64) {
@@ -50,11 +52,13 @@ impl Paxos {
     pub(super) fn become_leader(&mut self, now: Nanos, out: &mut Vec<Output>) {
         self.role = Role::Leader;
         self.unwritten = self.len();
+        self.offered = self.unwritten;
         self.restamp_last();
         let (next, first) = (self.len(), self.unwritten);
         for peer in &mut self.peers {
             peer.matched = 0;
             peer.told_commit = 0;
+            peer.due = None;
             peer.heard = now;
             peer.probe(first);
         }
@@ -93,13 +97,8 @@ impl Paxos {
         self.evict();
     }
 
-    pub(super) fn replicate_all(&mut self, now: Nanos, out: &mut Vec<Output>) {
-        for at in 0..self.peers.len() {
-            self.replicate(now, at, out);
-        }
-    }
-
-    fn replicate(&mut self, now: Nanos, at: usize, out: &mut Vec<Output>) {
+    /// Sends a peer what it lacks, as far as its flow allows.
+    pub(super) fn replicate(&mut self, now: Nanos, at: usize, out: &mut Vec<Output>) {
         loop {
             let peer = &self.peers[at];
             let (next, matched, id) = (peer.next, peer.matched, peer.id);
@@ -129,7 +128,7 @@ impl Paxos {
     }
 
     /// Sends `entries` from `next` on; none makes a heartbeat.
-    fn send_accept(&mut self, now: Nanos, at: usize, entries: Vec<Entry>, out: &mut Vec<Output>) {
+    pub(super) fn send_accept(&mut self, now: Nanos, at: usize, entries: Vec<Entry>, out: &mut Vec<Output>) {
         let peer = &mut self.peers[at];
         let first = peer.next;
         let previous =
@@ -137,12 +136,10 @@ impl Paxos {
         peer.next += entries.len() as u64;
         peer.sent = now;
         peer.told_commit = self.commit;
+        peer.due = None;
         let message =
             Message::Accept { ballot: self.promised, first, previous, commit: self.commit, entries };
         out.push(Output::Send { to: peer.id, message });
-        if self.peers.iter().all(|peer| !peer.connected || peer.told_commit == self.commit) {
-            self.notice_at = None;
-        }
     }
 
     pub(super) fn on_old_entries(
@@ -212,9 +209,7 @@ impl Paxos {
             return;
         }
         self.commit_to(majority, out);
-        if !self.peers.is_empty() && self.notice_at.is_none() {
-            self.notice_at = Some(now + self.config.commit_notice);
-        }
+        self.owe_commit(now);
     }
 
     /// Whether a majority has an entry of this leadership. From then on nothing can be decided that is not in this log
@@ -257,24 +252,12 @@ impl Paxos {
     }
 
     pub(super) fn tick_leader(&mut self, now: Nanos, out: &mut Vec<Output>) {
-        if self.notice_at.is_some_and(|at| now >= at) {
-            self.notice_at = None;
-            self.notify_commit(now, out);
-        }
+        self.pay(now, out);
         if now >= self.heartbeat_at {
             self.beat(now, out);
         }
         if now >= self.quorum_check_at {
             self.check_quorum(now, out);
-        }
-    }
-
-    fn notify_commit(&mut self, now: Nanos, out: &mut Vec<Output>) {
-        for at in 0..self.peers.len() {
-            let peer = &self.peers[at];
-            if peer.connected && peer.flow == Flow::Stream && peer.told_commit < self.commit {
-                self.send_accept(now, at, Vec::new(), out);
-            }
         }
     }
 

@@ -36,6 +36,7 @@ mod message;
 mod rng;
 mod runs;
 mod tail;
+mod thrifty;
 mod types;
 pub mod wire;
 
@@ -81,6 +82,8 @@ pub struct Paxos {
     deferred: VecDeque<(u64, Deferred)>,
     /// Entries from here on are in the tail, but not yet given out as writes: a leader sends first.
     unwritten: u64,
+    /// Leader: the log's length when peers were sent entries last.
+    offered: u64,
 
     /// Follower: the log equals the leader's below this, in ballot `promised`.
     matched: u64,
@@ -99,8 +102,6 @@ pub struct Paxos {
     retry: Nanos,
     heartbeat_at: Nanos,
     quorum_check_at: Nanos,
-    /// When followers must be told the commit index, if no other message does it before.
-    notice_at: Option<Nanos>,
 }
 
 #[derive(Debug)]
@@ -156,6 +157,7 @@ impl Paxos {
             volatile: VecDeque::new(),
             deferred: VecDeque::new(),
             unwritten: len,
+            offered: len,
             matched: 0,
             durable: 0,
             answered: now,
@@ -166,7 +168,6 @@ impl Paxos {
             retry: election::FIRST_RETRY,
             heartbeat_at: now,
             quorum_check_at: now,
-            notice_at: None,
             config,
         }
     }
@@ -231,7 +232,7 @@ impl Paxos {
         }
         let quorum =
             if self.peers.is_empty() { Nanos::MAX } else { self.quorum_check_at.min(self.heartbeat_at) };
-        self.notice_at.map_or(quorum, |notice| notice.min(quorum))
+        quorum.min(self.owed_at())
     }
 
     /// A replica whose server is far behind would take long to serve: it lets the others try first, for this long.

@@ -85,8 +85,9 @@ pub struct Config {
     pub election: Nanos,
     /// Upper end of the random pause between a broken connection to the leader and the trial vote.
     pub break_jitter: Nanos,
-    /// How long a commit index may wait for another message to travel with.
-    pub commit_notice: Nanos,
+    /// How long a commit index may wait for another message to travel with, and entries for a peer that is not needed for a
+    /// majority for more of them.
+    pub notice: Nanos,
     /// Entries that the in-memory tail holds.
     pub tail_entries: usize,
     /// Bytes of values that the in-memory tail holds; the last entry always stays.
@@ -104,7 +105,7 @@ impl Config {
             heartbeat: 50 * MILLIS,
             election: 500 * MILLIS,
             break_jitter: 2 * MILLIS,
-            commit_notice: MILLIS,
+            notice: MILLIS,
             tail_entries: TAIL_ENTRIES,
             tail_bytes: TAIL_BYTES,
             seed,
