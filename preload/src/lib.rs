@@ -11,6 +11,7 @@
 
 extern crate std;
 
+mod altstack;
 mod calls;
 mod cancel;
 mod clock;

@@ -1,7 +1,8 @@
 //! The handler of SIGSYS: where every system call lands that the filter caught.
 //!
 //! It runs in the middle of any code of the program or of libc, so it changes nothing but the registers that the call
-//! would have changed. In a thread that dmt does not manage, and inside pass-through sections, the call goes on to the
+//! would have changed. It runs on the thread's alternate stack, if it has one: the stacks of goroutines and their like have
+//! no room for it. In a thread that dmt does not manage, and inside pass-through sections, the call goes on to the
 //! kernel by the gate.
 
 use core::ffi::{c_int, c_void};
@@ -118,7 +119,7 @@ pub fn entry() -> usize {
 
 /// Installs the handler.
 pub fn install() -> Result<(), isize> {
-    crate::signals::install_own(libc::SIGSYS, on_sigsys as *const () as usize, libc::SA_NODEFER)
+    crate::signals::install_own(libc::SIGSYS, on_sigsys as *const () as usize, libc::SA_NODEFER | libc::SA_ONSTACK)
 }
 
 /// The stub that returns from signal handlers that we install without libc's help.

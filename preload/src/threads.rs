@@ -9,6 +9,7 @@ use core::ffi::{c_int, c_void};
 
 use dmt::thread::ThreadId;
 
+use crate::altstack;
 use crate::raw;
 use crate::tls;
 use crate::world;
@@ -95,6 +96,7 @@ pub fn exit(status: usize) -> ! {
             *count += 1;
         }
     }
+    altstack::give_back(tls);
     tls.abandon();
     world::call_as(id).thread_exit();
     loop {
@@ -104,7 +106,7 @@ pub fn exit(status: usize) -> ! {
 }
 
 /// Waits until the kernel has none of the ended threads any more. Bounded: they are inside their last system call.
-fn await_leaving() {
+pub fn await_leaving() {
     // SAFETY: this thread holds the turn.
     let (leaving, count) = unsafe { &mut *LEAVING.0.get() };
     // SAFETY: signal 0 only asks; yielding has no arguments.

@@ -45,6 +45,18 @@ pub struct Tls {
     cancelled: Cell<u32>,
     /// The spin point where it last stopped, and the sum of what the loop counts with there.
     spun: Cell<[u64; 2]>,
+    /// See [`crate::altstack`].
+    pub alternate: Alternate,
+}
+
+/// The alternate signal stack that the program asked for, where the kernel has a larger one of ours.
+pub struct Alternate {
+    /// Lowest address of our stack, 0 = there is none yet.
+    pub own: Cell<usize>,
+    /// Lowest address of the program's.
+    pub base: Cell<usize>,
+    /// Bytes of the program's.
+    pub bytes: Cell<usize>,
 }
 /// Offset of the word in a thread's block that [`Tls::caller`] reads, for the stub.
 pub const CALLER_OFFSET: usize = core::mem::offset_of!(Tls, caller);

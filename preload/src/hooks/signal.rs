@@ -3,6 +3,7 @@
 
 use core::ffi::c_int;
 
+use crate::altstack;
 use crate::args;
 use crate::calls::signal as calls;
 use crate::errno::{libc_int, pthread_result};
@@ -27,6 +28,11 @@ hook! {
     fn pthread_sigmask(how: c_int, new: *const u64, old: *mut u64) -> c_int {
         // SAFETY: as above.
         pthread_result(unsafe { set_mask(how, new, old) })
+    }
+
+    fn sigaltstack(new: *const libc::stack_t, old: *mut libc::stack_t) -> c_int {
+        // SAFETY: as above.
+        libc_int(unsafe { altstack::change(new, old) })
     }
 
     fn __libc_current_sigrtmax() -> c_int {
