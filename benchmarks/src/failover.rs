@@ -5,7 +5,7 @@ use std::time::Duration;
 use brolga_tests::journal::Writer;
 use brolga_tests::wait::{PATIENCE, until};
 
-use crate::server::Server;
+use crate::servers::redis::Redis;
 use crate::subject::{Running, Subject};
 
 const CLIENTS: usize = 8;
@@ -19,7 +19,7 @@ pub fn gaps(rounds: usize) -> Vec<Duration> {
 }
 
 fn round() -> Vec<Duration> {
-    let Running::Brolga(mut cluster) = Running::start(Server::Redis, Subject::THREE) else {
+    let Running::Brolga(mut cluster) = Running::start(&Redis, Subject::THREE) else {
         return Vec::new();
     };
     let writer = Writer::start(cluster.port(), CLIENTS);

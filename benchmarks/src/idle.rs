@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::server::Server;
+use crate::servers::redis::Redis;
 use crate::subject::{Running, Subject};
 
 /// How long it is watched.
@@ -19,7 +19,7 @@ pub struct Idle {
 
 /// Measures it.
 pub fn cost() -> Idle {
-    let mut running = Running::start(Server::Redis, Subject::THREE);
+    let mut running = Running::start(&Redis, Subject::THREE);
     let before = running.counters();
     std::thread::sleep(WATCHED);
     let after = running.counters();

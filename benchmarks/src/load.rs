@@ -1,14 +1,8 @@
-//! The loads of each server.
+//! A load: its name in the tables, and how it is run against a port.
 
-use std::time::Duration;
+use std::fmt;
 
-use brolga_tests::redis_benchmark::{self, Load as Redis};
-
-use crate::server::Server;
-use crate::{memcached, wrk};
-
-const MEMCACHED_CONNECTIONS: usize = 32;
-const NGINX_CONNECTIONS: u32 = 50;
+use brolga_tests::stats::Times;
 
 /// What a load measured.
 #[derive(Clone, Copy, Debug)]
@@ -23,64 +17,40 @@ pub struct Outcome {
     pub requests: u64,
 }
 
-/// A load.
-#[derive(Clone, Copy, Debug)]
-pub enum Load {
-    /// redis-benchmark.
-    Redis(Redis),
-    /// The generator beside this file.
-    Memcached {
-        /// How long.
-        time: Duration,
-    },
-    /// wrk with kept connections.
-    Nginx {
-        /// How long.
-        time: Duration,
-    },
+impl Outcome {
+    /// From the time that each request took, and the seconds that all took together.
+    pub fn of(times: &Times, seconds: f64) -> Self {
+        let milliseconds = |percent| times.percentile(percent).as_secs_f64() * 1000.0;
+        Self {
+            rate: times.count() as f64 / seconds,
+            p50: milliseconds(50),
+            p99: milliseconds(99),
+            requests: times.count() as u64,
+        }
+    }
+}
+
+/// See the module.
+pub struct Load {
+    /// Its row in the tables.
+    pub name: String,
+    run: Box<dyn Fn(u16) -> Outcome>,
 }
 
 impl Load {
-    /// All loads of a server, made smaller by `divide`.
-    pub fn all(server: Server, divide: u64) -> Vec<Self> {
-        let time = Duration::from_secs(5) / u32::try_from(divide).expect("a small divisor");
-        match server {
-            Server::Redis => [(1, 1, 40_000), (50, 1, 200_000), (50, 16, 1_000_000)]
-                .into_iter()
-                .flat_map(|(clients, pipeline, requests)| {
-                    let requests = (requests / divide).max(1000);
-                    ["SET", "GET"].map(|command| Self::Redis(Redis { command, clients, pipeline, requests }))
-                })
-                .collect(),
-            Server::Memcached => vec![Self::Memcached { time }],
-            Server::Nginx => vec![Self::Nginx { time }],
-        }
-    }
-
-    /// Its row in the tables.
-    pub fn name(self) -> String {
-        match self {
-            Self::Redis(Redis { command, clients, pipeline: 1, .. }) => {
-                format!("redis {command} c={clients}")
-            }
-            Self::Redis(Redis { command, clients, pipeline, .. }) => {
-                format!("redis {command} c={clients} P={pipeline}")
-            }
-            Self::Memcached { .. } => format!("memcached get/set 9:1 c={MEMCACHED_CONNECTIONS}"),
-            Self::Nginx { .. } => format!("nginx keep-alive c={NGINX_CONNECTIONS}"),
-        }
+    /// A load that `run` makes on a port of this machine.
+    pub fn new(name: impl Into<String>, run: impl Fn(u16) -> Outcome + 'static) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
     }
 
     /// Runs it.
-    pub fn run(self, port: u16) -> Outcome {
-        match self {
-            Self::Redis(load) => {
-                let redis_benchmark::Outcome { rate, p50, p99 } =
-                    redis_benchmark::run(port, load).unwrap_or_else(|error| panic!("{error}"));
-                Outcome { rate, p50, p99, requests: load.requests }
-            }
-            Self::Memcached { time } => memcached::run(port, MEMCACHED_CONNECTIONS, time),
-            Self::Nginx { time } => wrk::run(port, NGINX_CONNECTIONS, time),
-        }
+    pub fn run(&self, port: u16) -> Outcome {
+        (self.run)(port)
+    }
+}
+
+impl fmt::Debug for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Load").field(&self.name).finish()
     }
 }

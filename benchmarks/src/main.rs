@@ -8,18 +8,19 @@ mod failover;
 mod idle;
 mod load;
 mod measure;
-mod memcached;
 mod plot;
 mod report;
 mod server;
+mod servers;
 mod subject;
 mod wrk;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
 
-use crate::server::Server;
 use crate::subject::Subject;
 
 /// Compares servers run natively and under brolga.
@@ -33,8 +34,8 @@ struct Options {
     #[arg(long, default_value_t = 1)]
     divide: u64,
     /// What to measure; all if not given.
-    #[arg(long, value_delimiter = ',')]
-    only: Vec<Part>,
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(parts()))]
+    only: Vec<String>,
     /// Also measure the protocol that orders first and executes after (`--admission crane`).
     #[arg(long)]
     crane: bool,
@@ -46,18 +47,17 @@ struct Options {
     output: PathBuf,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Part {
-    Redis,
-    Memcached,
-    Nginx,
-    Failover,
-    Idle,
+/// How long each load takes.
+const LOAD: Duration = Duration::from_secs(5);
+
+/// What can be measured: the servers, and two things more.
+fn parts() -> Vec<&'static str> {
+    server::ALL.iter().map(|server| server.name()).chain(["failover", "idle"]).collect()
 }
 
 fn main() {
     let options = Options::parse();
-    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    let wanted = |part: &str| options.only.is_empty() || options.only.iter().any(|only| only == part);
     let mut subjects = vec![Subject::NATIVE, Subject::ONE, Subject::THREE];
     if options.crane {
         subjects.push(Subject::CRANE);
@@ -65,18 +65,17 @@ fn main() {
     if options.disk {
         subjects.push(Subject::DISK);
     }
-    let servers =
-        [(Part::Redis, Server::Redis), (Part::Memcached, Server::Memcached), (Part::Nginx, Server::Nginx)];
+    let time = LOAD / u32::try_from(options.divide.max(1)).unwrap_or(u32::MAX);
     let mut results = measure::Results::default();
     for round in 0..options.rounds {
-        for (_, server) in servers.into_iter().filter(|(part, _)| wanted(*part)) {
+        for server in server::ALL.into_iter().filter(|server| wanted(server.name())) {
             for &subject in &subjects {
-                measure::server(server, subject, round, options.divide, &mut results);
+                measure::server(server, subject, round, time, &mut results);
             }
         }
     }
-    let gaps = if wanted(Part::Failover) { failover::gaps(options.rounds) } else { Vec::new() };
-    let idle = wanted(Part::Idle).then(idle::cost);
+    let gaps = if wanted("failover") { failover::gaps(options.rounds) } else { Vec::new() };
+    let idle = wanted("idle").then(idle::cost);
     let text = report::markdown(&results, &subjects, &gaps, idle);
     println!("\n{text}");
     std::fs::create_dir_all(&options.output).expect("make the results' directory");

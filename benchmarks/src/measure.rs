@@ -1,6 +1,8 @@
 //! Runs the loads of one server on one subject, and keeps what they measured.
 
-use crate::load::{Load, Outcome};
+use std::time::Duration;
+
+use crate::load::Outcome;
 use crate::server::Server;
 use crate::subject::{Counters, Running, Subject};
 
@@ -72,16 +74,16 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// Measures all loads of a server on one subject.
-pub fn server(server: Server, subject: Subject, round: usize, divide: u64, results: &mut Results) {
+pub fn server(server: &dyn Server, subject: Subject, round: usize, time: Duration, results: &mut Results) {
     let mut running = Running::start(server, subject);
-    for load in Load::all(server, divide) {
+    for load in server.loads(time) {
         let before = running.counters();
         let outcome = load.run(running.port());
         let after = running.counters();
         let thousands = outcome.requests as f64 / 1000.0;
         let per = |before: u64, after: u64| after.saturating_sub(before) as f64 / thousands;
         let sample = Sample {
-            load: load.name(),
+            load: load.name.clone(),
             subject: subject.name,
             round,
             outcome,

@@ -1,84 +1,54 @@
-//! The servers, as Debian ships them.
+//! A server that is measured: how it is started, when it is ready, and its loads.
 
+use std::fmt::Debug;
 use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-use brolga_tests::http::Http;
-use brolga_tests::memcache::Memcache;
-use brolga_tests::resp::{Redis, Reply};
+use crate::load::Load;
+use crate::servers::{apache, clamd, mariadb, memcached, nginx, postgres, redis};
 
-/// A server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Server {
-    /// redis-server without persistence.
-    Redis,
-    /// memcached with four threads.
-    Memcached,
-    /// nginx with one worker and a static page.
-    Nginx,
-}
+/// See the module. Each of the servers is what Debian ships.
+pub trait Server: Debug {
+    /// Its name on the command line.
+    fn name(&self) -> &'static str;
 
-impl Server {
     /// Where it listens in a container.
-    pub fn usual_port(self) -> u16 {
-        match self {
-            Self::Redis => 6379,
-            Self::Memcached => 11211,
-            Self::Nginx => 8080,
-        }
-    }
+    fn usual_port(&self) -> u16;
 
     /// Its command line; also writes what it needs into its directory.
-    pub fn command(self, data: &Path, port: u16) -> Vec<String> {
-        let port = port.to_string();
-        let words: Vec<&str> = match self {
-            Self::Redis => vec!["redis-server", "--port", &port, "--save", "", "--protected-mode", "no"],
-            Self::Memcached => vec!["memcached", "-t", "4", "-p", &port, "-u", "root", "-m", "256"],
-            Self::Nginx => {
-                let file = data.join("nginx.conf");
-                write(&file, &nginx_configuration(data, &port));
-                write(&data.join("index.html"), &"<p>brolga</p>".repeat(50));
-                return vec![
-                    "nginx".into(),
-                    "-c".into(),
-                    file.display().to_string(),
-                    "-g".into(),
-                    "daemon off;".into(),
-                ];
-            }
-        };
-        words.into_iter().map(str::to_owned).collect()
-    }
+    fn command(&self, data: &Path, port: u16) -> Vec<String>;
 
     /// True when a client gets an answer.
-    pub fn answers(self, port: u16) -> bool {
-        match self {
-            Self::Redis => Redis::connect(port)
-                .and_then(|mut redis| redis.call(&["PING"]))
-                .is_ok_and(|reply| reply == Reply::Simple("PONG".into())),
-            Self::Memcached => {
-                Memcache::connect(port).and_then(|mut memcache| memcache.get("nothing")).is_ok()
-            }
-            Self::Nginx => {
-                Http::connect(port).and_then(|mut http| http.get("/")).is_ok_and(|a| a.code == 200)
-            }
-        }
-    }
+    fn answers(&self, port: u16) -> bool;
+
+    /// Fills the running server with what its loads need.
+    fn fill(&self, _port: u16) {}
+
+    /// Its loads, each of about this length.
+    fn loads(&self, time: Duration) -> Vec<Load>;
 }
 
-fn write(path: &Path, text: &str) {
+/// All of them.
+pub const ALL: [&dyn Server; 7] = [
+    &redis::Redis,
+    &memcached::Memcached,
+    &nginx::Nginx,
+    &apache::Apache,
+    &clamd::Clamd,
+    &mariadb::MariaDb,
+    &postgres::Postgres,
+];
+
+/// Writes a file that a server needs.
+pub fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
 }
 
-fn nginx_configuration(data: &Path, port: &str) -> String {
-    let data = data.display();
-    format!(
-        "user root; worker_processes 1; pid {data}/nginx.pid; error_log {data}/error.log;
-         events {{ worker_connections 1024; }}
-         http {{
-           access_log off; sendfile on; keepalive_requests 1000000000;
-           client_body_temp_path {data}/body; proxy_temp_path {data}/proxy; fastcgi_temp_path {data}/fastcgi;
-           uwsgi_temp_path {data}/uwsgi; scgi_temp_path {data}/scgi;
-           server {{ listen {port}; root {data}; }}
-         }}"
-    )
+/// Runs a program to its end and returns what it printed.
+pub fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    text
 }

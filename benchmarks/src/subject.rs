@@ -71,7 +71,7 @@ pub struct Counters {
 
 impl Running {
     /// Starts the server and waits until it answers.
-    pub fn start(server: Server, subject: Subject) -> Self {
+    pub fn start(server: &dyn Server, subject: Subject) -> Self {
         let scratch = Scratch::new("bench");
         let data: PathBuf = scratch.path().join("data");
         std::fs::create_dir_all(&data).expect("make the server's directory");
@@ -91,6 +91,7 @@ impl Running {
         };
         let port = running.port();
         until("the server answers", PATIENCE, || server.answers(port).then_some(()));
+        server.fill(port);
         running
     }
 

@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use crate::load::Outcome;
 
+/// Kept connections.
+pub const CONNECTIONS: u32 = 50;
+
 /// Runs it for a time.
-pub fn run(port: u16, connections: u32, time: Duration) -> Outcome {
+pub fn run(port: u16, time: Duration) -> Outcome {
     let output = Command::new("wrk")
         .args([
             "-t",
             "1",
             "-c",
-            &connections.to_string(),
+            &CONNECTIONS.to_string(),
             "-d",
             &format!("{}s", time.as_secs().max(1)),
             "--latency",

@@ -15,7 +15,7 @@ pub struct Process {
     pub name: String,
     /// State letter; `Z` is a zombie.
     pub state: char,
-    /// Time on a CPU so far, its reaped children not counted.
+    /// Time on a CPU so far, that of its reaped children counted.
     pub cpu: Duration,
     /// Resident memory, bytes.
     pub resident: u64,
@@ -33,7 +33,7 @@ pub fn look(pid: i32) -> Option<Process> {
         parent: fields.get(1)?.parse().ok()?,
         name: stat.get(head + 1..tail)?.to_owned(),
         state: fields.first()?.chars().next()?,
-        cpu: Duration::from_millis((number(11)? + number(12)?) * 1000 / ticks_per_second()),
+        cpu: Duration::from_millis((11..=14).filter_map(number).sum::<u64>() * 1000 / ticks_per_second()),
         resident: number(21)? * 4096,
     })
 }

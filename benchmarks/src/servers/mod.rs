@@ -1,0 +1,9 @@
+//! The servers, one a file.
+
+pub mod apache;
+pub mod clamd;
+pub mod mariadb;
+pub mod memcached;
+pub mod nginx;
+pub mod postgres;
+pub mod redis;

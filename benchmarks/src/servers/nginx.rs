@@ -1,0 +1,53 @@
+//! nginx with one worker and a static page.
+
+use std::path::Path;
+use std::time::Duration;
+
+use brolga_tests::http::Http;
+
+use crate::load::Load;
+use crate::server::{Server, write};
+use crate::wrk;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Nginx;
+
+impl Server for Nginx {
+    fn name(&self) -> &'static str {
+        "nginx"
+    }
+
+    fn usual_port(&self) -> u16 {
+        8080
+    }
+
+    fn command(&self, data: &Path, port: u16) -> Vec<String> {
+        let file = data.join("nginx.conf");
+        write(&file, &configuration(data, port));
+        write(&data.join("index.html"), &"<p>brolga</p>".repeat(50));
+        ["nginx", "-c", &file.display().to_string(), "-g", "daemon off;"].map(str::to_owned).to_vec()
+    }
+
+    fn answers(&self, port: u16) -> bool {
+        Http::connect(port).and_then(|mut http| http.get("/")).is_ok_and(|answer| answer.code == 200)
+    }
+
+    fn loads(&self, time: Duration) -> Vec<Load> {
+        vec![Load::new(format!("nginx keep-alive c={}", wrk::CONNECTIONS), move |port| wrk::run(port, time))]
+    }
+}
+
+fn configuration(data: &Path, port: u16) -> String {
+    let data = data.display();
+    format!(
+        "user root; worker_processes 1; pid {data}/nginx.pid; error_log {data}/error.log;
+         events {{ worker_connections 1024; }}
+         http {{
+           access_log off; sendfile on; keepalive_requests 1000000000;
+           client_body_temp_path {data}/body; proxy_temp_path {data}/proxy; fastcgi_temp_path {data}/fastcgi;
+           uwsgi_temp_path {data}/uwsgi; scgi_temp_path {data}/scgi;
+           server {{ listen {port}; root {data}; }}
+         }}"
+    )
+}
