@@ -40,6 +40,8 @@ pub enum Space {
     Semaphores = 13,
     /// A System V message queue (its place).
     Messages = 14,
+    /// The start of another program in a process that was made by vfork (its slot), or its end.
+    Exec = 15,
 }
 
 /// A wait's key.

@@ -91,6 +91,8 @@ fn is_ours(variable: &CStr) -> bool {
 
 /// Bytes of a program's file that hold its ELF header and program headers.
 const HEAD_BYTES: usize = 4096;
+/// Scripts whose interpreters are scripts, as deep as the kernel goes.
+const MAX_INTERPRETERS: usize = 5;
 
 /// Refuses a program that could not load the library: the filter, which it inherits, would kill it without a word. A
 /// path that cannot be read is left to the kernel to judge.
@@ -98,26 +100,85 @@ const HEAD_BYTES: usize = 4096;
 /// # Safety
 /// `path` is a C string.
 pub unsafe fn check(path: usize) -> Result<(), i32> {
-    let mut head = [0u8; HEAD_BYTES];
-    // SAFETY: the caller's promise; reads into our buffer.
-    let got = unsafe {
-        let fd = raw!(libc::SYS_open, path, libc::O_RDONLY | libc::O_CLOEXEC, 0);
-        if fd < 0 {
-            return Ok(());
-        }
-        let got = raw!(libc::SYS_read, fd, head.as_mut_ptr(), HEAD_BYTES);
-        raw!(libc::SYS_close, fd);
-        got
-    };
-    if got < 64 || !is_elf_without_loader(&head[..got as usize]) {
-        return Ok(());
-    }
-    let mut line = Line::new();
     // SAFETY: the caller's promise.
-    let name = unsafe { CStr::from_ptr(path as *const c_char) }.to_str().unwrap_or("?");
-    let _ = write!(line, "refused to start {name}: it is statically linked or not for x86-64");
+    let path = unsafe { CStr::from_ptr(path as *const c_char) };
+    let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
+    head.read(path)?;
+    let mut interpreter = [0u8; libc::PATH_MAX as usize];
+    for _ in 0..MAX_INTERPRETERS {
+        let Some(next) = head.interpreter(&mut interpreter) else { break };
+        head.read(next)?;
+    }
+    Ok(())
+}
+
+/// The beginning of a program's file.
+struct Head {
+    bytes: [u8; HEAD_BYTES],
+    length: usize,
+}
+
+impl Head {
+    /// Reads it, and refuses a file that could not load the library. One that cannot be read counts as empty.
+    fn read(&mut self, path: &CStr) -> Result<(), i32> {
+        self.length = 0;
+        // SAFETY: reads into buffers of ours; all zeroes is a valid stat.
+        let status = unsafe {
+            let fd =
+                raw!(libc::SYS_open, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK, 0);
+            if fd < 0 {
+                return Ok(());
+            }
+            let mut status: libc::stat = core::mem::zeroed();
+            raw!(libc::SYS_fstat, fd, &raw mut status);
+            if status.st_mode & libc::S_IFMT == libc::S_IFREG {
+                self.length = raw!(libc::SYS_read, fd, self.bytes.as_mut_ptr(), HEAD_BYTES).max(0) as usize;
+            }
+            raw!(libc::SYS_close, fd);
+            status
+        };
+        if self.length >= 64 && is_elf_without_loader(&self.bytes[..self.length]) {
+            return refused(path, "it is statically linked or not for x86-64", libc::EACCES);
+        }
+        if self.bytes[..self.length].starts_with(b"\x7fELF") && changes_user(&status) {
+            return refused(
+                path,
+                "it changes its user (setuid), and would not load the library",
+                libc::EPERM,
+            );
+        }
+        Ok(())
+    }
+
+    /// The interpreter of a script, in `room`.
+    fn interpreter<'a>(&self, room: &'a mut [u8; libc::PATH_MAX as usize]) -> Option<&'a CStr> {
+        let line = self.bytes[..self.length].strip_prefix(b"#!")?;
+        let line = line.split(|&byte| byte == b'\n').next()?;
+        let path = line.split(|byte| b" \t".contains(byte)).find(|word| !word.is_empty())?;
+        room.get_mut(..path.len())?.copy_from_slice(path);
+        *room.get_mut(path.len())? = 0;
+        CStr::from_bytes_until_nul(room).ok()
+    }
+}
+
+/// Whether the kernel would give the new program another user or group than this process has.
+fn changes_user(status: &libc::stat) -> bool {
+    // SAFETY: no pointers.
+    let (no_new, user, group) = unsafe {
+        let no_new = raw!(libc::SYS_prctl, libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+        (no_new, raw!(libc::SYS_geteuid), raw!(libc::SYS_getegid))
+    };
+    let by_group = libc::S_ISGID | libc::S_IXGRP;
+    no_new == 0
+        && (status.st_mode & libc::S_ISUID != 0 && status.st_uid as isize != user
+            || status.st_mode & by_group == by_group && status.st_gid as isize != group)
+}
+
+fn refused(path: &CStr, why: &str, errno: i32) -> Result<(), i32> {
+    let mut line = Line::new();
+    let _ = write!(line, "refused to start {}: {why}", path.to_str().unwrap_or("?"));
     refuse::log(&line);
-    Err(libc::EACCES)
+    Err(errno)
 }
 
 /// Whether this is an ELF file that no `ld.so` would load, or one for another machine.

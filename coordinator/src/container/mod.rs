@@ -5,6 +5,7 @@
 //! Everything in the container dies when init dies, and init dies with the *thread* that called `start`
 //! (`PR_SET_PDEATHSIG`), so call it from a thread that lives as long as the process.
 
+mod deaths;
 mod directory;
 mod error;
 mod init;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use dmt::bounds::{CLOSE_GAP_US, INHERITED_SPIN_LIMIT_US};
 use dmt::control::{ARENA_MAGIC, CRANE_LEADER, Control, PREEMPT_SIGNAL, wanted};
 
+use super::deaths::Deaths;
 use super::{ARENA_FILE, ArenaMapping, SHARED_MOUNT};
 
 /// Time between two looks while the server works.
@@ -32,27 +33,31 @@ const NORMAL_LOOK: u32 = 20;
 const SPIN_SAMPLES: u32 = 2000;
 /// Time between two looks while it is quiescent, or waits for an entry: wake-ups that nobody notices in the CPU time.
 const IDLE_SAMPLE: Duration = Duration::from_millis(8);
+/// Looks at a thread in a long call of the kernel, of which one is whether it still lives.
+const LONG_CALL_LOOKS: u32 = 64;
 /// Looks at a server that does nothing before the longer time is used.
 const IDLE_SAMPLES: u32 = 8;
 
 /// Maps the arena and starts the thread.
 pub(super) fn start() -> Result<(), String> {
     let path = Path::new(SHARED_MOUNT).join(ARENA_FILE);
-    let arena = ArenaMapping::open(&path).map_err(|e| format!("cannot map {}: {e}", path.display()))?;
-    let run = move || watch(&arena);
+    let map = || ArenaMapping::open(&path).map_err(|e| format!("cannot map {}: {e}", path.display()));
+    let arena = map()?;
+    let deaths = Deaths::start(map()?).map_err(|e| format!("cannot start a thread of init: {e}"))?;
+    let run = move || watch(&arena, &deaths);
     match std::thread::Builder::new().name("brolga-watchdog".to_owned()).stack_size(64 * 1024).spawn(run) {
         Ok(_) => Ok(()),
         Err(error) => Err(format!("cannot start the watchdog: {error}")),
     }
 }
 
-fn watch(arena: &ArenaMapping) -> ! {
+fn watch(arena: &ArenaMapping, deaths: &Deaths) -> ! {
     // SAFETY: the control page stands at the start of the arena, is all atomics, and the mapping lives as long as this
     // function, which never returns.
     let control = unsafe { &*arena.as_ptr::<Control>() };
     let mut state = State::default();
     let mut spins = Spins::default();
-    let mut idle = 0;
+    let (mut idle, mut calls) = (0, 0_u32);
     sleep_exactly();
     loop {
         std::thread::sleep(match (spins.left, idle) {
@@ -67,6 +72,10 @@ fn watch(arena: &ArenaMapping) -> ! {
         if control.server_runs() && !control.server_computes() {
             // A long call of the kernel: what its thread computed before and after it are two stretches.
             (idle, state) = (0, State::default());
+            calls += 1;
+            if calls.is_multiple_of(LONG_CALL_LOOKS) {
+                deaths.look(&sample);
+            }
             continue;
         }
         if !control.server_runs() || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
@@ -75,6 +84,9 @@ fn watch(arena: &ArenaMapping) -> ! {
             continue;
         }
         let action = state.advance(&sample, || cpu_time_us(sample.pid, sample.tid));
+        if state.stands_still {
+            deaths.look(&sample);
+        }
         idle = if state.stands_still { (idle + 1).min(IDLE_SAMPLES) } else { 0 };
         let may_signal = state.may_signal();
         act(control, &sample, action, may_signal);
@@ -144,9 +156,12 @@ impl Spins {
 /// What the watchdog reads of the control page.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
-    tick: u64,
-    pid: i32,
-    tid: i32,
+    /// Logical time.
+    pub tick: u64,
+    /// Process of the turn holder.
+    pub pid: i32,
+    /// The turn holder.
+    pub tid: i32,
     /// Threads that could run; 0 = nothing to watch.
     pub runnable: u32,
     leader: bool,
@@ -233,7 +248,10 @@ impl State {
             return Action::default();
         }
         self.looks = self.looks.saturating_add(1);
-        let Some(now) = cpu_time() else { return Action::default() };
+        let Some(now) = cpu_time() else {
+            self.stands_still = true;
+            return Action::default();
+        };
         self.stands_still = now == std::mem::replace(&mut self.last_us, now);
         let gap = now.saturating_sub(*self.since_us.get_or_insert(now));
         Action {

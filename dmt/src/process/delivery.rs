@@ -14,7 +14,8 @@ use crate::thread::{Thread, ThreadId, ThreadState, Wake};
 
 /// True if a wait of this kind ends with `EINTR`. In the others (locks, joins) handlers run and the wait goes on.
 pub fn is_interruptible(space: Space) -> bool {
-    !matches!(space, Space::None | Space::Sync | Space::Cond | Space::Join | Space::Start)
+    use Space::{Cond, Exec, Join, None, Start, Sync};
+    !matches!(space, None | Sync | Cond | Join | Start | Exec)
 }
 
 impl Kernel {

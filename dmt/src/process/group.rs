@@ -15,6 +15,13 @@ impl Kernel {
     }
 }
 
+impl Kernel {
+    /// The process that `pid` names to `own`, zombies included; 0 = itself.
+    fn known(&self, own: u16, pid: i32) -> Option<u16> {
+        if pid == 0 { Some(own) } else { self.processes.by_pid(pid) }
+    }
+}
+
 impl Call<'_> {
     fn own(&self) -> u16 {
         self.with(|k| k.process_of(self.thread()))
@@ -27,7 +34,7 @@ impl Call<'_> {
 
     /// `getpgid`, `getpgrp` (`pid` = 0).
     pub fn group_of(&self, pid: i32) -> i64 {
-        self.with(|k| match k.named(self.own(), pid) {
+        self.with(|k| match k.known(self.own(), pid) {
             Some(id) => i64::from(k.processes.get(id).group),
             None => -ESRCH,
         })
@@ -35,7 +42,7 @@ impl Call<'_> {
 
     /// `getsid`.
     pub fn session_of(&self, pid: i32) -> i64 {
-        self.with(|k| match k.named(self.own(), pid) {
+        self.with(|k| match k.known(self.own(), pid) {
             Some(id) => i64::from(k.processes.get(id).session),
             None => -ESRCH,
         })

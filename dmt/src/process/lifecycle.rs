@@ -78,6 +78,8 @@ impl Call<'_> {
             k.delete_timers(process);
             k.exec_descriptors(self.shared(), process);
             k.locks_changed();
+            k.launched(process);
+            k.processes.get_mut(process).in_vfork = false;
         });
         self.kick();
     }
@@ -151,6 +153,7 @@ impl Kernel {
             let (status, digest) = (status as u32 as u64, self.digest);
             self.upcall(shared, UpcallKind::Exited, [status, self.sched.tick, digest, 0], 0, &[]);
         }
+        self.launched(id);
         self.processes.deaths += 1;
         let ended = self.processes.deaths;
         let process = self.processes.get_mut(id);

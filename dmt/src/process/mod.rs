@@ -23,6 +23,7 @@ pub mod signal_wait;
 pub mod table;
 pub mod threads;
 pub mod usage;
+pub mod vfork;
 pub mod wait;
 
 pub use signal::{Disposition, Handling, PendingSignal};

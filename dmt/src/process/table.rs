@@ -47,6 +47,10 @@ pub struct Process {
     pub main: ThreadId,
     /// Threads that have not ended, those being created included.
     pub(crate) threads: u16,
+    /// It was made by vfork, and its parent waits until it executes another program or ends.
+    pub(crate) in_vfork: bool,
+    /// Why it executed none, an errno.
+    pub(crate) vfork_error: i32,
     /// Wait status of a zombie.
     pub(crate) status: i32,
     /// Order in which zombies ended.

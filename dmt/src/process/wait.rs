@@ -9,6 +9,9 @@ use crate::process::abi::*;
 use crate::process::table::ProcessState;
 use crate::thread::Wake;
 
+/// Option of [`Call::wait_child`] beside the kernel's: the ends of children are of no interest.
+pub const STOPS_ONLY: i32 = 1 << 30;
+
 /// What a process waits for that waits for its children.
 pub(crate) fn child_key(parent: u16) -> WaitKey {
     WaitKey::number(Space::Child, u64::from(parent))
@@ -24,7 +27,7 @@ impl Call<'_> {
         self.op(Op::Wait, selector as u64, |k, me| {
             let parent = k.process_of(me);
             let (child, any) = k.ended_child(parent, selector);
-            if let Some(child) = child {
+            if let Some(child) = child.filter(|_| options & STOPS_ONLY == 0) {
                 let process = k.processes.get(child);
                 let pid = process.pid;
                 *status = process.status;

@@ -2,6 +2,9 @@
 
 use core::ffi::c_int;
 
+use dmt::process::vfork::Launch;
+use dmt::process::wait::STOPS_ONLY;
+
 use crate::raw;
 use crate::sigsys::{self, Frame};
 use crate::tls;
@@ -20,6 +23,16 @@ pub fn is_fork(number: usize, a: [usize; 6]) -> bool {
 /// Flags of a clone that make sense for a child with memory of its own.
 const KEPT_FLAGS: usize =
     (libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::CLONE_PARENT_SETTID) as usize;
+
+/// Whether the parent waits until the child executes a program or ends; and whether the call is posix_spawn's, whose child
+/// has a stack of its own.
+fn is_vfork(number: usize, a: [usize; 6]) -> (bool, bool) {
+    match number as i64 {
+        libc::SYS_vfork => (true, false),
+        libc::SYS_clone => (a[0] as c_int & libc::CLONE_VFORK != 0, a[1] != 0),
+        _ => (false, false),
+    }
+}
 
 /// Forks. Whatever the program asked to share with the child (vfork, posix_spawn), the child gets a copy: a shared
 /// memory with a suspended parent would be one thread in two processes.
@@ -43,7 +56,22 @@ pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
     } else {
         dmt(|call| call.fork_done(reserved as u16, pid as i32));
     }
-    frame.set_result(pid);
+    frame.set_result(if pid > 0 { launch(number, a, reserved as u16, pid) } else { pid });
+}
+
+/// What the parent's call returns: the child's process id, or why posix_spawn's child could not execute its program.
+fn launch(number: usize, a: [usize; 6], child: u16, pid: isize) -> isize {
+    let (waits, spawns) = is_vfork(number, a);
+    if !waits {
+        return pid;
+    }
+    match dmt(|call| call.await_launch(child, pid as i32, spawns)) {
+        Launch::Over => pid,
+        Launch::Failed(errno) => {
+            reap(pid as i32);
+            -(errno as isize)
+        }
+    }
 }
 
 /// `wait4` in dmt, then the real child is reaped.
@@ -71,19 +99,29 @@ fn reap(pid: i32) {
     while unsafe { raw!(libc::SYS_wait4, pid, 0, libc::__WALL, 0) } == -(libc::EINTR as isize) {}
 }
 
-/// `waitid`, for the forms that wait for an exit.
+/// Options of `waitid` that ask for stops and continuations, which never happen here.
+const STOPS: i32 = libc::WSTOPPED | libc::WCONTINUED;
+/// All options of `waitid`.
+const WAITID_OPTIONS: i32 =
+    libc::WEXITED | STOPS | libc::WNOHANG | libc::WNOWAIT | libc::__WALL | libc::__WCLONE | libc::__WNOTHREAD;
+
+/// `waitid`, but for descriptors of processes.
 pub unsafe fn waitid(a: [usize; 6]) -> isize {
-    let selector = match a[0] as u32 {
-        libc::P_ALL => -1,
-        libc::P_PID => a[1] as i32,
-        libc::P_PGID => -(a[1] as i32),
+    let selector = match (a[0] as u32, a[1] as i32) {
+        (libc::P_ALL, _) => -1,
+        (libc::P_PID, pid @ 1..) => pid,
+        (libc::P_PGID, group @ 0..) => -group,
         _ => return -(libc::EINVAL as isize),
     };
     let options = a[3] as i32;
+    if options & !WAITID_OPTIONS != 0 || options & (libc::WEXITED | STOPS) == 0 {
+        return -(libc::EINVAL as isize);
+    }
     let mut status = 0;
     let keep = options & libc::WNOWAIT != 0;
-    let pid = dmt(|call| call.wait_child(selector, options & (libc::WNOHANG | libc::WNOWAIT), &mut status))
-        as isize;
+    let only_stops = if options & libc::WEXITED == 0 { STOPS_ONLY } else { 0 };
+    let options = options & (libc::WNOHANG | libc::WNOWAIT) | only_stops;
+    let pid = dmt(|call| call.wait_child(selector, options, &mut status)) as isize;
     if pid > 0 && !keep {
         reap(pid as i32);
     }
@@ -129,6 +167,8 @@ pub fn exit_group(status: usize) -> ! {
     let id = tls.id() as u16;
     tls.abandon();
     close_all();
+    // SAFETY: libc's variable of this thread.
+    world::call_as(id).note_errno(unsafe { *libc::__errno_location() });
     world::call_as(id).process_exit((status as i32 & 0xff) << 8);
     loop {
         // SAFETY: ends this process.
