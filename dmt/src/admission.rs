@@ -402,6 +402,15 @@ impl Kernel {
         self.fire_timers(shared);
     }
 
+    /// The server has ended: a leader says with one more entry where, because a follower runs a bubble only when it knows
+    /// the next entry.
+    pub(crate) fn close_last(&mut self, shared: &Shared, now: u64) {
+        if self.sched.applied > 0 && self.leads(shared) {
+            self.renew_pending_cursor(shared);
+            self.admit(shared, EntryKind::Close, 1, now, None);
+        }
+    }
+
     fn apply_pending(&mut self, shared: &Shared, from: u64, to: u64) {
         let mut at = from;
         while at < to {

@@ -243,6 +243,8 @@ impl<'a> Call<'a> {
                 return Some(next);
             }
             if self.with(|k| k.nobody_is_left(self.me)) {
+                self.room();
+                self.with(|k| k.close_last(self.shared(), self.platform.real_time()));
                 self.kick();
                 return None;
             }

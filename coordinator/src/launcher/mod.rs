@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod control;
+mod ending;
 pub mod environment;
 mod error;
 pub mod keys;

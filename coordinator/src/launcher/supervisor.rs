@@ -18,6 +18,7 @@ use super::cluster::Cluster;
 use super::control::{
     ClusterStatus, ControlSocket, MemberStatus, OwnAddress, PortStatus, ProcessState, Reply, Request,
 };
+use super::ending::Ending;
 use super::publish::{Followed, Port, Ports, Publication};
 use super::replica_process::{Launch, ReplicaProcess};
 use super::signals::Signals;
@@ -29,8 +30,6 @@ use crate::replica::status::{DigestState, ReplicaStatus, Role};
 
 /// How long replicas have to end by themselves before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the others have to come to the server's exit after the first one.
-const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 /// Lines of the server's stderr that are shown when it ends badly.
 const TAIL_LINES: usize = 20;
 
@@ -50,8 +49,7 @@ pub struct Supervisor {
     server_signals: Signals,
     started: Instant,
     leader: u8,
-    /// The server of the leader, or of a majority, ended; the run ends then at the latest.
-    exit_by: Option<Instant>,
+    ending: Ending,
     /// Connections of `brolga stop`; they close when the process ends.
     stopping: Vec<Channel>,
 }
@@ -98,7 +96,7 @@ impl Supervisor {
             server_signals: Signals::default(),
             started: Instant::now(),
             leader: 0,
-            exit_by: None,
+            ending: Ending::default(),
             stopping: Vec::new(),
         })
     }
@@ -143,7 +141,7 @@ impl Supervisor {
             for index in 0..self.replicas.len() {
                 self.hear(index)?;
             }
-            if let Some(status) = self.server_ended() {
+            if let Some(status) = self.ending.agreed(&self.replicas, self.leader) {
                 return Ok(End::ServerExited(status));
             }
             self.restart_due()?;
@@ -154,7 +152,7 @@ impl Supervisor {
         let mut fds = vec![self.signals.as_fd(), self.control.socket.as_fd()];
         fds.extend(self.replicas.iter().filter_map(|replica| replica.channel.as_ref()).map(AsFd::as_fd));
         let mut polled: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let due = self.replicas.iter().filter_map(|replica| replica.restart_at).chain(self.exit_by).min();
+        let due = self.replicas.iter().filter_map(|replica| replica.restart_at).chain(self.ending.by).min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
@@ -273,26 +271,6 @@ impl Supervisor {
         due.into_iter().try_for_each(|id| self.start(id))
     }
 
-    /// The wait status of the server, once the cluster agrees that it ended. One replica's word is not enough while
-    /// others could go on: its server may have been killed by hand.
-    fn server_ended(&mut self) -> Option<i32> {
-        let exit =
-            |replica: &ReplicaProcess| replica.status.as_ref()?.server_exit.map(|exit| exit.wait_status);
-        let exits: Vec<i32> = self.replicas.iter().filter_map(exit).collect();
-        let live = self.replicas.iter().filter(|replica| replica.state() == ProcessState::Running).count();
-        let killed = |status: i32| libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
-        let by_leader = self
-            .replicas
-            .iter()
-            .any(|replica| replica.id == self.leader && exit(replica).is_some_and(|status| !killed(status)));
-        if !by_leader && exits.len() * 2 <= self.replicas.len() {
-            self.exit_by = None;
-            return None;
-        }
-        let by = *self.exit_by.get_or_insert_with(|| Instant::now() + EXIT_PATIENCE);
-        (exits.len() >= live || Instant::now() >= by).then(|| exits.first().copied()).flatten()
-    }
-
     /// True if the request was to stop.
     fn answer(&mut self, request: &Request, channel: Channel) -> Result<bool, LauncherError> {
         let known = |id: u8| (1..=self.cluster.replicas).contains(&id);
@@ -391,7 +369,7 @@ impl Supervisor {
             }
         }
         let deadline = Instant::now() + STOP_PATIENCE;
-        self.exit_by = Some(deadline);
+        self.ending.by = Some(deadline);
         while self.replicas.iter().any(|replica| replica.channel.is_some()) && Instant::now() < deadline {
             if self.wait().is_err() || self.asked_to_stop() {
                 break;

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Clients that move money between accounts of a MariaDB server and note every transaction that it acknowledged.
+
+Each transaction also writes its own name into a table. A transaction whose answer did not come may or may not have
+happened; its name is never used again. In the end each acknowledged name must be there once, no name twice, and the
+balances must be what the transactions in the table make of them.
+
+Usage: transfers.py PORT CLIENTS, with commands on standard input, one in a line, each answered by one line:
+  count    acknowledged transactions so far
+  rest     a few transactions a second from now on (a replica that comes back replays the whole log)
+  go       as many as the server takes
+  finish   stops, compares, and ends: `ok ACKNOWLEDGED UNKNOWN_DONE UNKNOWN_LOST`, or `wrong REASON`
+"""
+
+import random
+import sys
+import threading
+import time
+
+import pymysql
+
+ACCOUNTS = 40
+BALANCE = 1000
+ANSWER_SECONDS = 60
+RECONNECT_PAUSE = 0.01
+REST_PAUSE = 0.2
+# The server rolled the transaction back, and says so: a deadlock, a wait for a lock that was too long.
+ROLLED_BACK = (1213, 1205)
+
+
+def connect(port):
+    return pymysql.connect(
+        host="127.0.0.1", port=port, user="root", read_timeout=ANSWER_SECONDS, write_timeout=ANSWER_SECONDS,
+        connect_timeout=ANSWER_SECONDS, autocommit=False)
+
+
+def eventually(port, work):
+    """Does `work` on a connection, again with a new one whenever one breaks."""
+    end = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            connection = connect(port)
+            try:
+                return work(connection)
+            finally:
+                connection.close()
+        except (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(RECONNECT_PAUSE)
+
+
+def prepare(connection):
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE IF NOT EXISTS bank")
+        cursor.execute("DROP TABLE IF EXISTS bank.account, bank.journal")
+        cursor.execute("CREATE TABLE bank.account (id INT PRIMARY KEY, balance INT NOT NULL) ENGINE=InnoDB")
+        # No unique key: a transaction that happened twice must show.
+        cursor.execute("CREATE TABLE bank.journal (client INT, name INT, source INT, target INT, at DATETIME(6), "
+                       "dice DOUBLE, KEY (client, name)) ENGINE=InnoDB")
+        cursor.executemany("INSERT INTO bank.account VALUES (%s, %s)", [(n, BALANCE) for n in range(ACCOUNTS)])
+    connection.commit()
+
+
+class Client(threading.Thread):
+    """One client; `acknowledged` and `unknown` hold names."""
+
+    def __init__(self, port, number, shared):
+        super().__init__(daemon=True)
+        self.port, self.number, self.shared = port, number, shared
+        self.dice = random.Random(number)
+        self.acknowledged, self.unknown = [], []
+
+    def run(self):
+        connection, name = None, 0
+        while not self.shared.stop.is_set():
+            if connection is None:
+                try:
+                    connection = connect(self.port)
+                except (pymysql.err.OperationalError, OSError):
+                    time.sleep(RECONNECT_PAUSE)
+                continue
+            name += 1
+            try:
+                if self.transfer(connection, name):
+                    self.acknowledged.append(name)
+            except (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError):
+                self.unknown.append(name)
+                connection = None
+            if self.shared.rest.is_set():
+                self.shared.stop.wait(REST_PAUSE)
+
+    def transfer(self, connection, name):
+        """True if the server said that the transaction is committed, false if it said that it is not."""
+        source, target = self.dice.sample(range(ACCOUNTS), 2)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT balance FROM bank.account WHERE id = %s FOR UPDATE", (source,))
+                cursor.execute("UPDATE bank.account SET balance = balance - 1 WHERE id = %s", (source,))
+                cursor.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = %s", (target,))
+                cursor.execute("INSERT INTO bank.journal VALUES (%s, %s, %s, %s, NOW(6), RAND())",
+                               (self.number, name, source, target))
+            connection.commit()
+            return True
+        except pymysql.err.OperationalError as error:
+            if error.args[0] not in ROLLED_BACK:
+                raise
+            connection.rollback()
+            return False
+
+
+class Shared:
+    """What all clients look at."""
+
+    def __init__(self):
+        self.stop, self.rest = threading.Event(), threading.Event()
+
+
+def compare(connection, clients):
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT client, name, source, target FROM bank.journal")
+        journal = cursor.fetchall()
+        cursor.execute("SELECT id, balance FROM bank.account")
+        balances = dict(cursor.fetchall())
+    names = {(client, name) for client, name, _, _ in journal}
+    if len(names) != len(journal):
+        return f"wrong {len(journal) - len(names)} transactions happened twice"
+    expected = dict.fromkeys(range(ACCOUNTS), BALANCE)
+    for _, _, source, target in journal:
+        expected[source] -= 1
+        expected[target] += 1
+    if expected != balances:
+        return f"wrong the journal makes {expected}, the table has {balances}"
+    acknowledged = {(client.number, name) for client in clients for name in client.acknowledged}
+    unknown = {(client.number, name) for client in clients for name in client.unknown}
+    if not acknowledged <= names:
+        return f"wrong acknowledged and lost: {sorted(acknowledged - names)[:10]}"
+    if not names <= acknowledged | unknown:
+        return f"wrong said to be rolled back, but there: {sorted(names - acknowledged - unknown)[:10]}"
+    done = len(names & unknown)
+    return f"ok {len(acknowledged)} {done} {len(unknown) - done}"
+
+
+def main():
+    port, count = int(sys.argv[1]), int(sys.argv[2])
+    eventually(port, prepare)
+    shared = Shared()
+    clients = [Client(port, number, shared) for number in range(count)]
+    for client in clients:
+        client.start()
+    for line in sys.stdin:
+        command = line.strip()
+        if command == "rest":
+            shared.rest.set()
+        elif command == "go":
+            shared.rest.clear()
+        if command != "finish":
+            print(sum(len(client.acknowledged) for client in clients), flush=True)
+            continue
+        shared.stop.set()
+        for client in clients:
+            client.join()
+        print(eventually(port, lambda connection: compare(connection, clients)), flush=True)
+        break
+
+
+main()
