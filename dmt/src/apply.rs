@@ -24,6 +24,10 @@ impl Kernel {
             EventKind::Signal => {
                 self.signal_from_outside(shared, header.arg.get() as i32, header.sequence.get());
             }
+            EventKind::Datagram => self.datagram_arrived(shared, &event),
+            EventKind::Connected => self.outbound_connected(shared, &event),
+            EventKind::Refused => self.outbound_refused(shared, &event),
+            EventKind::Outbound => self.outbound_renewed(shared, event.payload),
             EventKind::Reconfigure => {
                 if let Ok(parameters) = Parameters::ref_from_bytes(event.payload) {
                     self.sched.set_parameters(parameters);

@@ -4,7 +4,7 @@
 //! silently exceeded, and it is the same on every replica because it is part of the arena's layout version.
 
 /// Layout version of the arena and of the log entries. Two binaries with different values never share either.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Address at which the arena is mapped in every process of a replica's server.
 pub const ARENA_ADDRESS: usize = 0x6000_0000_0000;
@@ -48,6 +48,14 @@ pub const SEND_WINDOW_BYTES: u64 = 256 * 1024;
 pub const PIPE_BYTES: u64 = 64 * 1024;
 /// Bytes that may wait in one UDP socket; what comes then is lost.
 pub const DATAGRAM_QUEUE_BYTES: u64 = 256 * 1024;
+/// Memberships of UDP sockets in multicast groups, all sockets together.
+pub const MAX_MEMBERSHIPS: usize = 64;
+/// Senders of datagrams from outside that are remembered, so that any socket may answer them.
+pub const MAX_ASKERS: usize = 1024;
+/// Connections that the server has made to other hosts and not closed.
+pub const MAX_OUTBOUND: u32 = 1024;
+/// Destinations that `--allow-outbound` can name, after the resolution of names.
+pub const MAX_OUTBOUND_RULES: usize = 256;
 /// Descriptors that one message can pass, as Linux has it.
 pub const MAX_PASSED_DESCRIPTORS: usize = 253;
 /// Messages with descriptors or credentials that nobody has read yet, all sockets together.
@@ -75,12 +83,14 @@ pub const PENDING_RING_BYTES: usize = 4 << 20;
 pub const ENTRIES_RING_BYTES: usize = 8 << 20;
 /// Bytes of the ring that carries entries, outputs and reports, server to coordinator.
 pub const UPCALL_RING_BYTES: usize = 8 << 20;
-/// Payload bytes of one event.
-pub const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// Payload bytes of one event: the longest datagram and its addresses fit.
+pub const MAX_EVENT_BYTES: usize = 64 * 1024 + 64;
+/// Bytes of a stream that one event or upcall carries at the most.
+pub const MAX_DATA_BYTES: usize = 64 * 1024;
 /// Bytes of one entry, its header and events together.
 pub const MAX_ENTRY_BYTES: usize = 1 << 20;
-/// Payload bytes of one upcall.
-pub const MAX_UPCALL_BYTES: usize = 64 * 1024;
+/// Payload bytes of one upcall: the longest datagram and its addresses fit.
+pub const MAX_UPCALL_BYTES: usize = 64 * 1024 + 64;
 
 /// Entries that a leader may apply ahead of the commit index.
 pub const MAX_SPECULATION_ENTRIES: u64 = 4096;

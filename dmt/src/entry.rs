@@ -69,7 +69,8 @@ pub struct EntryHeader {
 }
 
 impl EntryHeader {
-    /// The head of entry 0, which a [`Genesis`] follows.
+    /// The head of entry 0, which a [`Genesis`] follows. Without a grant the server does nothing before the first leader
+    /// has said what it may.
     pub fn genesis(clock: u64, grant: u64, ballot: u64) -> Self {
         Self {
             version: U32::new(LAYOUT_VERSION),
@@ -112,6 +113,16 @@ pub enum EventKind {
     /// `connection` = address of a branch that becomes a spin point, `arg` = thread that was seen in its loop. In a
     /// `Close` entry it takes effect at an operation, in a `Preempt` entry when that thread next takes the branch.
     SpinPoint = 9,
+    /// A datagram from outside. `connection` = the stream of its leadership ([`datagram_stream`]), payload =
+    /// [`ConnectInfo`] and the bytes.
+    Datagram = 10,
+    /// A connection that the server asked for stands. Payload = [`ConnectInfo`].
+    Connected = 11,
+    /// A connection that the server asked for was not made. `arg` = errno.
+    Refused = 12,
+    /// A leadership begins: all connections to other hosts are gone, and these are the rules for new ones. Payload =
+    /// [`OutboundHead`] and its [`OutboundRule`]s.
+    Outbound = 13,
 }
 
 impl EventKind {
@@ -128,6 +139,10 @@ impl EventKind {
             7 => Self::Reconfigure,
             8 => Self::Preempt,
             9 => Self::SpinPoint,
+            10 => Self::Datagram,
+            11 => Self::Connected,
+            12 => Self::Refused,
+            13 => Self::Outbound,
             _ => return None,
         })
     }
@@ -157,7 +172,17 @@ pub const ENTRY_HEADER_BYTES: usize = size_of::<EntryHeader>();
 pub const EVENT_HEADER_BYTES: usize = size_of::<EventHeader>();
 const _: () = assert!(ENTRY_HEADER_BYTES == 56 && EVENT_HEADER_BYTES == 32);
 
-/// Addresses of a new connection, as the server sees them. IPv4 addresses are IPv4-mapped.
+/// Bit of the ids of connections that the server made itself; dmt numbers them.
+pub const OUTBOUND_CONNECTION: u64 = 1 << 63;
+/// Connection ids of clients are `ballot << CONNECTION_NUMBER_BITS | number`, with numbers from 1.
+pub const CONNECTION_NUMBER_BITS: u32 = 24;
+
+/// What stands for a connection in the datagram events of a leadership; their sequence numbers start at 0.
+pub const fn datagram_stream(ballot: u64) -> u64 {
+    ballot << CONNECTION_NUMBER_BITS
+}
+
+/// Addresses of a new connection or of a datagram, as the server sees them. IPv4 addresses are IPv4-mapped.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, PartialEq, Eq)]
 #[repr(C)]
 pub struct ConnectInfo {
@@ -171,6 +196,36 @@ pub struct ConnectInfo {
     pub local_port: U16,
     /// Zero.
     pub reserved: U32,
+}
+
+/// What an [`EventKind::Outbound`] begins with.
+#[derive(
+    Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, PartialEq, Eq,
+)]
+#[repr(C)]
+pub struct OutboundHead {
+    /// The address that IPv4 packets of the server come from, IPv4-mapped; all zeroes = there is none.
+    pub own_v4: [u8; 16],
+    /// The address that IPv6 packets of the server come from; all zeroes = there is none.
+    pub own_v6: [u8; 16],
+    /// Rules that follow.
+    pub rules: U32,
+    /// Zero.
+    pub reserved: U32,
+}
+
+/// A destination that the server may connect or send to.
+#[derive(
+    Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, PartialEq, Eq,
+)]
+#[repr(C)]
+pub struct OutboundRule {
+    /// The host, IPv4 addresses IPv4-mapped; all zeroes = any.
+    pub address: [u8; 16],
+    /// The port; 0 = any.
+    pub port: U16,
+    /// Zero.
+    pub reserved: U16,
 }
 
 /// Scheduler parameters that a `Reconfigure` event can change at run time, at the same tick everywhere.

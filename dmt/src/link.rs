@@ -197,16 +197,22 @@ impl Link {
         self.control().committed.store(count, Ordering::SeqCst);
     }
 
-    /// Makes the server admit inputs from entry `from` on, under `ballot`. All entries below `from` must have been
-    /// pushed. Inputs pushed before this call are not admitted.
-    pub fn lead(&mut self, from: u64, ballot: u64) {
+    /// Prepares a leadership: inputs pushed before this call are not admitted, those pushed between this call and
+    /// [`Link::lead`] are in the first entry.
+    pub fn prepare_lead(&mut self) {
         let control = self.control();
-        control.ballot.store(ballot, Ordering::SeqCst);
         let tail = self.pending_tail();
         control.pending_from.store(tail, Ordering::SeqCst);
         control.pending_applied.store(tail, Ordering::SeqCst);
-        control.lead_from.store(from, Ordering::SeqCst);
         self.built = tail;
+    }
+
+    /// Makes the server admit inputs from entry `from` on, under `ballot`. All entries below `from` must have been
+    /// pushed, and [`Link::prepare_lead`] been called.
+    pub fn lead(&mut self, from: u64, ballot: u64) {
+        let control = self.control();
+        control.ballot.store(ballot, Ordering::SeqCst);
+        control.lead_from.store(from, Ordering::SeqCst);
     }
 
     /// Makes the server emit its output without admitting anything: leadership under `--admission crane`, where the

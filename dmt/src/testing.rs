@@ -109,6 +109,7 @@ impl Server {
         let mut link = unsafe { Link::attach(&arena.shared) };
         link.initialise();
         assert!(link.push_entry(&genesis_entry(quantum)));
+        link.prepare_lead();
         link.lead(1, 1);
         (Self { arena, platform: Arc::default() }, link)
     }

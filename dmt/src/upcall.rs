@@ -22,10 +22,10 @@ pub enum UpcallKind {
     OutputEnd = 3,
     /// The server dropped its last reference to connection `a`; nothing of it is of interest any more.
     Closed = 4,
-    /// The server listens: `a` = listener id, `b` = port, `c` = backlog, `d` = 1 if it takes IPv6 clients only;
-    /// payload = the 16 address bytes.
+    /// The server listens, or has bound a UDP socket for clients: `a` = listener id, `b` = port, `c` = backlog, `d` =
+    /// bits of [`listen`]; payload = the 16 address bytes.
     Listen = 5,
-    /// Listener `a` is closed.
+    /// Listener `a` is closed, or UDP socket `a`, which may have no `Listen`.
     Unlisten = 6,
     /// At the end of the bubble of entry `a`, logical time `b`, the digest was `c`.
     Digest = 7,
@@ -43,6 +43,25 @@ pub enum UpcallKind {
     SpinPoint = 12,
     /// The signal from outside with id `a` took effect. It counts once the entry in whose bubble this stands is committed.
     Signalled = 13,
+    /// The server wants connection `a` to another host; payload = `ConnectInfo`, of which the peer counts. Only a leader
+    /// writes it.
+    Dial = 14,
+    /// A datagram for the outside: `a` = id of its socket, `b` = 1 if the sender's address matters; payload =
+    /// `ConnectInfo` and the bytes. Only a leader writes it.
+    Datagram = 15,
+    /// The server's UDP sockets at port `b` joined (`c` = 1) or left a multicast group; `d` = index of the interface, 0 if
+    /// it was not given; payload = 16 bytes of the group and 16 of the interface's address.
+    Membership = 16,
+}
+
+/// Bits of `d` in [`UpcallKind::Listen`].
+pub mod listen {
+    /// It takes IPv6 clients only.
+    pub const V6_ONLY: u64 = 1;
+    /// It is a UDP socket.
+    pub const UDP: u64 = 2;
+    /// It shares its address with others (`SO_REUSEADDR`).
+    pub const REUSE: u64 = 4;
 }
 
 /// A leader reports reads of a connection at least this often, bytes.
@@ -68,6 +87,9 @@ impl UpcallKind {
             11 => Self::Consumed,
             12 => Self::SpinPoint,
             13 => Self::Signalled,
+            14 => Self::Dial,
+            15 => Self::Datagram,
+            16 => Self::Membership,
             _ => return None,
         })
     }

@@ -212,7 +212,7 @@ impl Cluster {
         let (count, ports) = (self.plan.replicas, self.plan.ports.clone());
         self.await_status("all replicas run and the server listens", |status| {
             let leader = status.leader()?;
-            let listens = ports.iter().all(|port| leader.listeners.iter().any(|l| l.port == *port));
+            let listens = ports.iter().all(|port| leader.listeners.iter().any(|l| l.port == *port && !l.udp));
             (status.complete(count) && listens).then_some(())
         });
         if !ports.is_empty() {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::manual::{ABOUT, EXEC, KILL, LOGS, MAN, PUBLISH, RUN, SIGNAL, STATUS, STOP};
+use super::manual::{ABOUT, ALLOW_OUTBOUND, EXEC, KILL, LOGS, MAN, PUBLISH, RUN, SIGNAL, STATUS, STOP};
 use super::signal::signal_number;
-use crate::launcher::Publication;
 use crate::launcher::cluster::MAX_REPLICAS;
 use crate::launcher::state::default_path;
+use crate::launcher::{Destination, Publication};
 
 /// Replicates an unmodified server.
 ///
@@ -209,8 +209,11 @@ pub(super) struct RunArgs {
     /// Publish a port of the server at an address of this machine; may be given several times
     ///
     // The brackets of an IPv6 address are no link, so this is no documentation.
-    #[arg(long, value_name = "[ADDRESS:]PORT:SERVERPORT", long_help = PUBLISH)]
+    #[arg(long, value_name = "[ADDRESS:]PORT:SERVERPORT[/udp]", long_help = PUBLISH)]
     pub publish: Vec<Publication>,
+    /// Let the server connect or send to another host; may be given several times
+    #[arg(long, value_name = "HOST:PORT", long_help = ALLOW_OUTBOUND)]
+    pub allow_outbound: Vec<Destination>,
     /// When a request counts as kept
     #[arg(long, value_enum, default_value_t = DurabilityArg::Memory)]
     pub durability: DurabilityArg,
@@ -303,6 +306,7 @@ mod tests {
             "brolga run --frobnicate x",
             "brolga run",
             "brolga run --publish 80 -- x",
+            "brolga run --allow-outbound db.example -- x",
             "brolga run --name ../x -- x",
             "brolga status --json --watch",
             "brolga signal",

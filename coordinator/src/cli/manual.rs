@@ -42,6 +42,7 @@ pub(super) const RUN: &str = "\
 Examples:
   brolga run -n 3 redis-server --port 7000
   brolga run -n 3 --publish 127.0.0.1:8080:80 nginx -g 'daemon off;'
+  brolga run -n 3 --allow-outbound 192.0.2.7:6379 redis-server --replicaof 192.0.2.7 6379
   brolga run --name cache --durability disk -- memcached -t 4 -u nobody
 
 Exit status:
@@ -52,8 +53,20 @@ Exit status:
 pub(super) const PUBLISH: &str = "\
 Publish a port of the server at an address of this machine; may be given several times
 
-127.0.0.1:8080:80 and [::1]:8080:80 name an address, 8080:80 means all IPv4 addresses. A port that is not named here is \
-published where the server listens.";
+127.0.0.1:8080:80 and [::1]:8080:80 name an address, 8080:80 means all IPv4 addresses, 5353:53/udp is a UDP port. A port \
+that is not named here is published where the server listens.";
+
+/// The help of `--allow-outbound`.
+pub(super) const ALLOW_OUTBOUND: &str = "\
+Let the server connect or send to another host; may be given several times
+
+Without this the server reaches nobody but itself: connections are refused with ECONNREFUSED, and the replica's log says \
+which. HOST is a name (resolved once, when the cluster is started), an address, [ADDRESS] for IPv6, or * for all but this \
+machine's loopback; PORT is a number or *. It holds for TCP and UDP; a server that resolves names itself needs its name \
+server, as in 192.0.2.53:53, too. 127.0.0.1:PORT lets it reach this machine's own services.
+
+The leader's replica makes the connections; what comes back reaches all replicas. When the leader changes the server finds \
+them reset.";
 
 /// After the help of `brolga status`.
 pub(super) const STATUS: &str = "\

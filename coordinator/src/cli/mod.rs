@@ -63,6 +63,7 @@ fn run(args: RunArgs) -> Result<i32, LauncherError> {
         state: args.which.state(),
         name: args.which.name,
         publish: args.publish,
+        allow_outbound: args.allow_outbound,
         durability: match args.durability {
             DurabilityArg::Memory => Durability::Memory,
             DurabilityArg::Disk => Durability::Disk,

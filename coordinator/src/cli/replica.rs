@@ -9,8 +9,9 @@ use super::args::ReplicaArgs;
 use crate::channel::Channel;
 use crate::container::ContainerSpec;
 use crate::launcher::cluster::{Cluster, MAX_REPLICAS};
-use crate::launcher::{LauncherError, keys, state};
+use crate::launcher::{LauncherError, interfaces, keys, state};
 use crate::replica::config::{FromReplica, Member, ReplicaConfig};
+use crate::replica::outbound;
 
 /// Runs the coordinator; returns the exit code.
 pub(super) fn run(args: ReplicaArgs) -> i32 {
@@ -52,6 +53,7 @@ fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, La
         return Err(LauncherError::NotRunning(args.state));
     };
     let directory = state::replica_directory(&args.state, args.id);
+    let own = interfaces::addresses(&cluster.interfaces);
     Ok(ReplicaConfig {
         id: args.id,
         cluster: cluster.tag(),
@@ -63,6 +65,8 @@ fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, La
         admission: cluster.admission,
         quantum: cluster.quantum,
         spin_limit_us: cluster.spin_limit_us,
+        outbound: outbound::payload(&own, &cluster.outbound),
+        own,
         server: server(&cluster, &args, directory),
         preload: args.preload,
         supervisor,

@@ -47,6 +47,10 @@ fn table(status: &ClusterStatus) -> String {
         },
     );
     for port in &status.ports {
+        if port.udp {
+            text += &format!("UDP port {} at {}\n", port.server_port, port.address);
+            continue;
+        }
         let own: Vec<_> =
             port.own.iter().map(|own| format!("replica {} at {}", own.replica, own.address)).collect();
         text += &format!("port {} at {} ({})\n", port.server_port, port.address, own.join(", "));
@@ -179,6 +183,7 @@ mod tests {
             ports: vec![PortStatus {
                 server_port: 80,
                 address: "1.2.3.4:8080".parse().unwrap(),
+                udp: false,
                 own: vec![],
             }],
             replicas: vec![

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
+use super::interfaces::Interface;
 use crate::replica::config::{Admission, Durability};
+use crate::replica::outbound::Rule;
 
 /// Replicas of one cluster at the most.
 pub const MAX_REPLICAS: u8 = 7;
@@ -44,6 +46,10 @@ pub struct Cluster {
     pub quantum: u32,
     /// CPU time without an operation before a preemption, microseconds.
     pub spin_limit_us: u32,
+    /// Where the server may connect and send. It may change from run to run.
+    pub outbound: Vec<Rule>,
+    /// The network interfaces that the server sees.
+    pub interfaces: Vec<Interface>,
 }
 
 /// A string of the operating system; JSON shows it as text, or as bytes if it is not UTF-8.
@@ -124,7 +130,7 @@ impl Cluster {
     }
 
     /// Says what keeps `wanted` from running on this directory's logs. The environment is not compared: the stored one
-    /// is used again. Durability may change from run to run.
+    /// is used again, and so are the interfaces. Durability and where it may connect may change from run to run.
     pub fn difference(&self, wanted: &Self) -> Option<String> {
         if (&self.version, self.layout) != (&wanted.version, wanted.layout) {
             return Some(format!("version {} of Brolga (this is {})", self.version, wanted.version));
@@ -176,6 +182,8 @@ mod tests {
             admission: Admission::Speculative,
             quantum: 1024,
             spin_limit_us: 2000,
+            outbound: vec![],
+            interfaces: vec![],
         }
     }
 

@@ -81,6 +81,8 @@ pub struct PortStatus {
     pub server_port: u16,
     /// Where clients connect.
     pub address: SocketAddr,
+    /// It is a UDP port; those have no other addresses.
+    pub udp: bool,
     /// Each replica's own address; the replica passes clients on to the leader.
     pub own: Vec<OwnAddress>,
 }

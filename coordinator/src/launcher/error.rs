@@ -48,6 +48,24 @@ pub enum LauncherError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A host that the server may connect to has no address.
+    #[error(
+        "--allow-outbound {host}: cannot find its address: {source}; give it as an address, or see to it that this machine can resolve it"
+    )]
+    Resolve {
+        /// The destination as it was given.
+        host: String,
+        /// The resolver's reason.
+        source: io::Error,
+    },
+    /// The rules for outbound connections do not fit.
+    #[error("--allow-outbound names {count} addresses, but there is room for {most}; use *:PORT")]
+    TooManyOutbound {
+        /// Addresses.
+        count: usize,
+        /// Room.
+        most: usize,
+    },
     /// The preload library is missing.
     #[error(
         "libbrolga_preload.so is not beside the executable, nor in ../lib/brolga; build it, or name it in BROLGA_PRELOAD"

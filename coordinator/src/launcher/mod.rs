@@ -5,9 +5,12 @@ pub mod control;
 mod ending;
 pub mod environment;
 mod error;
+pub mod interfaces;
 pub mod keys;
+mod outbound;
 pub mod program;
 mod publish;
+mod publish_udp;
 mod replica_process;
 mod signals;
 pub mod state;
@@ -17,6 +20,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 pub use error::LauncherError;
+pub use outbound::Destination;
 pub use publish::Publication;
 pub use supervisor::Supervisor;
 
@@ -36,6 +40,8 @@ pub struct RunOptions {
     pub state: PathBuf,
     /// Ports of the host chosen for ports of the server.
     pub publish: Vec<Publication>,
+    /// Where the server may connect and send.
+    pub allow_outbound: Vec<Destination>,
     /// When an entry counts as kept.
     pub durability: Durability,
     /// Who orders inputs.
@@ -62,7 +68,7 @@ pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
         None => wanted,
         Some(stored) => match stored.difference(&wanted) {
             Some(what) => return Err(LauncherError::Mismatch { state: state.path().to_owned(), what }),
-            None => Cluster { durability: wanted.durability, ..stored },
+            None => Cluster { durability: wanted.durability, outbound: wanted.outbound, ..stored },
         },
     };
     cluster.save(state.path())?;
@@ -91,6 +97,9 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
         admission: options.admission,
         quantum: options.quantum,
         spin_limit_us: options.spin_limit_us,
+        outbound: outbound::resolve(&options.allow_outbound)?,
+        interfaces: interfaces::of_this_machine()
+            .map_err(LauncherError::system("list the network interfaces"))?,
     })
 }
 

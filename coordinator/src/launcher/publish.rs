@@ -19,28 +19,35 @@ use crate::replica::status::Listener;
 /// Clients that may wait until a leader accepts them.
 const BACKLOG: i32 = 4096;
 
-/// `ADDRESS:PORT:SERVERPORT`.
+/// `ADDRESS:PORT:SERVERPORT`, with `/udp` behind it for UDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publication {
     /// Where clients connect.
     pub address: SocketAddr,
     /// The port that the server binds.
     pub server_port: u16,
+    /// UDP, else TCP.
+    pub udp: bool,
 }
 
 impl FromStr for Publication {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("{text:?} is not ADDRESS:PORT:SERVERPORT (as 127.0.0.1:8080:80) or PORT:SERVERPORT");
-        let (front, server_port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let wrong = || {
+            format!(
+                "{text:?} is not ADDRESS:PORT:SERVERPORT (as 127.0.0.1:8080:80) or PORT:SERVERPORT, either \
+                 with /udp behind it for UDP"
+            )
+        };
+        let (plain, udp) = text.strip_suffix("/udp").map_or((text, false), |plain| (plain, true));
+        let (front, server_port) = plain.rsplit_once(':').ok_or_else(wrong)?;
         let server_port = server_port.parse().map_err(|_| wrong())?;
         let address = match front.parse::<u16>() {
             Ok(port) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
             Err(_) => front.parse().map_err(|_| wrong())?,
         };
-        Ok(Self { address, server_port })
+        Ok(Self { address, server_port, udp })
     }
 }
 
@@ -76,7 +83,7 @@ impl Ports {
     /// Binds what was asked for by `--publish`, before anything runs.
     pub fn new(replicas: u8, wanted: &[Publication]) -> Result<Self, LauncherError> {
         let mut ports = Self { replicas, bound: vec![], chosen: BTreeSet::new(), followed: BTreeSet::new() };
-        for publication in wanted {
+        for publication in wanted.iter().filter(|publication| !publication.udp) {
             ports.bind(publication.server_port, publication.address, false)?;
             ports.chosen.insert(publication.server_port);
         }
@@ -91,7 +98,7 @@ impl Ports {
     pub fn follow(&mut self, listeners: &[Listener]) -> Result<Vec<Followed<'_>>, LauncherError> {
         let (before, mut absent) = (self.bound.len(), Vec::new());
         // IPv4 first: that is the address that people expect to see first.
-        let mut sorted: Vec<_> = listeners.iter().collect();
+        let mut sorted: Vec<_> = listeners.iter().filter(|listener| !listener.udp).collect();
         sorted.sort_by_key(|listener| listener.address.is_ipv6());
         for listener in sorted {
             let (ip, port) = (listener.address, listener.port);
@@ -161,7 +168,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
     fn listener(address: IpAddr, port: u16) -> Listener {
-        Listener { id: 1, port, backlog: 5, address, v6_only: true }
+        Listener { id: 1, port, backlog: 5, address, v6_only: true, udp: false, reuse: false }
     }
 
     #[test]
@@ -170,6 +177,8 @@ mod tests {
         assert_eq!(of("127.0.0.1:8080:80"), Ok(("127.0.0.1:8080".to_owned(), 80)));
         assert_eq!(of("[::1]:8080:80"), Ok(("[::1]:8080".to_owned(), 80)));
         assert_eq!(of("8080:80"), Ok(("0.0.0.0:8080".to_owned(), 80)));
+        assert!("8053:53/udp".parse::<Publication>().unwrap().udp);
+        assert!(!"8053:53".parse::<Publication>().unwrap().udp);
         assert!(of("80").is_err() && of("localhost:1:2").is_err() && of("1.2.3.4:99999:1").is_err());
     }
 
@@ -202,7 +211,7 @@ mod tests {
         assert!(ports.follow(&both).unwrap().is_empty());
         assert!(ports.iter().next().unwrap().address.is_ipv4());
         drop(ports);
-        let chosen = Publication { address: "127.0.0.1:0".parse().unwrap(), server_port: port };
+        let chosen = Publication { address: "127.0.0.1:0".parse().unwrap(), server_port: port, udp: false };
         let mut ports = Ports::new(1, &[chosen]).unwrap();
         assert!(ports.follow(&both).unwrap().is_empty());
     }

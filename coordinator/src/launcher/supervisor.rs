@@ -20,6 +20,7 @@ use super::control::{
 };
 use super::ending::Ending;
 use super::publish::{Followed, Port, Ports, Publication};
+use super::publish_udp::{FollowedUdp, UdpPort, UdpPorts};
 use super::replica_process::{Launch, ReplicaProcess};
 use super::signals::Signals;
 use super::state::{StateDirectory, coordinator_log, replica_directory};
@@ -44,6 +45,7 @@ pub struct Supervisor {
     _reserved: Vec<std::os::fd::OwnedFd>,
     replicas: Vec<ReplicaProcess>,
     ports: Ports,
+    udp_ports: UdpPorts,
     control: ControlSocket,
     signals: SignalFd,
     server_signals: Signals,
@@ -73,6 +75,7 @@ impl Supervisor {
         let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(LauncherError::system("make a signalfd"))?;
         let ports = Ports::new(cluster.replicas, publish)?;
+        let udp_ports = UdpPorts::new(publish)?;
         let path = state.control_socket();
         let control = ControlSocket::bind(&path)
             .map_err(|source| LauncherError::State { path: path.clone(), source })?;
@@ -91,6 +94,7 @@ impl Supervisor {
             _reserved: reserved,
             replicas,
             ports,
+            udp_ports,
             control,
             signals,
             server_signals: Signals::default(),
@@ -110,9 +114,8 @@ impl Supervisor {
             if self.cluster.replicas == 1 { "" } else { "s" },
             self.cluster.command_line()
         ));
-        for port in self.ports.iter() {
-            announce(port);
-        }
+        self.ports.iter().for_each(announce);
+        self.udp_ports.iter().for_each(announce_udp);
         let ended = (1..=self.cluster.replicas).try_for_each(|id| self.start(id)).and_then(|()| self.serve());
         self.stop_all();
         match ended? {
@@ -174,6 +177,7 @@ impl Supervisor {
         for port in self.ports.iter() {
             publish_to(replica, port);
         }
+        self.udp_ports.iter().for_each(|port| publish_udp_to(replica, port));
         Ok(())
     }
 
@@ -204,6 +208,19 @@ impl Supervisor {
                 Followed::NotHere(address) => {
                     say(&format!("the server listens on {address}, but this machine has no such address"));
                 }
+            }
+        }
+        for followed in self.udp_ports.follow(&status.listeners) {
+            match followed {
+                FollowedUdp::Bound(port) => {
+                    announce_udp(port);
+                    self.replicas.iter().for_each(|replica| publish_udp_to(replica, port));
+                }
+                FollowedUdp::Failed(address, error) => say(&format!(
+                    "nobody can send to UDP {address}, to which the server is bound: {error}; choose another \
+                     address with --publish [ADDRESS:]PORT:{}/udp",
+                    address.port()
+                )),
             }
         }
         if status.role == Role::Leader && self.leader != id {
@@ -346,7 +363,14 @@ impl Supervisor {
         let ports = self.ports.iter().map(|port| PortStatus {
             server_port: port.server_port,
             address: port.address,
+            udp: false,
             own: port.own.iter().map(|&(replica, address, _)| OwnAddress { replica, address }).collect(),
+        });
+        let udp_ports = self.udp_ports.iter().map(|port| PortStatus {
+            server_port: port.server_port,
+            address: port.address,
+            udp: true,
+            own: vec![],
         });
         ClusterStatus {
             name: self.cluster.name.clone(),
@@ -356,7 +380,7 @@ impl Supervisor {
             uptime_seconds: self.started.elapsed().as_secs(),
             leader: self.leader,
             digests_agree,
-            ports: ports.collect(),
+            ports: ports.chain(udp_ports).collect(),
             replicas: members,
         }
     }
@@ -422,6 +446,13 @@ fn publish_to(replica: &ReplicaProcess, port: &Port) {
     }
 }
 
+fn publish_udp_to(replica: &ReplicaProcess, port: &UdpPort) {
+    let Some(channel) = &replica.channel else { return };
+    let message = ToReplica::PublishUdp { server_port: port.server_port, address: port.address };
+    // As above.
+    let _ = channel.send_with(&message, &[port.socket.as_fd()]);
+}
+
 /// A loopback port that stays ours: a socket that is bound with `SO_REUSEADDR` and never listens lets a replica bind
 /// and listen on the same port, and keeps others off while the replica is down.
 fn reserve_port() -> nix::Result<(std::os::fd::OwnedFd, SocketAddr)> {
@@ -441,6 +472,10 @@ fn say(message: &str) {
 fn announce(port: &Port) {
     let own: Vec<_> = port.own.iter().map(|(id, address, _)| format!("replica {id} on {address}")).collect();
     say(&format!("clients of port {} connect to {} ({})", port.server_port, port.address, own.join(", ")));
+}
+
+fn announce_udp(port: &UdpPort) {
+    say(&format!("clients of UDP port {} send to {}", port.server_port, port.address));
 }
 
 fn tell_changes(id: u8, before: Option<&ReplicaStatus>, now: Option<&ReplicaStatus>) {

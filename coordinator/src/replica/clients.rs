@@ -1,18 +1,20 @@
-//! The leader's client connections: bytes in become events, committed bytes go out.
+//! The leader's connections, those of clients and those that the server asked for: bytes in become events, committed bytes
+//! go out.
 //!
 //! Memory is bounded: input stands in the pending ring only (a connection is not read when its window or the ring is
 //! full), output in [`Outputs`], which the server's send window bounds for each connection.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
 
 use dmt::bounds::{MAX_CONNECTIONS, MAX_EVENT_BYTES};
-use dmt::entry::{ConnectInfo, EventKind};
+use dmt::entry::{CONNECTION_NUMBER_BITS, ConnectInfo, EventKind, OUTBOUND_CONNECTION};
 use nix::sys::epoll::EpollFlags;
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32};
 
+use super::datagrams::mapped;
 use super::flow::Flow;
 use super::intake::{Intake, event};
 use super::outputs::{Outbox, Outputs};
@@ -21,13 +23,16 @@ use super::socket::Socket;
 
 /// Client connections at the same time; more are closed at once.
 pub const MAX_CLIENTS: usize = MAX_CONNECTIONS - 256;
-/// Connection ids are `ballot << NUMBER_BITS | number`.
-pub const NUMBER_BITS: u32 = 24;
+/// Ids of clients' connections are `ballot << NUMBER_BITS | number`.
+pub const NUMBER_BITS: u32 = CONNECTION_NUMBER_BITS;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 
 #[derive(Debug)]
 struct Client<S> {
+    id: u64,
     socket: S,
+    /// The connection to another host does not stand yet.
+    connecting: bool,
     sequence: u64,
     flow: Flow,
     watches: EpollFlags,
@@ -47,6 +52,10 @@ pub struct Clients<S: Socket = TcpStream> {
     ballot: u64,
     next: u64,
     clients: BTreeMap<u64, Client<S>>,
+    /// Numbers of the connections that the server asked for, by id.
+    outbound: BTreeMap<u64, u64>,
+    /// Connections that could not be made, and why (errno): a `Refused` event is due.
+    failed: BTreeMap<u64, i32>,
     /// Clients with an event that is due.
     due: BTreeSet<u64>,
     /// Clients that have something to read, while reading is paused.
@@ -62,6 +71,8 @@ impl<S: Socket> Default for Clients<S> {
             ballot: 0,
             next: 1,
             clients: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            failed: BTreeMap::new(),
             due: BTreeSet::new(),
             parked: BTreeSet::new(),
             buffer: vec![0; MAX_EVENT_BYTES].into(),
@@ -83,20 +94,26 @@ impl<S: Socket> Clients<S> {
     /// Closes all connections without a word to the server.
     pub fn close_all(&mut self) {
         self.clients.clear();
+        self.outbound.clear();
+        self.failed.clear();
         self.due.clear();
         self.parked.clear();
     }
 
-    /// Open connections.
+    /// Clients' open connections.
     pub fn count(&self) -> usize {
-        self.clients.len()
+        self.clients.len() - self.outbound.len()
     }
 
-    fn id(&self, number: u64) -> u64 {
-        self.ballot << NUMBER_BITS | number
+    /// Connections to other hosts.
+    pub fn outbound_count(&self) -> usize {
+        self.outbound.len()
     }
 
     fn number(&self, id: u64) -> Option<u64> {
+        if id & OUTBOUND_CONNECTION != 0 {
+            return self.outbound.get(&id).copied();
+        }
         (id >> NUMBER_BITS == self.ballot).then_some(id & NUMBER_MASK)
     }
 
@@ -120,13 +137,13 @@ impl<S: Socket> Clients<S> {
         socket: S,
         listener: (u64, u16),
     ) {
-        if self.clients.len() >= MAX_CLIENTS {
+        if self.count() >= MAX_CLIENTS {
             self.refused += 1;
             return;
         }
         let Ok((peer, local)) = socket.prepare() else { return };
         let number = self.take_number();
-        let id = self.id(number);
+        let id = self.ballot << NUMBER_BITS | number;
         let info = connect_info(peer, local, listener.1);
         if socket.watch(poll, number, EpollFlags::EPOLLIN).is_err() {
             return;
@@ -136,17 +153,76 @@ impl<S: Socket> Clients<S> {
             return;
         }
         outputs.open(id);
-        let client = Client {
-            socket,
-            sequence: 1,
-            flow: Flow::default(),
-            watches: EpollFlags::EPOLLIN,
-            input_over: false,
-            close_due: false,
-            reset_due: false,
-            ended: false,
-        };
-        self.clients.insert(number, client);
+        self.clients.insert(number, Client::new(id, socket));
+    }
+
+    /// Takes what came of the attempt to connect to another host for `connection`, whose outputs are open.
+    pub fn dialled(
+        &mut self,
+        poll: &S::Poll,
+        intake: &mut dyn Intake,
+        outputs: &mut Outputs,
+        connection: u64,
+        socket: io::Result<S>,
+    ) {
+        let number = self.take_number();
+        let watched = socket.and_then(|socket| {
+            socket.watch(poll, number, EpollFlags::EPOLLOUT)?;
+            Ok(socket)
+        });
+        match watched {
+            Ok(socket) => {
+                let mut client = Client::new(connection, socket);
+                (client.connecting, client.sequence) = (true, 0);
+                client.watches = EpollFlags::EPOLLOUT;
+                self.clients.insert(number, client);
+                self.outbound.insert(connection, number);
+            }
+            Err(error) => self.fail_dial(intake, outputs, connection, &error),
+        }
+    }
+
+    fn fail_dial(
+        &mut self,
+        intake: &mut dyn Intake,
+        outputs: &mut Outputs,
+        connection: u64,
+        error: &io::Error,
+    ) {
+        outputs.drop_connection(connection);
+        self.failed.insert(connection, error.raw_os_error().unwrap_or(libc::ECONNREFUSED));
+        self.tell_failed(intake);
+    }
+
+    fn tell_failed(&mut self, intake: &mut dyn Intake) {
+        self.failed
+            .retain(|&id, &mut errno| !intake.put(&event(EventKind::Refused, id, 0, errno as u64, 0), &[]));
+    }
+
+    /// Something happened to a connection that is being made: it stands, or cannot be made.
+    fn finish_dial(&mut self, intake: &mut dyn Intake, outputs: &mut Outputs, number: u64) {
+        let Some(client) = self.clients.get_mut(&number) else { return };
+        if !intake.has_room(size_of::<ConnectInfo>()) {
+            self.parked.insert(number);
+            return;
+        }
+        let id = client.id;
+        match client
+            .socket
+            .connected()
+            .and_then(|stands| if stands { client.socket.prepare().map(Some) } else { Ok(None) })
+        {
+            Ok(None) => {}
+            Ok(Some((peer, local))) => {
+                let info = connect_info(peer, local, local.port());
+                put(client, intake, id, EventKind::Connected, 0, info.as_bytes());
+                client.connecting = false;
+            }
+            Err(error) => {
+                self.forget(outputs, number);
+                self.fail_dial(intake, outputs, id, &error);
+            }
+        }
     }
 
     /// Handles an event of a connection. `paused` = nothing may be read now.
@@ -159,15 +235,19 @@ impl<S: Socket> Clients<S> {
         ready: Ready,
         paused: bool,
     ) {
+        if self.clients.get(&number).is_some_and(|client| client.connecting) {
+            self.finish_dial(intake, outputs, number);
+            return self.settle(poll, intake, outputs, number);
+        }
         let Some(client) = self.clients.get_mut(&number) else { return };
         if ready.writable() {
-            flush(client, outputs, self.ballot << NUMBER_BITS | number);
+            flush(client, outputs);
         }
         if ready.readable() && !client.input_over && !client.reset_due {
             if paused || !intake.has_room(MAX_EVENT_BYTES) {
                 self.parked.insert(number);
             } else {
-                read(client, intake, self.ballot << NUMBER_BITS | number, &mut self.buffer);
+                read(client, intake, &mut self.buffer);
             }
         }
         let unread = self.parked.contains(&number) || client.flow.read_budget() == 0;
@@ -198,20 +278,21 @@ impl<S: Socket> Clients<S> {
     ) {
         let Some(number) = self.number(connection) else { return };
         if let Some(client) = self.clients.get_mut(&number) {
-            flush(client, outputs, connection);
+            flush(client, outputs);
             self.settle(poll, intake, outputs, number);
         }
     }
 
     /// Queues events that had no room, and reads on where reading was paused.
     pub fn resume(&mut self, poll: &S::Poll, intake: &mut dyn Intake, outputs: &mut Outputs, paused: bool) {
+        self.tell_failed(intake);
         for number in self.due.iter().copied().collect::<Vec<_>>() {
             self.settle(poll, intake, outputs, number);
         }
         if !paused && intake.has_room(MAX_EVENT_BYTES) {
             for number in std::mem::take(&mut self.parked) {
                 if let Some(client) = self.clients.get_mut(&number) {
-                    watch(client, poll, number, false, outputs.get_mut(self.ballot << NUMBER_BITS | number));
+                    watch(client, poll, number, false, outputs.get_mut(client.id));
                 }
             }
         }
@@ -219,18 +300,21 @@ impl<S: Socket> Clients<S> {
 
     /// True if [`Clients::resume`] has something to do once there is room.
     pub fn waits_for_room(&self) -> bool {
-        !self.due.is_empty() || !self.parked.is_empty()
+        !self.due.is_empty() || !self.parked.is_empty() || !self.failed.is_empty()
     }
 
     /// Queues what is due for one connection, ends it if it is over, and sets what it is watched for.
     fn settle(&mut self, poll: &S::Poll, intake: &mut dyn Intake, outputs: &mut Outputs, number: u64) {
-        let id = self.id(number);
         let Some(client) = self.clients.get_mut(&number) else {
             self.due.remove(&number);
             return;
         };
+        let id = client.id;
         if server_is_done(client, outputs, id) {
             return self.forget(outputs, number);
+        }
+        if client.connecting {
+            return watch(client, poll, number, self.parked.contains(&number), None);
         }
         if client.reset_due {
             if put(client, intake, id, EventKind::PeerReset, 0, &[]) {
@@ -257,10 +341,30 @@ impl<S: Socket> Clients<S> {
     }
 
     fn forget(&mut self, outputs: &mut Outputs, number: u64) {
-        outputs.drop_connection(self.id(number));
-        self.clients.remove(&number);
+        if let Some(client) = self.clients.remove(&number) {
+            outputs.drop_connection(client.id);
+            self.outbound.remove(&client.id);
+        }
         self.due.remove(&number);
         self.parked.remove(&number);
+    }
+}
+
+impl<S> Client<S> {
+    /// A client whose `Connect` event was the first.
+    fn new(id: u64, socket: S) -> Self {
+        Self {
+            id,
+            socket,
+            connecting: false,
+            sequence: 1,
+            flow: Flow::default(),
+            watches: EpollFlags::EPOLLIN,
+            input_over: false,
+            close_due: false,
+            reset_due: false,
+            ended: false,
+        }
     }
 }
 
@@ -278,7 +382,7 @@ fn put<S: Socket>(
 }
 
 /// One read, straight into one event. The caller made sure that the intake has room.
-fn read<S: Socket>(client: &mut Client<S>, intake: &mut dyn Intake, id: u64, buffer: &mut [u8]) {
+fn read<S: Socket>(client: &mut Client<S>, intake: &mut dyn Intake, buffer: &mut [u8]) {
     let budget = client.flow.read_budget().min(buffer.len());
     if budget == 0 {
         return;
@@ -289,7 +393,7 @@ fn read<S: Socket>(client: &mut Client<S>, intake: &mut dyn Intake, id: u64, buf
             client.close_due = true;
         }
         Ok(count) => {
-            let taken = put(client, intake, id, EventKind::Data, 0, &buffer[..count]);
+            let taken = put(client, intake, client.id, EventKind::Data, 0, &buffer[..count]);
             assert!(taken, "the intake had room for the longest event");
             client.flow.pushed(count);
         }
@@ -299,8 +403,11 @@ fn read<S: Socket>(client: &mut Client<S>, intake: &mut dyn Intake, id: u64, buf
 }
 
 /// Writes what is released, then FIN if the server is through.
-fn flush<S: Socket>(client: &mut Client<S>, outputs: &mut Outputs, id: u64) {
-    let Some(outbox) = outputs.get_mut(id) else { return };
+fn flush<S: Socket>(client: &mut Client<S>, outputs: &mut Outputs) {
+    let Some(outbox) = outputs.get_mut(client.id) else { return };
+    if client.connecting {
+        return;
+    }
     while !outbox.ready().is_empty() && !client.reset_due {
         match client.socket.write(outbox.ready()) {
             Ok(count) => {
@@ -342,10 +449,12 @@ fn watch<S: Socket>(
         return;
     }
     let mut wanted = client.watches & EpollFlags::EPOLLOUT;
-    if let Some(outbox) = outbox {
+    if client.connecting {
+        wanted.set(EpollFlags::EPOLLOUT, !parked);
+    } else if let Some(outbox) = outbox {
         wanted.set(EpollFlags::EPOLLOUT, !outbox.ready().is_empty());
     }
-    let reads = !client.input_over && !parked && client.flow.read_budget() > 0;
+    let reads = !client.connecting && !client.input_over && !parked && client.flow.read_budget() > 0;
     wanted.set(EpollFlags::EPOLLIN, reads);
     if wanted != client.watches {
         client.watches = wanted;
@@ -361,12 +470,4 @@ fn connect_info(peer: SocketAddr, local: SocketAddr, server_port: u16) -> Connec
         local_port: U16::new(server_port),
         reserved: U32::new(0),
     }
-}
-
-fn mapped(address: IpAddr) -> [u8; 16] {
-    let v6: Ipv6Addr = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    v6.octets()
 }

@@ -1,7 +1,8 @@
 //! What the supervisor gives a replica at its start, and the messages between the two.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,10 @@ pub struct ReplicaConfig {
     pub quantum: u32,
     /// CPU time without an operation after which a leader preempts, microseconds, for entry 0.
     pub spin_limit_us: u32,
+    /// Payload of the `Outbound` event: see [`super::outbound::payload`].
+    pub outbound: Arc<[u8]>,
+    /// Addresses of this machine that the server sees as its own.
+    pub own: Vec<IpAddr>,
     /// The server. `shared` and the arena are made by the replica.
     pub server: ContainerSpec,
     /// The preload library, copied into the shared directory at each start of the server.
@@ -101,6 +106,14 @@ pub enum ToReplica {
         address: SocketAddr,
         /// The own addresses of all replicas for this port.
         own: Vec<(u8, SocketAddr)>,
+    },
+    /// Datagrams for the server's port `server_port` come to the socket beside this message, bound to `address`, which all
+    /// replicas share. Sent again to a restarted replica.
+    PublishUdp {
+        /// Port inside the container.
+        server_port: u16,
+        /// Where clients send.
+        address: SocketAddr,
     },
     /// Test: change one byte of the next data that this replica's server reads.
     CorruptNext,

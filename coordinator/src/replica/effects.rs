@@ -2,6 +2,7 @@
 
 use super::driver::{Effect, Moment, Next, Phase};
 use super::error::ReplicaError;
+use super::peers::start_connect;
 use super::run::{Replica, wall_clock};
 use dmt::entry::Entry;
 
@@ -54,8 +55,27 @@ impl Replica {
                     clients.released(poll, intake, outputs, connection);
                 }
             }
-            Effect::StopServing => self.clients.close_all(),
-            Effect::Serve { ballot } => self.clients.begin(ballot),
+            Effect::Dial { connection, to } => {
+                tracing::info!("connects to {to} for the server");
+                let socket = start_connect(to);
+                if let Some((intake, clients, outputs, poll)) = self.intake() {
+                    clients.dialled(poll, intake, outputs, connection, socket);
+                }
+            }
+            Effect::Datagrams => {
+                let link = self.server.as_mut().map(|server| &mut server.link);
+                if let Some((_, outputs)) = self.driver.intake(link) {
+                    outputs.take_datagrams().for_each(|datagram| self.datagrams.send(&self.poll, &datagram));
+                }
+            }
+            Effect::StopServing => {
+                self.clients.close_all();
+                self.datagrams.end(&self.poll);
+            }
+            Effect::Serve { ballot } => {
+                self.clients.begin(ballot);
+                self.datagrams.begin(&self.poll, ballot);
+            }
             Effect::Role { new_leader } => {
                 if new_leader {
                     self.relay.close_all();
@@ -71,7 +91,7 @@ impl Replica {
     pub(super) fn watch_ports(&mut self) {
         let leading = self.driver.serves();
         let listeners = &self.status.listeners;
-        let serve = |port: u16| leading && listeners.iter().any(|listener| listener.port == port);
+        let serve = |port: u16| leading && listeners.iter().any(|l| l.port == port && !l.udp);
         let relay = self.driver.phase() == Phase::Follower && self.driver.other_leader().is_some();
         self.ports.watch(&self.poll, serve, relay);
     }

@@ -1,7 +1,7 @@
 //! Flow control of one client connection: pure counters that say how much may be read, and when the server is told
 //! that its output was taken. A slow reader and an endless upload both stop at these bounds.
 
-use dmt::bounds::{MAX_EVENT_BYTES, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES};
+use dmt::bounds::{MAX_DATA_BYTES, RECEIVE_WINDOW_BYTES, SEND_WINDOW_BYTES};
 
 /// Bytes taken by the client side after which a `Drained` event is due. Half a window: what is unreported never
 /// closes the window, so the server cannot stall on it.
@@ -24,7 +24,7 @@ impl Flow {
     /// Bytes that may be read from the client now; 0 = stop reading.
     pub fn read_budget(&self) -> usize {
         let unread = self.pushed.saturating_sub(self.consumed);
-        (RECEIVE_WINDOW_BYTES.saturating_sub(unread) as usize).min(MAX_EVENT_BYTES)
+        (RECEIVE_WINDOW_BYTES.saturating_sub(unread) as usize).min(MAX_DATA_BYTES)
     }
 
     /// `bytes` were given to the server.

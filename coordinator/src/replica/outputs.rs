@@ -7,6 +7,9 @@
 //! Pure: no sockets, no clock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use super::datagrams::Datagram;
 
 /// What the server did to its sending side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,10 @@ pub enum Item {
     },
     /// The server dropped the connection.
     Closed,
+    /// The server wants the connection to be made.
+    Dial,
+    /// A datagram leaves.
+    Datagram,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,11 +88,22 @@ const KEEP_BYTES: usize = 4096;
 /// Bytes already taken at the front of an outbox before they are cut off.
 const COMPACT_BYTES: usize = 32 * 1024;
 
+/// Bytes of datagrams that may wait for their entries to be decided; more are lost.
+const MAX_DATAGRAM_BYTES: usize = 16 << 20;
+
 /// All outputs that this leader has not given to the kernel yet.
 #[derive(Debug, Default)]
 pub struct Outputs {
     queue: VecDeque<Held>,
     boxes: BTreeMap<u64, Outbox>,
+    /// Connections to be made, in the order of their items in the queue.
+    dials: VecDeque<(u64, SocketAddr)>,
+    /// Of these, those at the front that are released.
+    dials_released: usize,
+    /// As `dials`.
+    datagrams: VecDeque<Datagram>,
+    datagrams_released: usize,
+    datagram_bytes: usize,
     committed: u64,
 }
 
@@ -103,8 +121,7 @@ impl Outputs {
 
     /// Forgets everything: leadership ended.
     pub fn clear(&mut self) {
-        self.queue.clear();
-        self.boxes.clear();
+        *self = Self { committed: self.committed, ..Self::default() };
     }
 
     /// Takes bytes that the server wrote in the bubble of `entry`.
@@ -128,17 +145,58 @@ impl Outputs {
         }
     }
 
+    /// The server asked in the bubble of `entry` for `connection` to a host: keeps its outputs from now on.
+    pub fn push_dial(&mut self, entry: u64, connection: u64, to: SocketAddr) {
+        self.open(connection);
+        self.dials.push_back((connection, to));
+        self.queue.push_back(Held { entry, connection, item: Item::Dial });
+    }
+
+    /// Takes a datagram that the server sent in the bubble of `entry`; it is lost if too many wait.
+    pub fn push_datagram(&mut self, entry: u64, datagram: Datagram) {
+        if self.datagram_bytes + datagram.bytes.len() > MAX_DATAGRAM_BYTES {
+            return;
+        }
+        self.datagram_bytes += datagram.bytes.len();
+        self.datagrams.push_back(datagram);
+        self.queue.push_back(Held { entry, connection: 0, item: Item::Datagram });
+    }
+
+    /// Takes the connections that may be made now.
+    pub fn take_dials(&mut self) -> impl Iterator<Item = (u64, SocketAddr)> {
+        self.dials.drain(..std::mem::take(&mut self.dials_released))
+    }
+
+    /// True if datagrams may leave.
+    pub fn has_datagrams(&self) -> bool {
+        self.datagrams_released > 0
+    }
+
+    /// Takes the datagrams that may leave now.
+    pub fn take_datagrams(&mut self) -> impl Iterator<Item = Datagram> {
+        let count = std::mem::take(&mut self.datagrams_released);
+        let bytes = self.datagrams.iter().take(count).map(|datagram| datagram.bytes.len());
+        self.datagram_bytes -= bytes.sum::<usize>();
+        self.datagrams.drain(..count)
+    }
+
     /// `committed` entries are decided: releases what waited for them and calls `changed` for each connection with
     /// something new, possibly more than once.
     pub fn release(&mut self, committed: u64, mut changed: impl FnMut(u64)) {
         self.committed = self.committed.max(committed);
         while let Some(held) = self.queue.front().copied().filter(|h| h.entry < self.committed) {
             self.queue.pop_front();
+            match held.item {
+                Item::Dial => self.dials_released += 1,
+                Item::Datagram => self.datagrams_released += 1,
+                _ => {}
+            }
             let Some(outbox) = self.boxes.get_mut(&held.connection) else { continue };
             match held.item {
                 Item::Bytes(count) => outbox.released += count,
                 Item::End { reset } => outbox.end = Some(reset),
                 Item::Closed => outbox.closed = true,
+                Item::Dial | Item::Datagram => continue,
             }
             changed(held.connection);
         }

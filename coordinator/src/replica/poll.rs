@@ -30,6 +30,8 @@ pub enum Token {
     Client(u64),
     /// A relayed connection: number * 2, + 1 for the side of the leader.
     Relay(u64),
+    /// A UDP socket.
+    Datagram(u64),
 }
 
 impl Token {
@@ -43,6 +45,7 @@ impl Token {
             Self::Listener(id) => (5, id),
             Self::Client(id) => (6, id),
             Self::Relay(id) => (7, id),
+            Self::Datagram(id) => (8, id),
         };
         debug_assert!(id <= ID_MASK);
         kind << KIND_SHIFT | id
@@ -58,7 +61,8 @@ impl Token {
             4 => Self::Peer(id),
             5 => Self::Listener(id),
             6 => Self::Client(id),
-            _ => Self::Relay(id),
+            7 => Self::Relay(id),
+            _ => Self::Datagram(id),
         }
     }
 }
@@ -161,6 +165,7 @@ mod tests {
             Token::Listener(3),
             Token::Client((1 << 56) - 1),
             Token::Relay(77),
+            Token::Datagram(5),
         ];
         for token in all {
             assert_eq!(Token::unpack(token.pack()), token);

@@ -148,7 +148,7 @@ impl Ports {
     pub fn listener<'a>(&self, token: u64, listeners: &'a [Listener]) -> Option<&'a Listener> {
         let port = self.ports.get((token / 2) as usize)?;
         let ip = port.address.ip();
-        let same_port = || listeners.iter().filter(|listener| listener.port == port.server_port);
+        let same_port = || listeners.iter().filter(|l| l.port == port.server_port && !l.udp);
         let exact = same_port().find(|listener| listener.address == ip);
         let similar = || same_port().find(|listener| listener.address.is_ipv6() == ip.is_ipv6());
         exact.or_else(similar).or_else(|| same_port().next())

@@ -49,6 +49,7 @@ impl Replica {
         tracing::warn!("rebuilds its server from the log: {reason}");
         self.end_server(None);
         self.clients.close_all();
+        self.datagrams.forget_server(&self.poll);
         self.driver.server_ended();
         self.signals.forget();
         self.report = digests::Report::default();

@@ -14,6 +14,7 @@ use nix::sys::epoll::EpollFlags;
 use super::clients::Clients;
 use super::config::{Admission, Durability, ReplicaConfig, ToReplica};
 use super::consensus::Consensus;
+use super::datagrams::Datagrams;
 use super::digests::{Book, Report};
 use super::driver::{Driver, Effect, Moment, News, Origin};
 use super::error::ReplicaError;
@@ -50,6 +51,7 @@ pub(super) struct Replica {
     pub(super) driver: Driver,
     pub(super) peers: Peers,
     pub(super) clients: Clients,
+    pub(super) datagrams: Datagrams,
     pub(super) ports: Ports,
     pub(super) relay: Relay,
     pub(super) book: Book,
@@ -117,6 +119,7 @@ impl Replica {
             driver: Driver::new(config.id, consensus, origin, config.admission == Admission::Crane),
             peers,
             clients: Clients::default(),
+            datagrams: Datagrams::new(config.own),
             ports: Ports::default(),
             relay: Relay::default(),
             book: Book::default(),
@@ -128,6 +131,7 @@ impl Replica {
             effects: Vec::new(),
             news: Vec::new(),
         };
+        replica.driver.outbound = config.outbound;
         replica.check_genesis()?;
         replica.keeper.start();
         Ok(replica)
@@ -200,6 +204,7 @@ impl Replica {
             Token::Listener(token) => self.accept_clients(token),
             Token::Client(number) => self.client_ready(number, event),
             Token::Relay(token) => self.relay.ready(&self.poll, token),
+            Token::Datagram(number) => self.datagrams_ready(number),
         }
         Ok(())
     }
@@ -213,6 +218,12 @@ impl Replica {
                         .publish(&self.poll, (server_port, address), sockets, own)
                         .map_err(ReplicaError::system("take a published port"))?;
                     self.watch_ports();
+                }
+                Received::Message(ToReplica::PublishUdp { server_port, address }, mut sockets) => {
+                    let Some(socket) = sockets.pop() else { continue };
+                    self.datagrams
+                        .publish(&self.poll, (server_port, address), socket)
+                        .map_err(ReplicaError::system("take a published UDP port"))?;
                 }
                 Received::Message(ToReplica::CorruptNext, _) => {
                     if let Some(server) = &self.server {
@@ -231,7 +242,7 @@ impl Replica {
 
     /// Connections that hold a descriptor.
     fn open_connections(&self) -> usize {
-        self.clients.count() + 2 * self.relay.count()
+        self.clients.count() + self.clients.outbound_count() + 2 * self.relay.count()
     }
 
     fn accept(&mut self, token: u64) -> Option<std::net::TcpStream> {
@@ -278,7 +289,22 @@ impl Replica {
         }
     }
 
+    fn datagrams_ready(&mut self, number: u64) {
+        let paused = self.paused();
+        let link = self.server.as_mut().map(|server| &mut server.link);
+        if let Some((intake, _)) = self.driver.intake(link) {
+            self.datagrams.ready(&self.poll, intake, number, paused);
+        }
+    }
+
     fn resume_clients(&mut self) {
+        if self.datagrams.waits_for_room() {
+            let paused = self.paused();
+            let link = self.server.as_mut().map(|server| &mut server.link);
+            if let Some((intake, _)) = self.driver.intake(link) {
+                self.datagrams.resume(&self.poll, intake, paused);
+            }
+        }
         if self.clients.waits_for_room() {
             let paused = self.paused();
             if let Some((intake, clients, outputs, poll)) = self.intake() {
@@ -339,7 +365,7 @@ impl Replica {
         if let Some(due) = self.report.due_ms(consensus.paxos().commit()) {
             deadline = deadline.min(due * 1_000_000);
         }
-        if self.clients.waits_for_room() {
+        if self.clients.waits_for_room() || self.datagrams.waits_for_room() {
             deadline = deadline.min(now + ROOM_RETRY_NS);
         }
         deadline = deadline.min(self.driver.wake_deadline().unwrap_or(u64::MAX));

@@ -15,6 +15,8 @@ pub trait Socket: Read + Write {
 
     /// Makes a fresh connection ready for use, such that it is reset if this process dies: the peer's and the own address.
     fn prepare(&self) -> io::Result<(SocketAddr, SocketAddr)>;
+    /// Whether a connection that was begun stands now; an error if it cannot be made.
+    fn connected(&self) -> io::Result<bool>;
     /// Reports readiness as that of client `number`.
     fn watch(&self, poll: &Self::Poll, number: u64, flags: EpollFlags) -> io::Result<()>;
     /// Changes what is reported.
@@ -37,6 +39,17 @@ impl Socket for TcpStream {
         self.set_nodelay(true)?;
         farewell::reset_on_close(self);
         Ok((self.peer_addr()?, self.local_addr()?))
+    }
+
+    fn connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.take_error()? {
+            return Err(error);
+        }
+        match self.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn watch(&self, poll: &Poll, number: u64, flags: EpollFlags) -> io::Result<()> {

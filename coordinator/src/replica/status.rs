@@ -58,6 +58,10 @@ pub struct Listener {
     pub address: IpAddr,
     /// It takes no IPv4 clients although it is bound to the IPv6 wildcard.
     pub v6_only: bool,
+    /// It is a UDP socket.
+    pub udp: bool,
+    /// It shares its address with other programs' sockets (UDP).
+    pub reuse: bool,
 }
 
 /// How the server's first process ended.

@@ -30,7 +30,14 @@ impl Replica {
                 self.own_digest(digest);
             }
             News::Listens(listener) => self.listens(listener),
+            News::Membership { membership, joined } => {
+                self.datagrams.member(&self.poll, membership, joined);
+            }
             News::Unlistens { id } => {
+                self.datagrams.unlistens(id);
+                if !self.status.listeners.iter().any(|listener| listener.id == id) {
+                    return;
+                }
                 self.status.listeners.retain(|listener| listener.id != id);
                 self.watch_ports();
                 self.status_at = 0;
@@ -49,7 +56,11 @@ impl Replica {
     }
 
     fn listens(&mut self, listener: Listener) {
-        tracing::info!("the server listens on {}", SocketAddr::new(listener.address, listener.port));
+        let kind = if listener.udp { "UDP " } else { "" };
+        tracing::info!("the server listens on {kind}{}", SocketAddr::new(listener.address, listener.port));
+        if listener.udp {
+            self.datagrams.listens(&self.poll, listener.id, listener.port);
+        }
         self.status.listeners.push(listener);
         self.watch_ports();
         self.status_at = 0;

@@ -3,13 +3,13 @@
 use crate::bounds::MAX_BACKLOG;
 use crate::call::Call;
 use crate::file::abi::{
-    EADDRINUSE, EAGAIN, ECONNREFUSED, EDESTADDRREQ, EINVAL, EISCONN, ENFILE, EOPNOTSUPP, EPROTOTYPE,
-    O_NONBLOCK, O_RDWR, SOCK_DGRAM, SocketAddress,
+    EADDRINUSE, EAGAIN, EALREADY, ECONNREFUSED, EDESTADDRREQ, EINVAL, EISCONN, ENFILE, EOPNOTSUPP,
+    EPROTOTYPE, O_NONBLOCK, O_RDWR, SOCK_DGRAM, SocketAddress,
 };
 use crate::file::address::{Inet, is_named_unix, is_v6, parse_unix, unnamed_unix};
 use crate::file::options::{SO_REUSEADDR, SO_REUSEPORT, V6ONLY};
-use crate::file::socket::Phase;
-use crate::file::table::READ_SHUT;
+use crate::file::socket::{Phase, returned};
+use crate::file::table::{CONNECT_UNREPORTED, READ_SHUT};
 use crate::file::waiting::{Try, Wait};
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
@@ -113,16 +113,19 @@ impl Kernel {
         Err(EADDRINUSE)
     }
 
-    fn bind(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+    fn bind(&mut self, shared: &Shared, id: FileId, address: &[u8]) -> Result<i64, i64> {
         let file = self.files.get(id);
         let domain = file.socket.domain;
         if file.socket.is_bound || file.socket.phase != Phase::Idle {
             return Err(EINVAL);
         }
+        let mut service = false;
         let local = if file.kind == FileKind::Unix {
             self.unix_name(address)?
         } else {
+            let udp = file.kind == FileKind::Udp;
             let mut inet = Inet::parse(domain, address)?;
+            service = udp && inet.port != 0;
             if inet.port == 0 {
                 inet.port = self.ephemeral_port()?;
             } else if self.find_bound(|k, other| k.conflicts(id, &inet, other)).is_some() {
@@ -132,6 +135,9 @@ impl Kernel {
         };
         self.files.get_mut(id).socket.local = local;
         self.enter_bound(id);
+        if service {
+            self.open_service(shared, id);
+        }
         Ok(0)
     }
 
@@ -166,7 +172,7 @@ impl Kernel {
             return Err(EOPNOTSUPP);
         }
         match file.socket.phase {
-            Phase::Connected => return Err(EINVAL),
+            Phase::Connected | Phase::Connecting => return Err(EINVAL),
             Phase::Listening => return Ok(0),
             Phase::Idle => {}
         }
@@ -275,26 +281,50 @@ impl Kernel {
         Try::Done(i64::from(connection))
     }
 
-    fn connect(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+    fn connect(&mut self, shared: &Shared, id: FileId, address: &[u8]) -> Try {
+        if let Err(errno) = self.is_socket(id) {
+            return Try::Done(-errno);
+        }
         let file = self.files.get(id);
         if file.socket.is_stream() || file.kind != FileKind::Udp && file.socket.kind != SOCK_DGRAM {
             match file.socket.phase {
-                Phase::Connected => return Err(EISCONN),
-                Phase::Listening => return Err(EINVAL),
-                Phase::Idle => {}
+                Phase::Connecting if file.nonblocking() => return Try::Done(-EALREADY),
+                Phase::Connecting => return self.await_connection(id),
+                Phase::Listening => return Try::Done(-EINVAL),
+                Phase::Idle | Phase::Connected => {}
+            }
+            if let Some(result) = self.finish_connect(id) {
+                return Try::Done(result);
             }
         }
         let owner = self.credentials_of(self.sched.turn.max(1));
         let file = self.files.get_mut(id);
         file.socket.owner = owner;
-        match file.kind {
-            FileKind::Tcp => self.connect_tcp(id, address),
+        Try::Done(returned(match file.kind {
+            FileKind::Tcp => match self.connect_tcp(id, address) {
+                Ok(Some(outside)) => return self.dial(shared, id, &outside),
+                Ok(None) => Ok(0),
+                Err(errno) => Err(errno),
+            },
             FileKind::Unix => self.connect_unix(id, address),
             _ => self.connect_udp(id, address),
+        }))
+    }
+
+    /// What an earlier `connect` came to that could not say so; `None` = connect now.
+    fn finish_connect(&mut self, id: FileId) -> Option<i64> {
+        let file = self.files.get_mut(id);
+        let unreported = file.is(CONNECT_UNREPORTED);
+        file.state &= !CONNECT_UNREPORTED;
+        match file.socket.phase {
+            Phase::Connected => Some(if unreported { 0 } else { -EISCONN }),
+            _ if unreported && file.error != 0 => Some(-i64::from(core::mem::take(&mut file.error))),
+            _ => None,
         }
     }
 
-    fn connect_tcp(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+    /// Connects to a listener of this server; if it is none, the host outside is returned.
+    fn connect_tcp(&mut self, id: FileId, address: &[u8]) -> Result<Option<Inet>, i64> {
         let to = Inet::parse(self.files.get(id).socket.domain, address)?;
         let target = if to.is_any() {
             Inet { v6: to.v6, ..Inet::loopback(to.v6 && !to.is_mapped(), to.port) }
@@ -308,7 +338,7 @@ impl Kernel {
                 || (bound.is_any_v6() && target.is_mapped() && k.option(other, V6ONLY) == 0);
             file.kind == FileKind::Tcp && file.socket.is_listening() && bound.port == to.port && takes
         });
-        let listener = listener.ok_or(ECONNREFUSED)?;
+        let Some(listener) = listener else { return Ok(Some(target)) };
         if !self.files.get(id).socket.is_bound {
             let local = Inet { port: self.ephemeral_port()?, ..target };
             self.files.get_mut(id).socket.local = local.to_socket();
@@ -321,7 +351,7 @@ impl Kernel {
         socket.remote = Inet { v6: domain_v6, ..peer }.to_socket();
         self.files.get_mut(id).socket.remote = target.to_socket();
         self.enqueue_connection(listener, accepted);
-        Ok(0)
+        Ok(None)
     }
 
     /// Makes the listener's end of a connection inside this server, paired with `id`; not yet in the accept queue.
@@ -362,7 +392,7 @@ impl Kernel {
 impl Call<'_> {
     /// `bind`. For a path, preload has bound the placeholder first, so that the file exists and is free.
     pub fn bind(&self, fd: i32, address: &[u8]) -> i64 {
-        self.socket_output_op(Op::Bind, fd, |k, _, file| k.bind(file, address))
+        self.socket_output_op(Op::Bind, fd, |k, shared, file| k.bind(shared, file, address))
     }
 
     /// `listen`.
@@ -375,8 +405,9 @@ impl Call<'_> {
         self.file_op(Op::Accept, fd, |k, _, _, file| k.accept(file, flags, peer))
     }
 
-    /// `connect`. Within the server it succeeds or fails at once; other hosts refuse.
+    /// `connect`. Within the server it succeeds or fails at once; a connection to another host takes the leader's
+    /// coordinator's work.
     pub fn connect(&self, fd: i32, address: &[u8]) -> i64 {
-        self.socket_output_op(Op::Connect, fd, |k, _, file| k.connect(file, address))
+        self.file_output_op(Op::Connect, fd, |k, shared, _, file| k.connect(shared, file, address))
     }
 }

@@ -30,6 +30,11 @@ impl Inet {
         Self { address: if v6 { [0; 16] } else { mapped([0; 4]) }, port, v6 }
     }
 
+    /// An IPv4 address.
+    pub(crate) fn of_v4(v4: [u8; 4], port: u16) -> Self {
+        Self { address: mapped(v4), port, v6: false }
+    }
+
     /// The loopback address.
     pub(crate) fn loopback(v6: bool, port: u16) -> Self {
         let mut address = mapped([127, 0, 0, 1]);
@@ -53,6 +58,11 @@ impl Inet {
     /// True for `127.0.0.0/8` and `::1`.
     pub(crate) fn is_loopback(&self) -> bool {
         (self.is_mapped() && self.address[12] == 127) || self.address == Self::loopback(true, 0).address
+    }
+
+    /// True for the address of a multicast group.
+    pub(crate) fn is_multicast(&self) -> bool {
+        if self.is_mapped() { self.address[12] & 0xf0 == 0xe0 } else { self.address[0] == 0xff }
     }
 
     /// True for an IPv4-mapped address.

@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::bounds::{MAX_BACKLOG, MAX_UPCALL_BYTES, SEND_WINDOW_BYTES};
+use crate::bounds::{MAX_BACKLOG, MAX_DATA_BYTES, SEND_WINDOW_BYTES};
 use crate::digest::mix_bytes;
 use crate::entry::{ConnectInfo, Event};
 use crate::file::abi::{ECONNRESET, EPIPE, POLLERR, POLLHUP, POLLRDHUP, SOCK_STREAM};
@@ -72,7 +72,7 @@ impl Kernel {
     }
 
     /// The file of the event's connection, if the event is new and the server has not closed the connection.
-    fn accept_event(&mut self, shared: &Shared, event: &Event<'_>) -> Option<FileId> {
+    pub(crate) fn accept_event(&mut self, shared: &Shared, event: &Event<'_>) -> Option<FileId> {
         let id = self.files.connections.find(event.header.connection.get())?;
         let expected = &mut self.files.get_mut(id).socket.sequence;
         let sequence = event.header.sequence.get();
@@ -166,45 +166,59 @@ impl Kernel {
         mut len: usize,
     ) {
         while len > 0 {
-            let now = len.min(MAX_UPCALL_BYTES);
-            self.write_upcall(shared, id, source, now);
+            let now = len.min(MAX_DATA_BYTES);
+            let socket = &self.files.get(id).socket;
+            let words = [socket.connection, socket.written];
+            self.write_upcall(shared, (UpcallKind::Output, words), &[], source, now);
             self.files.get_mut(id).socket.written += now as u64;
             len -= now;
         }
     }
 
-    /// One frame of output: into the digest everywhere, and if this replica emits, straight into the upcall ring.
-    fn write_upcall(&mut self, shared: &Shared, id: FileId, source: &mut UserMemory<'_>, len: usize) {
-        let socket = &self.files.get(id).socket;
+    /// One frame of output, `prefix` and `len` bytes of `source`: into the digest everywhere, and if this replica emits,
+    /// straight into the upcall ring.
+    pub(crate) fn write_upcall(
+        &mut self,
+        shared: &Shared,
+        (kind, [a, b]): (UpcallKind, [u64; 2]),
+        prefix: &[u8],
+        source: &mut UserMemory<'_>,
+        len: usize,
+    ) {
         let header = UpcallHeader {
-            len: U32::new(len as u32),
+            len: U32::new((prefix.len() + len) as u32),
             flags: U16::new(0),
             reserved: U16::new(0),
-            a: U64::new(socket.connection),
-            b: U64::new(socket.written),
+            a: U64::new(a),
+            b: U64::new(b),
             c: U64::new(0),
             d: U64::new(0),
         };
-        let whole = UPCALL_HEADER_BYTES + len;
+        let front = UPCALL_HEADER_BYTES + prefix.len();
+        let whole = front + len;
+        if !prefix.is_empty() {
+            self.digest = mix_bytes(self.digest, prefix);
+        }
         // SAFETY: the turn holder is the only producer of upcalls.
         let mut frame = self
             .emits(shared)
             .then(|| unsafe { shared.upcalls.reserve(whole) }.expect("output_op left room for this frame"));
         if let Some(frame) = &mut frame {
             frame[..UPCALL_HEADER_BYTES].copy_from_slice(header.as_bytes());
+            frame[UPCALL_HEADER_BYTES..front].copy_from_slice(prefix);
         }
         let mut at = 0;
         while at < len {
             let piece = source.source(len - at);
             self.digest = mix_bytes(self.digest, piece);
             if let Some(frame) = &mut frame {
-                frame[UPCALL_HEADER_BYTES + at..][..piece.len()].copy_from_slice(piece);
+                frame[front + at..][..piece.len()].copy_from_slice(piece);
             }
             at += piece.len();
         }
         if frame.is_some() {
             // SAFETY: directly follows `reserve` of `whole` bytes by this thread; nothing else was pushed between.
-            unsafe { shared.upcalls.commit(UpcallKind::Output as u32, whole) };
+            unsafe { shared.upcalls.commit(kind as u32, whole) };
         }
     }
 
@@ -241,6 +255,7 @@ impl Kernel {
             self.end_output(shared, id, reset);
         }
         self.files.connections.remove(connection);
+        self.outbound_closed(connection);
         self.upcall(shared, UpcallKind::Closed, [connection, 0, 0, 0], 0, &[]);
     }
 }

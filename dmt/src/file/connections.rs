@@ -4,7 +4,7 @@ use crate::bounds::MAX_CONNECTIONS;
 use crate::file::FileId;
 
 /// Slots of the table; twice the bound, so that probes stay short.
-const SLOTS: usize = (MAX_CONNECTIONS * 2).next_power_of_two();
+pub(crate) const SLOTS: usize = (MAX_CONNECTIONS * 2).next_power_of_two();
 /// Closed connections that are remembered, so that a repeated `Connect` of one is known as such.
 const REMEMBERED: usize = 256;
 
@@ -39,6 +39,12 @@ impl Connections {
             at = (at + 1) % SLOTS;
         }
         None
+    }
+
+    /// What is in a slot of the table.
+    pub(crate) fn at(&self, slot: usize) -> Option<(u64, FileId)> {
+        let Slot { connection, file } = self.slots[slot];
+        (file != 0).then_some((connection, file))
     }
 
     /// True if no more connections fit.

@@ -111,26 +111,26 @@ impl Kernel {
         source: &mut UserMemory<'_>,
         message: &Message<'_>,
     ) -> Try {
-        let (flags, to) = (message.flags, message.to);
+        let to = message.to;
         let target = match self.files.get(id).socket.is_stream() {
             true => Ok(self.files.get(id).peer),
             false => self.message_target(id, to),
         };
         let target = target.unwrap_or(0);
         if target == 0 {
-            return self.write_file(shared, me, id, source, flags, to);
+            return self.write_file(shared, me, id, source, message);
         }
         // What was passed goes with the first byte.
         let given = if source.done() == 0 { message.parcel } else { &Parcel::EMPTY };
         if !self.carries(id, target, given) {
-            return self.write_file(shared, me, id, source, flags, to);
+            return self.write_file(shared, me, id, source, message);
         }
         let parcel = match self.complete_parcel(me, id, target, given) {
             Ok(parcel) => parcel,
             Err(errno) => return Try::Done(-errno),
         };
         let start = self.input_end(target);
-        let written = self.write_file(shared, me, id, source, flags, to);
+        let written = self.write_file(shared, me, id, source, message);
         self.attach_parcel(target, start, &parcel);
         written
     }
@@ -141,9 +141,9 @@ impl Kernel {
         me: ThreadId,
         id: FileId,
         source: &mut UserMemory<'_>,
-        flags: i32,
-        to: &[u8],
+        message: &Message<'_>,
     ) -> Try {
+        let (flags, to) = (message.flags, message.to);
         let file = self.files.get(id);
         match file.kind {
             FileKind::Tcp | FileKind::PipeWrite => self.write_stream(shared, me, id, source, flags),
@@ -154,7 +154,7 @@ impl Kernel {
                 }
                 self.write_stream(shared, me, id, source, flags)
             }
-            FileKind::Unix | FileKind::Udp => self.write_message(me, id, source, flags, to),
+            FileKind::Unix | FileKind::Udp => self.write_message(shared, me, id, source, message),
             FileKind::EventFd => self.write_eventfd(id, source),
             // What is written is mixed into the kernel's pool natively; here it changes nothing.
             FileKind::Random => Try::Done(source.left() as i64),
@@ -189,15 +189,18 @@ impl Call<'_> {
     }
 
     fn write_op(&self, fd: i32, source: &mut UserMemory<'_>, message: &Message<'_>) -> i64 {
-        let (client, local) = self.with(|k| match k.descriptor(self.thread(), fd) {
-            Some(file) => (k.files.get(file).socket.connection != 0, k.passes(file)),
+        let (leaves, local) = self.with(|k| match k.descriptor(self.thread(), fd) {
+            Some(id) => {
+                let file = k.files.get(id);
+                (file.kind == FileKind::Udp || file.socket.connection != 0, k.passes(id))
+            }
             None => (false, false),
         });
         let mut write = |k: &mut Kernel, shared: &Shared, me, file| match local {
             true => k.write_local(shared, me, file, source, message),
-            false => k.write_file(shared, me, file, source, message.flags, message.to),
+            false => k.write_file(shared, me, file, source, message),
         };
-        if client {
+        if leaves {
             self.file_output_op(Op::Write, fd, write)
         } else {
             self.file_op(Op::Write, fd, &mut write)

@@ -25,6 +25,11 @@ impl<'a> UserMemory<'a> {
         (left <= isize::MAX as usize).then_some(Self { iov, index: 0, offset: 0, left, done: 0 })
     }
 
+    /// Another cursor at the same place.
+    pub(crate) fn again(&self) -> Self {
+        Self { ..*self }
+    }
+
     /// Bytes not yet passed.
     pub(crate) fn left(&self) -> usize {
         self.left
@@ -85,7 +90,7 @@ impl<'a> UserMemory<'a> {
 
     /// The next eight bytes as a number, without passing them.
     pub(crate) fn peek_u64(&self) -> Option<u64> {
-        let mut ahead = Self { ..*self };
+        let mut ahead = self.again();
         let mut bytes = [0; 8];
         let mut at = 0;
         while at < 8 {

@@ -5,10 +5,11 @@ use crate::file::abi::{
     EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOTCONN, EPIPE, MAX_ADDRESS_BYTES, MSG_DONTWAIT, MSG_NOSIGNAL,
     MSG_PEEK, MSG_TRUNC, SOCK_DGRAM, SocketAddress,
 };
-use crate::file::address::parse_unix;
-use crate::file::io::Extras;
+use crate::file::address::{is_v6, parse_unix};
+use crate::file::io::{Extras, Message};
 use crate::file::memory::UserMemory;
 use crate::file::notify::READABLE;
+use crate::file::options::{PACKET_INFO, PACKET_INFO_V6};
 use crate::file::socket::returned;
 use crate::file::table::{BROKEN, END_OF_INPUT, NO_ROOM, READ_SHUT, WRITE_SHUT};
 use crate::file::waiting::{Try, Wait};
@@ -20,17 +21,22 @@ use crate::thread::ThreadId;
 
 /// In front of each message in a queue: its length, `u32`, and that of its sender's address, `u16`, which follows.
 const HEAD_BYTES: usize = 6;
+/// Behind the sender's address of a datagram: the address that it was sent to.
+const LOCAL_BYTES: usize = 16;
 
 /// What is in front of a message.
 struct Head {
     length: u64,
     from: SocketAddress,
+    /// UDP only: the address that it was sent to.
+    local: Option<[u8; LOCAL_BYTES]>,
 }
 
 impl Head {
     /// Bytes in front of the message.
     fn bytes(&self) -> u64 {
-        HEAD_BYTES as u64 + u64::from(self.from.len)
+        let local = if self.local.is_some() { LOCAL_BYTES } else { 0 };
+        (HEAD_BYTES + local) as u64 + u64::from(self.from.len)
     }
 }
 
@@ -75,7 +81,12 @@ impl Kernel {
         let address =
             &mut address[..usize::from(u16::from_le_bytes([head[4], head[5]])).min(MAX_ADDRESS_BYTES)];
         pool.peek(input, HEAD_BYTES as u64, address);
-        Head { length, from: SocketAddress::new(address).unwrap_or(SocketAddress::NONE) }
+        let local = (self.files.get(id).kind == FileKind::Udp).then(|| {
+            let mut local = [0; LOCAL_BYTES];
+            pool.peek(input, (HEAD_BYTES + address.len()) as u64, &mut local);
+            local
+        });
+        Head { length, from: SocketAddress::new(address).unwrap_or(SocketAddress::NONE), local }
     }
 
     /// Bytes of the message that is read next (`FIONREAD`).
@@ -93,6 +104,11 @@ impl Kernel {
     ) -> i64 {
         let head = self.message_head(id);
         let (front, length) = (head.bytes(), head.length);
+        if let Some(parcel) = &mut extras.parcel {
+            let v6 = is_v6(self.files.get(id).socket.domain);
+            let wanted = self.option(id, if v6 { PACKET_INFO_V6 } else { PACKET_INFO }) != 0;
+            parcel.local = head.local.filter(|_| wanted);
+        }
         let (file, pool) = self.files.with_pool(id);
         let mut at = 0;
         while at < length && target.left() > 0 {
@@ -117,12 +133,13 @@ impl Kernel {
     /// One try to send a message.
     pub(crate) fn write_message(
         &mut self,
+        shared: &Shared,
         me: ThreadId,
         id: FileId,
         source: &mut UserMemory<'_>,
-        flags: i32,
-        to: &[u8],
+        message: &Message<'_>,
     ) -> Try {
+        let (flags, to) = (message.flags, message.to);
         let file = self.files.get_mut(id);
         if file.error != 0 {
             return Try::Done(-i64::from(core::mem::take(&mut file.error)));
@@ -132,7 +149,7 @@ impl Kernel {
             return Try::Done(-EPIPE);
         }
         if file.kind == FileKind::Udp {
-            return Try::Done(returned(self.send_datagram(id, source, to)));
+            return Try::Done(returned(self.send_datagram(shared, id, source, to, message.parcel.local)));
         }
         let paired = file.peer != 0 && to.is_empty();
         let target = match self.message_target(id, to) {
@@ -154,24 +171,26 @@ impl Kernel {
             let timeout = file.socket.send_timeout;
             return if paired { Wait::after(Space::Write, timeout, 0) } else { Try::Done(-ENOBUFS) };
         }
-        Try::Done(self.push_message(target, &from, source))
+        Try::Done(self.push_message(target, &from, &[], source))
     }
 
-    /// Puts a message into a socket's queue.
+    /// Puts a message into a socket's queue; `local` is the address that a datagram was sent to.
     pub(crate) fn push_message(
         &mut self,
         target: FileId,
         from: &SocketAddress,
+        local: &[u8],
         source: &mut UserMemory<'_>,
     ) -> i64 {
         let length = source.left();
-        if self.files.pool.room() < (length + HEAD_BYTES + from.bytes().len()) as u64 {
+        if self.files.pool.room() < (length + HEAD_BYTES + from.bytes().len() + local.len()) as u64 {
             return -ENOBUFS;
         }
         let (file, pool) = self.files.with_pool(target);
         pool.push(&mut file.input, &(length as u32).to_le_bytes());
         pool.push(&mut file.input, &from.len.to_le_bytes());
         pool.push(&mut file.input, from.bytes());
+        pool.push(&mut file.input, local);
         while source.left() > 0 {
             pool.push(&mut file.input, source.source(usize::MAX));
         }

@@ -33,6 +33,8 @@ mod memory;
 mod message;
 mod notify;
 mod options;
+mod outbound;
+mod outside;
 pub mod passed;
 pub mod poll;
 pub mod pool;

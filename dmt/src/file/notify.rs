@@ -3,6 +3,7 @@
 use crate::file::abi::{
     POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDBAND, POLLRDHUP, POLLRDNORM, POLLWRNORM,
 };
+use crate::file::socket::Phase;
 use crate::file::table::{BROKEN, END_OF_INPUT, READ_SHUT, WRITE_SHUT};
 use crate::file::{FileId, FileKind, signals};
 use crate::kernel::Kernel;
@@ -69,6 +70,9 @@ impl Kernel {
         let mut ready = if file.error != 0 { POLLERR } else { 0 };
         if file.socket.is_listening() {
             return ready | if file.socket.queued > 0 { READABLE } else { 0 };
+        }
+        if file.socket.phase == Phase::Connecting {
+            return ready;
         }
         let reads_no_more = file.is(READ_SHUT | END_OF_INPUT | BROKEN);
         if !file.input.is_empty() || reads_no_more {

@@ -6,6 +6,7 @@ use crate::file::passed::Credentials;
 use crate::file::socket::Socket;
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
+use crate::link::Shared;
 use crate::op::Op;
 
 /// An option with an integer value: level, name, what a new socket has.
@@ -15,7 +16,7 @@ type Row = (i32, i32, i32);
 const BUFFER_BYTES: i32 = 212_992;
 
 /// All remembered integer options. The place in this table is the place in [`Socket::options`].
-pub(crate) const OPTIONS: [Row; 62] = [
+pub(crate) const OPTIONS: [Row; 64] = [
     (SOL_SOCKET, 2, 0),             // SO_REUSEADDR
     (SOL_SOCKET, 15, 0),            // SO_REUSEPORT
     (IPPROTO_IPV6, 26, 0),          // IPV6_V6ONLY
@@ -78,6 +79,8 @@ pub(crate) const OPTIONS: [Row; 62] = [
     (IPPROTO_IPV6, 66, 0),          // IPV6_RECVTCLASS
     (IPPROTO_IPV6, 67, 0),          // IPV6_TCLASS
     (SOL_SOCKET, 42, -1),           // SO_PEEK_OFF
+    (IPPROTO_IP, 49, 1),            // IP_MULTICAST_ALL
+    (IPPROTO_IPV6, 29, 1),          // IPV6_MULTICAST_ALL
 ];
 
 /// Places in [`OPTIONS`] that the core itself looks at.
@@ -85,6 +88,11 @@ pub(crate) const SO_REUSEADDR: usize = 0;
 pub(crate) const SO_REUSEPORT: usize = 1;
 pub(crate) const V6ONLY: usize = 2;
 pub(crate) const PASS_CREDENTIALS: usize = 12;
+pub(crate) const BROADCAST: usize = 8;
+pub(crate) const PACKET_INFO: usize = 42;
+pub(crate) const MULTICAST_LOOP: usize = 51;
+pub(crate) const MULTICAST_LOOP_V6: usize = 55;
+pub(crate) const PACKET_INFO_V6: usize = 58;
 const SEND_BUFFER: usize = 3;
 const RECEIVE_BUFFER: usize = 4;
 const LINGER: usize = 24;
@@ -106,9 +114,8 @@ const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
 const SO_ATTACH_REUSEPORT_EBPF: i32 = 52;
 const TCP_INFO: i32 = 11;
 const TCP_CONGESTION: i32 = 13;
-/// Membership of multicast groups; accepted, nothing ever comes.
-const MEMBERSHIPS: [(i32, i32); 5] =
-    [(IPPROTO_IP, 32), (IPPROTO_IP, 35), (IPPROTO_IP, 36), (IPPROTO_IPV6, 20), (IPPROTO_IPV6, 21)];
+/// The interface of what is sent to groups is the host's choice.
+const IP_MULTICAST_IF: (i32, i32) = (IPPROTO_IP, 32);
 
 /// Bytes of `struct tcp_info` filled in; all but the state are 0.
 const TCP_INFO_BYTES: usize = 104;
@@ -222,7 +229,14 @@ impl Kernel {
         if peer.pid == 0 { Credentials::NOBODY.to_bytes() } else { peer.to_bytes() }
     }
 
-    fn set_socket_option(&mut self, id: FileId, level: i32, name: i32, value: &[u8]) -> Result<i64, i64> {
+    fn set_socket_option(
+        &mut self,
+        shared: &Shared,
+        id: FileId,
+        level: i32,
+        name: i32,
+        value: &[u8],
+    ) -> Result<i64, i64> {
         if level == SOL_SOCKET {
             match name {
                 SO_TYPE | SO_ERROR | SO_ACCEPTCONN | SO_PROTOCOL | SO_DOMAIN | SO_PEERCRED => {
@@ -247,8 +261,11 @@ impl Kernel {
             }
         } else {
             self.check_level(id, level)?;
-            if (level, name) == (IPPROTO_TCP, TCP_CONGESTION) || MEMBERSHIPS.contains(&(level, name)) {
+            if [(IPPROTO_TCP, TCP_CONGESTION), IP_MULTICAST_IF].contains(&(level, name)) {
                 return Ok(0);
+            }
+            if let Some(result) = self.set_membership(shared, id, level, name, value) {
+                return result;
             }
         }
         let place = place(level, name).ok_or(ENOPROTOOPT)?;
@@ -275,6 +292,8 @@ impl Call<'_> {
 
     /// `setsockopt`.
     pub fn set_socket_option(&self, fd: i32, level: i32, name: i32, value: &[u8]) -> i64 {
-        self.socket_output_op(Op::SockOpt, fd, |k, _, file| k.set_socket_option(file, level, name, value))
+        self.socket_output_op(Op::SockOpt, fd, |k, shared, file| {
+            k.set_socket_option(shared, file, level, name, value)
+        })
     }
 }

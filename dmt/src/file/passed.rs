@@ -43,13 +43,16 @@ impl Credentials {
 pub struct Parcel {
     /// The sender, if somebody wants to know.
     pub credentials: Option<Credentials>,
+    /// UDP: the address that a received datagram was sent to, or that one is to come from; IPv4-mapped.
+    pub local: Option<[u8; 16]>,
     count: u16,
     files: [FileId; MAX_PASSED_DESCRIPTORS],
 }
 
 impl Parcel {
     /// Nothing.
-    pub const EMPTY: Self = Self { credentials: None, count: 0, files: [0; MAX_PASSED_DESCRIPTORS] };
+    pub const EMPTY: Self =
+        Self { credentials: None, local: None, count: 0, files: [0; MAX_PASSED_DESCRIPTORS] };
 
     /// Adds a file; false at [`MAX_PASSED_DESCRIPTORS`].
     pub fn add(&mut self, file: FileId) -> bool {

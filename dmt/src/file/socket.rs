@@ -23,6 +23,8 @@ pub(crate) enum Phase {
     Listening = 1,
     /// It is, or was, connected.
     Connected = 2,
+    /// The leader's coordinator is asked to connect it to another host.
+    Connecting = 3,
 }
 
 /// The part of a [`crate::file::table::File`] that only sockets use.
@@ -43,9 +45,9 @@ pub struct Socket {
     pub(crate) queue_head: FileId,
     pub(crate) queue_tail: FileId,
     pub(crate) queued: u32,
-    /// A listener's id for the coordinator; 0 = it is none of its business.
+    /// A listener's or UDP socket's id for the coordinator; 0 = it is none of its business.
     pub(crate) listener: u64,
-    /// A client connection's id; 0 for other sockets.
+    /// The id of a connection with the world outside; 0 for other sockets.
     pub(crate) connection: u64,
     /// Sequence number of the connection's next event.
     pub(crate) sequence: u64,

@@ -4,6 +4,8 @@ use crate::bounds::{MAX_EPOLL_ITEMS, MAX_FILES};
 use crate::file::connections::Connections;
 use crate::file::descriptor::Descriptors;
 use crate::file::epoll::{EpollItem, EpollLists, ItemId};
+use crate::file::outbound::Outbound;
+use crate::file::outside::Outside;
 use crate::file::passed::{PassedList, PassedTable};
 use crate::file::pool::{Pool, Queue};
 use crate::file::socket::Socket;
@@ -22,6 +24,10 @@ pub(crate) const END_OF_INPUT: u8 = 4;
 pub(crate) const BROKEN: u8 = 8;
 /// A writer found no room; it wants to know when there is some.
 pub(crate) const NO_ROOM: u8 = 16;
+/// The next `connect` tells what became of the last one.
+pub(crate) const CONNECT_UNREPORTED: u8 = 32;
+/// A UDP socket to which clients outside may send.
+pub(crate) const SERVICE: u8 = 64;
 
 /// One open file description. Which fields mean something depends on `kind`.
 #[repr(C)]
@@ -63,6 +69,10 @@ impl File {
         self.state & bits != 0
     }
 
+    pub(crate) fn is_service(&self) -> bool {
+        self.is(SERVICE)
+    }
+
     pub(crate) fn nonblocking(&self) -> bool {
         self.flags & super::abi::O_NONBLOCK != 0
     }
@@ -88,6 +98,8 @@ pub struct Files {
     pub(crate) free_item: ItemId,
     pub(crate) touched_items: u32,
     pub(crate) passed: PassedTable,
+    pub(crate) outbound: Outbound,
+    pub(crate) outside: Outside,
     pub(crate) pool: Pool,
 }
 
@@ -166,7 +178,7 @@ impl Kernel {
         match kind {
             FileKind::Tcp => self.close_tcp(shared, id),
             FileKind::Unix => self.close_unix(shared, id),
-            FileKind::Udp => self.unbind(id),
+            FileKind::Udp => self.close_datagram_socket(shared, id),
             FileKind::PipeRead | FileKind::PipeWrite => self.leave_peer(id, false),
             FileKind::TimerFd => self.disarm_timerfd(id),
             FileKind::Epoll => self.close_epoll(id),

@@ -1,5 +1,5 @@
-//! What `sendmsg` and `recvmsg` pass beside the bytes of unix sockets: the kernel's control messages on one side, dmt's
-//! parcels on the other.
+//! What `sendmsg` and `recvmsg` pass beside the bytes of unix sockets and of datagrams: the kernel's control messages on one
+//! side, dmt's parcels on the other.
 
 use core::ffi::c_int;
 use core::fmt::Write;
@@ -50,12 +50,30 @@ pub unsafe fn packed(message: &libc::msghdr, parcel: &mut Parcel) -> Result<(), 
                 parcel.credentials = Some(Credentials { pid: given.pid, uid: given.uid, gid: given.gid });
             }
             (libc::SOL_SOCKET, _) => return Err(EINVAL),
-            // Options for one internet packet: there is one network, and it has none.
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if size == HEAD_BYTES + size_of::<libc::in_pktinfo>() => {
+                // SAFETY: as above.
+                let given = unsafe { (data as *const libc::in_pktinfo).read_unaligned() };
+                parcel.local = Some(mapped(given.ipi_spec_dst));
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO)
+                if size == HEAD_BYTES + size_of::<libc::in6_pktinfo>() =>
+            {
+                // SAFETY: as above.
+                let given = unsafe { (data as *const libc::in6_pktinfo).read_unaligned() };
+                parcel.local = Some(given.ipi6_addr.s6_addr);
+            }
+            // Other options for one internet packet: the way that it takes is the host's choice.
             _ => {}
         }
         at += aligned(size);
     }
     Ok(())
+}
+
+/// The IPv4-mapped address.
+fn mapped(address: libc::in_addr) -> [u8; 16] {
+    let [a, b, c, d] = address.s_addr.to_ne_bytes();
+    core::net::Ipv4Addr::new(a, b, c, d).to_ipv6_mapped().octets()
 }
 
 fn add(parcel: &mut Parcel, fd: c_int) -> Result<(), isize> {
@@ -79,41 +97,69 @@ struct Room {
 }
 
 impl Room {
-    /// Writes a control message of which up to `bytes` of data follow; the place of the data, and how much fits.
-    unsafe fn put(&mut self, kind: c_int, bytes: usize) -> Option<(usize, usize)> {
+    /// Writes the head of a control message of which up to `bytes` of data follow; the place of the data, and how much fits.
+    unsafe fn put(&mut self, (level, kind): (c_int, c_int), bytes: usize) -> Option<(usize, usize)> {
         let fits = self.left.checked_sub(HEAD_BYTES)?.min(bytes);
         let place = self.at + HEAD_BYTES;
         // SAFETY: the program's buffer has room for the head.
         unsafe {
             let head = self.at as *mut usize;
             *head = HEAD_BYTES + fits;
-            *head.add(1).cast::<c_int>() = libc::SOL_SOCKET;
+            *head.add(1).cast::<c_int>() = level;
             *head.add(1).cast::<c_int>().add(1) = kind;
         }
         let used = aligned(HEAD_BYTES + fits).min(self.left);
         (self.at, self.left) = (self.at + used, self.left - used);
         Some((place, fits))
     }
+
+    /// Writes a control message; false if not all of it fits.
+    unsafe fn put_whole(&mut self, kind: (c_int, c_int), bytes: &[u8]) -> bool {
+        // SAFETY: forwarded promise; `put` says how much room there is.
+        unsafe {
+            let Some((place, fits)) = self.put(kind, bytes.len()) else { return false };
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), place as *mut u8, fits);
+            fits == bytes.len()
+        }
+    }
 }
 
-/// Writes what came with a message into its control buffer, and gives the descriptors that came numbers here.
+/// `IP_PKTINFO` or `IPV6_PKTINFO` of a datagram that was sent to `local`: its control message's kind and data. What is not
+/// for loopback counts as come over the first other interface.
+fn packet_info(local: [u8; 16], is_v6: bool) -> ((c_int, c_int), [u8; 20], usize) {
+    let address = core::net::Ipv6Addr::from(local);
+    let loopback = address.to_ipv4_mapped().map_or(address.is_loopback(), |v4| v4.is_loopback());
+    let interface: u32 = if loopback { 1 } else { 2 };
+    let mut bytes = [0; 20];
+    if is_v6 {
+        bytes[..16].copy_from_slice(&local);
+        bytes[16..].copy_from_slice(&interface.to_ne_bytes());
+        return ((libc::IPPROTO_IPV6, libc::IPV6_PKTINFO), bytes, 20);
+    }
+    bytes[..4].copy_from_slice(&interface.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&local[12..]);
+    bytes[8..12].copy_from_slice(&local[12..]);
+    ((libc::IPPROTO_IP, libc::IP_PKTINFO), bytes, 12)
+}
+
+/// Writes what came with a message into its control buffer, and gives the descriptors that came numbers here. `is_v6`: the
+/// sender's address is IPv6, as all are that such a socket sees.
 ///
 /// # Safety
 /// The message's control buffer is the program's.
-pub unsafe fn unpack(message: &mut libc::msghdr, parcel: &Parcel, flags: c_int) {
+pub unsafe fn unpack(message: &mut libc::msghdr, parcel: &Parcel, flags: c_int, is_v6: bool) {
     let len = if message.msg_control.is_null() { 0 } else { message.msg_controllen };
     let mut room = Room { at: message.msg_control as usize, left: len };
     // SAFETY: forwarded promise.
     unsafe {
         if let Some(credentials) = parcel.credentials {
-            let bytes = credentials.to_bytes();
-            match room.put(libc::SCM_CREDENTIALS, bytes.len()) {
-                Some((place, fits)) => {
-                    core::ptr::copy_nonoverlapping(bytes.as_ptr(), place as *mut u8, fits);
-                    message.msg_flags |= if fits < bytes.len() { libc::MSG_CTRUNC } else { 0 };
-                }
-                None => message.msg_flags |= libc::MSG_CTRUNC,
-            }
+            let cut = !room.put_whole((libc::SOL_SOCKET, libc::SCM_CREDENTIALS), &credentials.to_bytes());
+            message.msg_flags |= if cut { libc::MSG_CTRUNC } else { 0 };
+        }
+        if let Some(local) = parcel.local {
+            let (kind, bytes, len) = packet_info(local, is_v6);
+            let cut = !room.put_whole(kind, &bytes[..len]);
+            message.msg_flags |= if cut { libc::MSG_CTRUNC } else { 0 };
         }
         if !parcel.files().is_empty() {
             unpack_files(message, parcel, flags, &mut room);
@@ -146,7 +192,7 @@ unsafe fn unpack_files(message: &mut libc::msghdr, parcel: &Parcel, flags: c_int
     }
     if made > 0 {
         // SAFETY: forwarded promise; the numbers are where the data belongs.
-        unsafe { room.put(libc::SCM_RIGHTS, made * size_of::<c_int>()) };
+        unsafe { room.put((libc::SOL_SOCKET, libc::SCM_RIGHTS), made * size_of::<c_int>()) };
     }
     if made < files.len() {
         message.msg_flags |= libc::MSG_CTRUNC;

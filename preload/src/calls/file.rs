@@ -254,8 +254,40 @@ pub unsafe fn ioctl(a: [usize; 6]) -> isize {
             dmt(|call| call.set_close_on_exec(fd, u64::from(request) == libc::FIOCLEX)) as isize
         }
         _ if a[2] == 0 => -(libc::ENOTTY as isize),
+        asked if INTERFACE_QUESTIONS.contains(&asked) => {
+            // SAFETY: forwarded promise.
+            unsafe { ask_kernel_socket(a) }
+        }
         // SAFETY: the program's variable.
         _ => dmt(|call| call.io_control(fd, request, unsafe { &mut *(a[2] as *mut c_int) })) as isize,
+    }
+}
+
+/// What programs ask about network interfaces, of which the replica has the same everywhere.
+const INTERFACE_QUESTIONS: [u64; 9] = [
+    libc::SIOCGIFNAME,
+    libc::SIOCGIFCONF,
+    libc::SIOCGIFFLAGS,
+    libc::SIOCGIFADDR,
+    libc::SIOCGIFBRDADDR,
+    libc::SIOCGIFNETMASK,
+    libc::SIOCGIFMTU,
+    libc::SIOCGIFHWADDR,
+    libc::SIOCGIFINDEX,
+];
+
+/// Asks a socket of the kernel instead of the placeholder, which is not an internet socket.
+unsafe fn ask_kernel_socket(mut a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise; the descriptor is ours until it is closed.
+    unsafe {
+        let socket = raw!(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        if socket < 0 {
+            return socket;
+        }
+        a[0] = socket as usize;
+        let result = gate::syscall(libc::SYS_ioctl, a);
+        raw!(libc::SYS_close, socket);
+        result
     }
 }
 

@@ -209,7 +209,8 @@ unsafe fn recvmsg(fd: c_int, message: *mut libc::msghdr, flags: c_int) -> isize 
         let got = dmt(|call| call.receive(fd, list, flags, &mut from, &mut m.msg_flags, Some(&mut parcel)))
             as isize;
         if got >= 0 {
-            ancillary::unpack(m, &parcel, flags);
+            let is_v6 = from.bytes().first_chunk() == Some(&(libc::AF_INET6 as u16).to_ne_bytes());
+            ancillary::unpack(m, &parcel, flags, is_v6);
             if m.msg_name.is_null() {
                 m.msg_namelen = 0;
             }

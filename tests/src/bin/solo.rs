@@ -175,6 +175,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     if !link.push_entry(&genesis(options.quantum)) {
         return Err("the first entry does not fit".to_owned());
     }
+    link.prepare_lead();
     link.lead(1, 1);
     // SAFETY: makes a descriptor and moves it to a high number, where the program does not meet it.
     let kick = unsafe { libc::fcntl(libc::eventfd(0, libc::EFD_NONBLOCK), libc::F_DUPFD, 900) };

@@ -277,6 +277,7 @@ impl Replica {
                 | News::Listens(_)
                 | News::Unlistens { .. }
                 | News::Signalled { .. }
+                | News::Membership { .. }
                 | News::Exited { .. } => {}
             }
         }
@@ -344,6 +345,8 @@ impl Replica {
                 around.sent.push(Sent::Peer { to, frame, promises });
             }
             Effect::Released(connection) => self.released(connection),
+            // The toy server has no dealings with the world outside.
+            Effect::Dial { .. } | Effect::Datagrams => {}
             Effect::StopServing => {
                 (around.trace)(format!("{} leads no more", self.id));
                 self.clients.close_all();

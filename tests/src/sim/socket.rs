@@ -126,6 +126,10 @@ impl Socket for SimSocket {
         Ok((address(10_000 + self.0.borrow().client as u16), address(PORT)))
     }
 
+    fn connected(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn watch(&self, (): &(), number: u64, flags: EpollFlags) -> io::Result<()> {
         let mut wire = self.0.borrow_mut();
         (wire.number, wire.watches) = (number, flags);

@@ -53,6 +53,11 @@ impl<D: Disk> Driver<D> {
     pub(super) fn release(&mut self, committed: u64, effects: &mut Vec<Effect>) {
         let changed = &mut self.changed;
         self.outputs.release(committed, |connection| changed.push(connection));
+        let dials = self.outputs.take_dials().map(|(connection, to)| Effect::Dial { connection, to });
+        effects.extend(dials);
+        if self.outputs.has_datagrams() {
+            effects.push(Effect::Datagrams);
+        }
         changed.sort_unstable();
         changed.dedup();
         effects.extend(changed.drain(..).map(Effect::Released));

@@ -41,7 +41,7 @@ impl Origin {
             reserved: U32::new(0),
             fingerprint: self.fingerprint,
         };
-        let header = EntryHeader::genesis(clock, dmt::bounds::MIN_GRANT_TICKS, ballot);
+        let header = EntryHeader::genesis(clock, 0, ballot);
         [header.as_bytes(), genesis.as_bytes()].concat().into()
     }
 }
@@ -90,18 +90,23 @@ impl<D: Disk> Driver<D> {
 
     /// The server has all entries: it may admit. Connections of earlier leaders end, then clients come in.
     pub(super) fn take_over(&mut self, ballot: u64, next: u64, link: &mut Link, effects: &mut Vec<Effect>) {
-        if self.crane.is_some() {
-            link.lead_crane();
-        } else {
-            link.lead(next, ballot);
-        }
+        link.prepare_lead();
         let alive: Vec<_> = self.given.alive().collect();
+        let outbound = self.outbound.clone();
         if let Some((intake, _)) = self.intake(Some(link)) {
+            // First of all, and so in entry `next`: what the server asks for from there on is this leader's to do.
+            intake.put(&event(EventKind::Outbound, 0, 0, ballot, outbound.len()), &outbound);
             for (connection, sequence) in alive {
                 // At most MAX_CONNECTIONS heads: they fit the empty ring.
                 intake.put(&event(EventKind::PeerReset, connection, sequence, 0, 0), &[]);
             }
         }
+        if self.crane.is_some() {
+            link.lead_crane();
+        } else {
+            link.lead(next, ballot);
+        }
+        self.leads_from = next;
         effects.push(Effect::Serve { ballot });
         self.phase = Phase::Leading { ballot };
         self.wake = true;

@@ -14,11 +14,14 @@ mod upcalls;
 mod tests;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dmt::bounds::POOL_HIGH_WATER_BLOCKS;
+use dmt::entry::OutboundHead;
 use dmt::link::Link;
+use zerocopy::IntoBytes;
 
 pub use leading::Origin;
 pub use rebuild::Rebuild;
@@ -74,6 +77,15 @@ pub enum Effect {
     },
     /// Output of this connection may be written to its client.
     Released(u64),
+    /// The server wants this connection to another host.
+    Dial {
+        /// The connection.
+        connection: u64,
+        /// The host.
+        to: SocketAddr,
+    },
+    /// Datagrams may leave ([`Outputs::take_datagrams`]).
+    Datagrams,
     /// All client connections end, without a word to the server.
     StopServing,
     /// Clients may come.
@@ -115,6 +127,10 @@ pub struct Driver<D: Disk = Directory> {
     current_entry: u64,
     outputs: Outputs,
     crane: Option<Crane>,
+    /// Payload of the `Outbound` event with which its leaderships begin: what the server may reach.
+    pub outbound: Arc<[u8]>,
+    /// First entry of its leadership.
+    leads_from: u64,
     /// The server's state is worthless, and why.
     rebuild: Option<Rebuild>,
     divergences: Divergences,
@@ -146,6 +162,8 @@ impl<D: Disk> Driver<D> {
             current_entry: 0,
             outputs: Outputs::default(),
             crane: crane.then(Crane::default),
+            outbound: OutboundHead::default().as_bytes().into(),
+            leads_from: 0,
             rebuild: None,
             divergences: Divergences::default(),
             wake: false,

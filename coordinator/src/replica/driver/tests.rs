@@ -121,6 +121,8 @@ impl Bench {
         let text = |effect: &Effect| match effect {
             Effect::Send { .. } => None,
             Effect::Released(connection) => Some(format!("released {connection}")),
+            Effect::Dial { connection, to } => Some(format!("dial {connection:x} {to}")),
+            Effect::Datagrams => Some("datagrams".to_owned()),
             Effect::StopServing => Some("stop".to_owned()),
             Effect::Serve { .. } => Some("serve".to_owned()),
             Effect::Role { .. } => None,

@@ -1,17 +1,18 @@
 //! What the server tells: entries that it made, outputs, digests, listeners, its end.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use dmt::bounds::{MAX_ENTRY_BYTES, UPCALL_RING_BYTES};
-use dmt::entry::{ENTRY_HEADER_BYTES, EntryHeader};
+use dmt::entry::{ConnectInfo, ENTRY_HEADER_BYTES, EntryHeader};
 use dmt::link::{Link, Upcall};
-use dmt::upcall::{ADMITTED, UpcallKind};
+use dmt::upcall::{ADMITTED, UpcallKind, listen};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Driver, Effect, Phase, Rebuild};
 use crate::log::Disk;
 use crate::replica::crane::SpinPoint;
+use crate::replica::datagrams::{Datagram, Membership};
 use crate::replica::digests::Digest;
 use crate::replica::outputs::Item;
 use crate::replica::status::Listener;
@@ -37,6 +38,13 @@ pub enum News {
     Unlistens {
         /// The listener.
         id: u64,
+    },
+    /// One of its UDP sockets joined or left a multicast group.
+    Membership {
+        /// Which, where.
+        membership: Membership,
+        /// Else it left.
+        joined: bool,
     },
     /// Its first process ended.
     Exited {
@@ -90,6 +98,7 @@ impl<D: Disk> Driver<D> {
                         self.admitted(value, c, head.d.get(), link);
                     }
                 }
+                UpcallKind::Dial | UpcallKind::Datagram => self.leaves(&upcall),
                 UpcallKind::OutputEnd => {
                     self.outputs.push_mark(self.current_entry, a, Item::End { reset: c != 0 });
                 }
@@ -115,6 +124,24 @@ impl<D: Disk> Driver<D> {
             // Outputs of entries that were decided long ago need no further decision.
             self.release(self.consensus.paxos().commit(), effects);
         }
+    }
+
+    /// What a connection or a datagram of the server's own will is about. From the bubble that an earlier leader opened
+    /// nothing of that kind leaves: that leader may have let it out already, and the connections are reset by the entry
+    /// that follows.
+    fn leaves(&mut self, upcall: &Upcall<'_>) {
+        if !self.serves() || self.current_entry < self.leads_from {
+            return;
+        }
+        let Ok((info, bytes)) = ConnectInfo::ref_from_prefix(upcall.payload) else { return };
+        let (a, b) = (upcall.header.a.get(), upcall.header.b.get());
+        let to = socket_address(&info.peer_address, info.peer_port.get());
+        if upcall.kind == UpcallKind::Dial {
+            return self.outputs.push_dial(self.current_entry, a, to);
+        }
+        let from = socket_address(&info.local_address, info.local_port.get());
+        let datagram = Datagram { socket: a, from, fixed: b != 0, to, bytes: bytes.into() };
+        self.outputs.push_datagram(self.current_entry, datagram);
     }
 
     /// An entry was made: it is proposed as it is, or the state of a server that applied it is worthless (I4). `value` is
@@ -164,9 +191,13 @@ fn begin_value(head: &[u8]) -> Vec<u8> {
 }
 
 /// IPv4 comes as IPv4-mapped IPv6.
-fn listener_address(bytes: &[u8]) -> IpAddr {
+fn ip_address(bytes: &[u8]) -> IpAddr {
     let address = Ipv6Addr::from(bytes.first_chunk::<16>().copied().unwrap_or_default());
-    address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+    address.to_canonical()
+}
+
+fn socket_address(ip: &[u8; 16], port: u16) -> SocketAddr {
+    SocketAddr::new(ip_address(ip), port)
 }
 
 fn other_news(upcall: &Upcall<'_>) -> Option<News> {
@@ -180,15 +211,25 @@ fn other_news(upcall: &Upcall<'_>) -> Option<News> {
             id: a,
             port: b as u16,
             backlog: c as u32,
-            address: listener_address(upcall.payload),
-            v6_only: head.d.get() != 0,
+            address: ip_address(upcall.payload),
+            v6_only: head.d.get() & listen::V6_ONLY != 0,
+            udp: head.d.get() & listen::UDP != 0,
+            reuse: head.d.get() & listen::REUSE != 0,
         }),
+        UpcallKind::Membership => {
+            let index = head.d.get() as u32;
+            let interface = ip_address(upcall.payload.get(16..).unwrap_or_default());
+            let membership = Membership { socket: a, group: ip_address(upcall.payload), interface, index };
+            News::Membership { membership, joined: c != 0 }
+        }
         UpcallKind::Unlisten => News::Unlistens { id: a },
         UpcallKind::Exited => News::Exited { wait_status: a as i32, tick: b, digest: c },
         UpcallKind::Diverged => News::Diverged { entry: a, tick: b, reason: text() },
         UpcallKind::Log => News::Log { warning: a != 0, text: text() },
         UpcallKind::Applied
         | UpcallKind::Output
+        | UpcallKind::Dial
+        | UpcallKind::Datagram
         | UpcallKind::OutputEnd
         | UpcallKind::Closed
         | UpcallKind::SpinPoint

@@ -156,13 +156,10 @@ fn datagrams_go_to_a_name() {
 }
 
 #[test]
-fn udp_knows_only_loopback() {
+fn udp_tells_that_nobody_is_there() {
     let world = World::new();
     let call = world.call();
     world.install(3, call.socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0));
-    let mut far = crate::file::tests::inet(53);
-    far[4..8].copy_from_slice(&[8, 8, 8, 8]);
-    assert_eq!(call.connect(3, &far), -ENETUNREACH);
     assert_eq!(call.connect(3, &crate::file::tests::inet(53)), 0);
     let mut name = SocketAddress::NONE;
     assert_eq!(call.socket_name(3, &mut name), 0);

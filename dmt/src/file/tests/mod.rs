@@ -3,6 +3,7 @@
 mod epoll;
 mod local;
 mod model;
+mod outside;
 mod tcp;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -131,6 +132,7 @@ impl World {
         let mut link = unsafe { Link::attach(&raw const (*arena).shared) };
         link.initialise();
         assert!(link.push_entry(&genesis_entry(1 << 20)));
+        link.prepare_lead();
         link.lead(1, 1);
         let coordinator = Coordinator {
             link: RefCell::new(link),
