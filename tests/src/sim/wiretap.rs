@@ -7,7 +7,7 @@ use coordinator::log::MemoryDisk;
 use coordinator::replica::driver::Driver;
 use dmt::entry::EntryHeader;
 use dmt::link::Shared;
-use dmt::upcall::{ADMITTED, UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind};
+use dmt::upcall::{ADMITTED, UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind, listen};
 use zerocopy::FromBytes;
 
 use super::check::{Checker, ServerDigest, header, rule};
@@ -79,14 +79,19 @@ impl Wiretap {
                 let tag = Tag { start: b, end: b + payload.len() as u64, entry: self.bubble };
                 self.tags.entry(a).or_default().push_back(tag);
             }
-            UpcallKind::Listen => self.listener = Some(a),
-            UpcallKind::Unlisten => self.listener = None,
+            UpcallKind::Listen if head.d.get() & listen::UDP == 0 => self.listener = Some(a),
+            UpcallKind::Unlisten if self.listener == Some(a) => self.listener = None,
             UpcallKind::Digest => self.digests.push_back(ServerDigest { entry: a, tick: b, value: c }),
             UpcallKind::Diverged => {
                 let why = String::from_utf8_lossy(payload);
                 checker.fail(rule::DIVERGED, format!("replica {id} at entry {a}: {why}"));
             }
-            UpcallKind::OutputEnd
+            UpcallKind::Listen
+            | UpcallKind::Unlisten
+            | UpcallKind::Dial
+            | UpcallKind::Datagram
+            | UpcallKind::Membership
+            | UpcallKind::OutputEnd
             | UpcallKind::Closed
             | UpcallKind::Exited
             | UpcallKind::SpinPoint
