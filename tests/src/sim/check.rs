@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use dmt::entry::{Entry, EntryHeader, EntryKind, EventKind, STAMP_AUTO};
+use dmt::entry::{Entry, EntryHeader, EntryKind, EventKind, OUTBOUND_CONNECTION, STAMP_AUTO};
 use zerocopy::FromBytes;
 
 use super::platform::Admission;
@@ -212,14 +212,22 @@ impl Checker {
             entry.events().filter(|event| !matches!(event.kind, EventKind::Preempt | EventKind::SpinPoint))
         {
             let (connection, sequence) = (event.header.connection.get(), event.header.sequence.get());
+            if event.kind == EventKind::Outbound {
+                // Connections outside end with the leadership that made them: no event of one may follow.
+                let outbound = self.sequences.iter_mut().filter(|(id, _)| **id & OUTBOUND_CONNECTION != 0);
+                outbound.for_each(|(_, next)| *next = u64::MAX);
+                continue;
+            }
             let next = self.sequences.entry(connection).or_insert(0);
             let fits = match event.kind {
-                EventKind::Connect => sequence == 0 && *next == 0,
+                EventKind::Connect | EventKind::Connected | EventKind::Refused => sequence == 0 && *next == 0,
+                // Some may be lost, with a server that had not admitted them.
+                EventKind::Datagram => sequence >= *next,
                 // The leader of before may have proposed events that were lost with it, never more than once.
                 _ => sequence == *next && *next > 0,
             };
             let wanted = *next;
-            *next = sequence + 1;
+            *next = if *next == u64::MAX { *next } else { sequence + 1 };
             if !fits {
                 self.fail(
                     rule::I5_EXACTLY_ONCE,
