@@ -119,7 +119,11 @@ pub fn entry() -> usize {
 
 /// Installs the handler.
 pub fn install() -> Result<(), isize> {
-    crate::signals::install_own(libc::SIGSYS, on_sigsys as *const () as usize, libc::SA_NODEFER | libc::SA_ONSTACK)
+    crate::signals::install_own(
+        libc::SIGSYS,
+        on_sigsys as *const () as usize,
+        libc::SA_NODEFER | libc::SA_ONSTACK,
+    )
 }
 
 /// The stub that returns from signal handlers that we install without libc's help.

@@ -113,6 +113,7 @@ impl Kernel {
         if self.files.outbound.allows(&to) {
             return self.send_outside(shared, id, (&from, fixed.is_some()), &to, source);
         }
+        self.tell_refused(shared, &to, "datagram");
         if self.files.get(id).socket.is_connected() {
             // What the host answers for a port that nobody has.
             self.files.get_mut(id).error = ECONNREFUSED as i32;

@@ -71,6 +71,9 @@ impl Coordinator {
     }
 }
 
+/// A datagram, its sender, and where it was sent to if the server wants to know.
+type Came = (Vec<u8>, Vec<u8>, Option<[u8; 16]>);
+
 impl World {
     fn udp(&self, fd: i32, port: u16) -> Vec<Seen> {
         self.install(fd, self.call().socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0));
@@ -85,8 +88,7 @@ impl World {
         unsafe { self.call().send(fd, &iov, &message) }
     }
 
-    /// A datagram with its sender, and where it was sent to if the server wants to know.
-    fn receive_from(&self, fd: i32) -> Result<(Vec<u8>, Vec<u8>, Option<[u8; 16]>), i64> {
+    fn receive_from(&self, fd: i32) -> Result<Came, i64> {
         let (mut bytes, mut from, mut parcel) = (vec![0; 1000], SocketAddress::NONE, Parcel::EMPTY);
         let iov = [IoVec { base: bytes.as_mut_ptr(), len: bytes.len() }];
         // SAFETY: the bytes are this function's own.
