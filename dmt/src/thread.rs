@@ -95,6 +95,10 @@ pub struct Thread {
     /// Mutex that it locked and unlocked with nothing in between, the last time that it unlocked one; kept once a thread
     /// was preempted.
     pub(crate) idle_pair: u64,
+    /// Tick at which that was.
+    pub(crate) idle_at: u64,
+    /// How often it did so in a row before.
+    pub(crate) idle_pairs: u32,
     /// Tick at which it last locked a mutex, kept likewise.
     pub(crate) locked_at: u64,
     /// Tick at which it was last at a spin point.

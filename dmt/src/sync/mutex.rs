@@ -37,6 +37,11 @@ const ERRORCHECK: u32 = 2;
 const ROBUST: u32 = 16;
 const SHARED: u32 = 128;
 
+/// Empty locks of one mutex in a row after which its thread counts as polling. Servers often make two or three.
+const POLLS: u32 = 8;
+/// Ticks from one of them to the next.
+const NEAR_TICKS: u64 = 2;
+
 const OWNER_DIED: u32 = 1;
 const LOST: u32 = 2;
 
@@ -80,18 +85,17 @@ impl Mutex {
 }
 
 impl Kernel {
-    /// True if `me`, which just unlocked `mutex`, has again locked and unlocked it and no other since, with nothing in
-    /// between: it polls memory. Where threads were preempted, such a thread passes the turn on; time alone may not
-    /// decide about it, because a poll that is counted must end at the same operation everywhere.
+    /// True if `me`, which just unlocked `mutex`, has locked and unlocked it and no other for some times, one after the
+    /// other, with nothing in between: it polls memory. Where threads were preempted, such a thread passes the turn on; time
+    /// alone may not decide about it, because a poll that is counted must end at the same operation everywhere.
     fn spins_at(&mut self, me: ThreadId, mutex: u64) -> bool {
         let now = self.sched.tick;
         let thread = self.threads.get_mut(me);
-        let again = thread.idle_pair == mutex;
         let adjacent = thread.locked_at + 1 == now;
-        if adjacent || !again {
-            thread.idle_pair = if adjacent { mutex } else { 0 };
-        }
-        adjacent && again
+        let again = thread.idle_pair == mutex && thread.locked_at <= thread.idle_at + NEAR_TICKS;
+        thread.idle_pairs = if adjacent && again { thread.idle_pairs + 1 } else { 0 };
+        (thread.idle_pair, thread.idle_at) = (if adjacent { mutex } else { 0 }, now);
+        thread.idle_pairs >= POLLS
     }
 }
 
