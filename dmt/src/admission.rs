@@ -403,11 +403,15 @@ impl Kernel {
     }
 
     /// The server has ended: a leader says with one more entry where, because a follower runs a bubble only when it knows
-    /// the next entry.
+    /// the next entry, which it then takes note of.
     pub(crate) fn close_last(&mut self, shared: &Shared, now: u64) {
-        if self.sched.applied > 0 && self.leads(shared) {
+        // The coordinator has been told the digest at the end.
+        self.sched.reported = 1;
+        if self.leads(shared) {
             self.renew_pending_cursor(shared);
             self.admit(shared, EntryKind::Close, 1, now, None);
+        } else if self.sched.crane == 0 {
+            self.follow(shared, true);
         }
     }
 
