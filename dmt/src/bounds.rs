@@ -14,7 +14,7 @@ pub const GATE_ADDRESS: usize = 0x5fff_ffff_0000;
 /// Threads of one replica's server, all processes together.
 pub const MAX_THREADS: usize = 1024;
 /// Processes of one replica's server.
-pub const MAX_PROCESSES: usize = 64;
+pub const MAX_PROCESSES: usize = 255;
 /// File descriptor numbers of one process; `RLIMIT_NOFILE` is set to this.
 pub const MAX_FDS: usize = 16_384;
 /// Open file descriptions that dmt emulates (sockets, pipes, epolls, timers, ...), all processes together.

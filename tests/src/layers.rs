@@ -34,6 +34,23 @@ fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A file of the replica with these layers, by its path without the first `/`.
+pub fn find(layers: &Path, path: &Path) -> Option<PathBuf> {
+    let mut uppers = vec![layers.join("upper")];
+    if let Ok(mounts) = fs::read_dir(layers.join("mounts")) {
+        uppers.extend(mounts.flatten().map(|mount| mount.path().join("upper")));
+    }
+    // Below a mount the path is shorter.
+    let mut tails = vec![path.to_owned()];
+    while let Ok(tail) = tails[tails.len() - 1].strip_prefix(tails[tails.len() - 1].iter().next()?) {
+        if tail.as_os_str().is_empty() {
+            break;
+        }
+        tails.push(tail.to_owned());
+    }
+    uppers.iter().flat_map(|upper| tails.iter().map(move |tail| upper.join(tail))).find(|path| path.is_file())
+}
+
 /// Everything below a `layers` directory.
 pub fn picture(layers: &Path) -> Picture {
     let mut all = Picture::new();

@@ -15,7 +15,7 @@ impl Kernel {
         let own = self.process_of(me);
         let own_group = self.processes.get(own).group;
         let mut result = -ESRCH;
-        for id in 1..=crate::bounds::MAX_PROCESSES as u16 {
+        for id in 1..=self.processes.high() {
             let process = self.processes.get(id);
             let named = match selector {
                 1.. => process.pid == selector,

@@ -168,7 +168,7 @@ impl Kernel {
 
     /// Children of a dead parent become init's, who reaps them at once when they end.
     fn orphan_children(&mut self, parent: u16) {
-        for id in 1..=crate::bounds::MAX_PROCESSES as u16 {
+        for id in 1..=self.processes.high() {
             let process = self.processes.get_mut(id);
             if process.state == ProcessState::Free || process.parent != parent {
                 continue;

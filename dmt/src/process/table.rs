@@ -71,6 +71,8 @@ pub struct Process {
 #[repr(C)]
 pub struct Processes {
     slots: [Process; MAX_PROCESSES],
+    /// Slots that were ever used: what is looked through.
+    high: u16,
     pub(crate) queue: SignalQueue,
     pub(crate) signalfds: SignalFds,
     pub(crate) outside: OutsideSignals,
@@ -101,6 +103,7 @@ impl Processes {
         // SAFETY: an all-zero Process is valid: enums have a zero variant, the rest is integers.
         self.slots[index] = unsafe { core::mem::zeroed() };
         self.slots[index].state = ProcessState::Live;
+        self.high = self.high.max(index as u16 + 1);
         Some(index as u16 + 1)
     }
 
@@ -109,9 +112,14 @@ impl Processes {
         (process.state, process.pid) = (ProcessState::Free, 0);
     }
 
+    /// The last slot that was ever used.
+    pub(crate) fn high(&self) -> u16 {
+        self.high
+    }
+
     /// Slots in use, in order.
     pub fn ids(&self) -> impl Iterator<Item = u16> + '_ {
-        (1..=MAX_PROCESSES as u16).filter(|&id| self.get(id).state != ProcessState::Free)
+        (1..=self.high).filter(|&id| self.get(id).state != ProcessState::Free)
     }
 
     /// The process with this pid, zombies included.

@@ -1,6 +1,5 @@
 //! Waiting for children.
 
-use crate::bounds::MAX_PROCESSES;
 use crate::call::Call;
 use crate::kernel::{Kernel, Step};
 use crate::op::Op;
@@ -57,7 +56,7 @@ impl Kernel {
     fn ended_child(&self, parent: u16, selector: i32) -> (Option<u16>, bool) {
         let own_group = self.processes.get(parent).group;
         let (mut first, mut any) = (None, false);
-        for id in 1..=MAX_PROCESSES as u16 {
+        for id in 1..=self.processes.high() {
             let process = self.processes.get(id);
             let named = match selector {
                 1.. => process.pid == selector,
