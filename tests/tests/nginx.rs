@@ -1,4 +1,5 @@
-//! Three replicas of an unmodified nginx with one worker: static files, keep-alive, sendfile, big bodies, HTTPS.
+//! Three replicas of an unmodified nginx: static files, keep-alive, sendfile, big bodies, HTTPS with one worker; with a worker
+//! for each CPU a thread pool, an upstream in the replica, reloads, and workers that are killed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -151,5 +152,129 @@ fn a_slow_reader_does_not_grow_memory() {
     assert!(slow.answer().expect("the rest").body == pattern(BIG_BYTES), "the big file came changed");
     println!("beside a reader that does not read, a coordinator holds {most} bytes");
     cluster.await_level();
+    cluster.stop();
+}
+
+/// Several workers, one port with a listener for each of them and one that they share, and an upstream beside nginx.
+fn start_workers(label: &str, workers: &str) -> Cluster {
+    let scratch = Scratch::new(label);
+    let data = scratch.path().join("data");
+    fs::create_dir_all(data.join("www")).expect("make the site");
+    fs::write(data.join("www/index.html"), "<h1>Brolga</h1>").expect("write a page");
+    fs::write(data.join("www/big"), pattern(4 << 20)).expect("write a big file");
+    let d = data.display();
+    let conf = format!(
+        "user www-data; worker_processes {workers}; pid {d}/nginx.pid; error_log {d}/error.log info;
+         worker_shutdown_timeout 20s; thread_pool disk threads=4; events {{ worker_connections 1024; }}
+         http {{
+           access_log {d}/access.log; keepalive_requests 100000; client_body_temp_path {d}/body;
+           proxy_temp_path {d}/proxy; fastcgi_temp_path {d}/fastcgi; uwsgi_temp_path {d}/uwsgi; scgi_temp_path {d}/scgi;
+           upstream back {{ server 127.0.0.1:8000; keepalive 4; }}
+           limit_req_zone $binary_remote_addr zone=all:1m rate=100000r/s;
+           server {{ listen 80 reuseport; listen 8080; root {d}/www; aio threads=disk; sendfile off;
+                     limit_req zone=all burst=10000 nodelay;
+                     location /up/ {{ proxy_pass http://back/; proxy_http_version 1.1; proxy_set_header Connection ''; }} }}
+         }}"
+    );
+    fs::write(data.join("nginx.conf"), conf).expect("write the configuration");
+    let upstream = "import itertools\nfrom http.server import ThreadingHTTPServer, BaseHTTPRequestHandler\n\
+        count = itertools.count(1)\nclass Handler(BaseHTTPRequestHandler):\n    protocol_version = 'HTTP/1.1'\n    \
+        def do_GET(self):\n        body = b'%d' % next(count)\n        self.send_response(200)\n        \
+        self.send_header('Content-Length', str(len(body)))\n        self.end_headers()\n        \
+        self.wfile.write(body)\n    def log_message(self, *a):\n        pass\n\
+        ThreadingHTTPServer(('127.0.0.1', 8000), Handler).serve_forever()\n";
+    fs::write(data.join("upstream.py"), upstream).expect("write the upstream");
+    let both = data.join("both");
+    fs::write(
+        &both,
+        format!("#!/bin/sh\npython3 {d}/upstream.py &\nexec nginx -c {d}/nginx.conf -g 'daemon off;'\n"),
+    )
+    .expect("write a script");
+    fs::set_permissions(&both, fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let plan = Plan::new(&[both.to_str().expect("a plain path")]).port(80).port(8080).port(8000);
+    let mut cluster = plan.start_in(scratch);
+    cluster.await_complete();
+    cluster
+}
+
+fn signal(cluster: &Cluster, name: &str) {
+    let said = cluster.call(&["signal", name]);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// A worker of one replica's nginx, as this machine numbers its processes.
+fn worker(cluster: &mut Cluster, replica: u8) -> i32 {
+    cluster.await_status("the replica has a worker", |status| {
+        let tree = process::tree(status.replica(replica)?.container_pid);
+        let master = tree.iter().find(|one| one.name == "nginx")?;
+        tree.iter().find(|one| one.parent == master.pid).map(|one| one.pid)
+    })
+}
+
+/// An answer of the upstream. A connection to a worker that is going, or to a replica that is gone, carries no request.
+fn upstream(cluster: &Cluster) -> Vec<u8> {
+    until("the upstream answers", PATIENCE, || {
+        let answer = Http::connect(cluster.port()).ok()?.get("/up/").ok()?;
+        (answer.code == 200).then_some(answer.body)
+    })
+}
+
+#[test]
+fn two_workers_share_ports_use_threads_and_an_upstream_and_reload() {
+    let _turn = serial::turn();
+    let mut cluster = start_workers("nginx-workers", "2");
+    let mut http = client(&cluster);
+    let big = pattern(4 << 20);
+    for _ in 0..3 {
+        assert!(http.get("/big").expect("the big file").body == big, "the thread pool read something else");
+    }
+    for port in [0, 1] {
+        for _ in 0..20 {
+            let mut one = Http::connect(cluster.published(port)).expect("connect");
+            assert_eq!(one.get("/index.html").expect("a page").body, b"<h1>Brolga</h1>");
+        }
+    }
+    for expected in 1..=50 {
+        let answer = http.get("/up/").expect("an answer of the upstream");
+        assert_eq!(String::from_utf8_lossy(&answer.body), expected.to_string());
+    }
+    // A worker that is told to go finishes what it is at.
+    http.request("GET", "/big", &[]).expect("ask for a big file");
+    for _ in 0..2 {
+        signal(&cluster, "HUP");
+    }
+    assert!(http.answer().expect("the big file").body == big, "the big file came changed");
+    assert_eq!(upstream(&cluster), b"51");
+    signal(&cluster, "USR1");
+    let victim = cluster.leader();
+    cluster.kill_replica(victim);
+    assert_eq!(upstream(&cluster), b"52");
+    cluster.await_complete();
+    cluster.await_level();
+    layers::assert_identical(&cluster.state(), 3);
+    cluster.stop();
+}
+
+#[test]
+fn a_worker_that_is_killed_in_one_replica_alone_is_a_divergence() {
+    let _turn = serial::turn();
+    let mut cluster = start_workers("nginx-killed", "auto");
+    for leader in [false, true] {
+        let replica = if leader { cluster.leader() } else { cluster.follower() };
+        let rebuilds =
+            cluster.status().and_then(|status| Some(status.replica(replica)?.rebuilds)).unwrap_or(0);
+        process::signal(worker(&mut cluster, replica), libc::SIGKILL);
+        // Its death is seen when it is its turn.
+        cluster.await_status("the replica is rebuilt", |status| {
+            if let Ok(mut http) = Http::connect(status.own_port(replica)?) {
+                let _ = http.get("/index.html");
+            }
+            (status.replica(replica)?.rebuilds > rebuilds).then_some(())
+        });
+        cluster.await_complete();
+        assert_eq!(client(&cluster).get("/index.html").expect("a page").body, b"<h1>Brolga</h1>");
+    }
+    cluster.await_level();
+    layers::assert_identical(&cluster.state(), 3);
     cluster.stop();
 }

@@ -5,6 +5,9 @@
 //! would keep it for ever. The watchdog notices, and a thread of init does the exit in its place: the next operation of the
 //! thread that died is the end of its process. A fault is at the same instruction on all replicas, so this operation has
 //! the same place in the schedule everywhere.
+//!
+//! A `kill -9` is none of the server's own doing, which dmt would know of, so it has met this replica alone: it is a
+//! divergence.
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +24,9 @@ use super::{ArenaMapping, SERVER_PID};
 
 /// Field of `/proc/PID/stat` that holds the wait status, counted from the one behind the name.
 const EXIT_CODE_FIELD: usize = 49;
+
+/// The part of a wait status that names the signal.
+const TERMINATING_SIGNAL: i32 = 0x7f;
 
 /// The watchdog's end: whom it reports.
 pub(super) struct Deaths {
@@ -81,7 +87,12 @@ fn announce(mapping: &ArenaMapping, received: &Receiver<Sample>) {
         eprintln!("brolga: process {} of the server died by itself, wait status {status}", death.pid);
         // It may have died in the middle of a long call.
         control.in_kernel.store(0, Ordering::SeqCst);
-        Call::new(arena, &InitPlatform, turn).process_exit(status);
+        let call = Call::new(arena, &InitPlatform, turn);
+        if status & TERMINATING_SIGNAL == libc::SIGKILL {
+            call.fail(&format!("process {} of the server was killed from outside", death.pid));
+        } else {
+            call.process_exit(status);
+        }
     }
 }
 

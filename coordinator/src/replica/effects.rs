@@ -4,6 +4,7 @@ use super::driver::{Effect, Moment, Next, Phase};
 use super::error::ReplicaError;
 use super::peers::start_connect;
 use super::run::{Replica, wall_clock};
+use super::status::DigestState;
 use dmt::entry::Entry;
 
 impl Replica {
@@ -73,6 +74,10 @@ impl Replica {
                 self.datagrams.end(&self.poll);
             }
             Effect::Serve { ballot } => {
+                // A leader is what the others are compared with; a server of it that diverged is none any more.
+                if matches!(self.status.digests, DigestState::Diverged { .. }) {
+                    self.status.digests = DigestState::Unknown;
+                }
                 self.clients.begin(ballot);
                 self.datagrams.begin(&self.poll, ballot);
             }

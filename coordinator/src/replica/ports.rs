@@ -53,6 +53,8 @@ pub struct Ports {
     ports: Vec<Port>,
     rest: Option<Rest>,
     quiet_until: u64,
+    /// Connections accepted so far.
+    accepted: usize,
 }
 
 impl Ports {
@@ -133,7 +135,10 @@ impl Ports {
             return None;
         }
         match watched.socket.accept() {
-            Ok((stream, _)) => Some(stream),
+            Ok((stream, _)) => {
+                self.accepted += 1;
+                Some(stream)
+            }
             Err(error) if is_exhausted(&error) => {
                 self.begin_rest(poll, now, open, &error);
                 None
@@ -144,14 +149,17 @@ impl Ports {
     }
 
     /// Which of the server's listeners the clients of the socket with this token are for: one at the published address,
-    /// else one that speaks the same protocol, else any of the same port.
+    /// else one that speaks the same protocol, else any of the same port. Of several (`SO_REUSEPORT`) each in its turn.
     pub fn listener<'a>(&self, token: u64, listeners: &'a [Listener]) -> Option<&'a Listener> {
         let port = self.ports.get((token / 2) as usize)?;
         let ip = port.address.ip();
+        let likeness = |listener: &Listener| {
+            2 * u8::from(listener.address == ip) + u8::from(listener.address.is_ipv6() == ip.is_ipv6())
+        };
         let same_port = || listeners.iter().filter(|l| l.port == port.server_port && !l.udp);
-        let exact = same_port().find(|listener| listener.address == ip);
-        let similar = || same_port().find(|listener| listener.address.is_ipv6() == ip.is_ipv6());
-        exact.or_else(similar).or_else(|| same_port().next())
+        let best = same_port().map(likeness).max()?;
+        let equal = || same_port().filter(|listener| likeness(listener) == best);
+        equal().nth(self.accepted % equal().count())
     }
 
     /// Where `replica` takes clients of the port behind a token.

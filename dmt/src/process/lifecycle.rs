@@ -102,6 +102,13 @@ impl Call<'_> {
         self.process_exit(signal);
     }
 
+    /// What happened to this replica's server is in no log: it cannot go on.
+    pub fn fail(&self, why: &str) {
+        self.room();
+        self.with(|k| k.diverge(self.shared(), why));
+        self.kick();
+    }
+
     /// The real user and group of this process, which its signals and messages carry.
     pub fn note_user(&self, uid: u32, gid: u32) {
         self.with(|k| {
