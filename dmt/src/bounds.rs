@@ -34,6 +34,14 @@ pub const RECENT_OUTSIDE_SIGNALS: usize = 128;
 pub const MAX_SIGNALFDS: usize = 256;
 /// POSIX timers (`timer_create`) of one process.
 pub const MAX_PROCESS_TIMERS: usize = 32;
+/// Files whose times are known and not yet stored with them, all processes together. A file beyond that shows the kernel's.
+pub const MAX_WRITTEN_FILES: usize = 16_384;
+/// File systems that the server can tell apart by their device numbers.
+pub const MAX_DEVICES: usize = 128;
+/// Numbers of files that the server made; then they start again.
+pub const MAX_VIRTUAL_INODES: u32 = 999_999_999;
+/// The first of these; those below are for what the container is made of.
+pub const FIRST_VIRTUAL_INODE: u32 = 10_000;
 /// Blocks of the buffer pool that holds bytes in virtual sockets and pipes.
 pub const POOL_BLOCKS: usize = 24_576;
 /// Bytes in one block of the buffer pool.

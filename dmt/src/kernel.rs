@@ -7,6 +7,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::digest::{self, Trace, Traced};
+use crate::disk::Disk;
 use crate::file::Files;
 use crate::ipc::Ipc;
 use crate::link::Shared;
@@ -40,6 +41,8 @@ pub struct Kernel {
     pub processes: Processes,
     /// Open files, their buffers and watchers.
     pub files: Files,
+    /// Inodes, devices and times of files on disk.
+    pub disk: Disk,
     /// System V semaphores and message queues.
     pub ipc: Ipc,
     /// Deadlines.

@@ -15,6 +15,7 @@ pub mod call;
 pub mod control;
 mod crane;
 pub mod digest;
+pub mod disk;
 pub mod entry;
 pub mod file;
 pub mod grant;

@@ -26,6 +26,7 @@ const IP_HIGH: u32 = 12;
 const ARG0_LOW: u32 = 16;
 const ARG1_LOW: u32 = 24;
 const ARG2_LOW: u32 = 32;
+const ARG3_LOW: u32 = 40;
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JEQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -89,6 +90,14 @@ fn build(loader: Option<(usize, usize)>) -> Program {
     p.load(ARG2_LOW);
     p.add(JEQ, libc::GRND_NONBLOCK, 0, 1);
     p.ret(RET_ALLOW);
+    // A mapping that is the process's own, or of no file.
+    p.load(NR);
+    p.add(JEQ, libc::SYS_mmap as u32, 0, 5);
+    p.load(ARG3_LOW);
+    p.add(JSET, libc::MAP_ANONYMOUS as u32, 1, 0);
+    p.add(JSET, libc::MAP_SHARED as u32, 1, 0);
+    p.ret(RET_ALLOW);
+    p.ret(RET_TRAP);
     // A thread's clone cannot be made on another stack than libc's own; clone3 hides its flags in memory.
     p.load(NR);
     p.add(JEQ, libc::SYS_clone3 as u32, 0, 1);

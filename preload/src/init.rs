@@ -78,12 +78,38 @@ fn unblock_own_signals() {
     unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_UNBLOCK, &raw const set, 0, signals::SET_BYTES) };
 }
 
-/// The 16 random bytes that the kernel gave to the process, from the virtual stream instead.
+/// The 16 random bytes that the kernel gave to the process, from the virtual stream instead; and what `ld.so` has made
+/// of them: the canary that functions leave on their stacks, and the key of the pointers in `jmp_buf`s.
 fn overwrite_random_bytes() {
     let Some(at) = maps::auxiliary(libc::AT_RANDOM) else { return };
     // SAFETY: the auxiliary vector points to 16 bytes on the stack.
     let bytes = unsafe { core::slice::from_raw_parts_mut(at as *mut u8, 16) };
     crate::calls::random::fill(bytes);
+    let word = |from| u64::from_le_bytes(core::array::from_fn(|i| bytes[from + i]));
+    // libc's canaries start with a zero byte, which no string runs over.
+    let (canary, key) = (word(0) & !0xff, word(8));
+    let here = 0usize;
+    // SAFETY: the words of libc's thread descriptor that the ABI names. No other thread exists, and no pointer has been
+    // stored with the old key. Frames that are open above this one look for the canary: they find the new one.
+    unsafe {
+        let old: u64;
+        core::arch::asm!("mov {0}, qword ptr fs:[0x28]", out(reg) old, options(nostack));
+        let mut slot = &raw const here as usize & !7;
+        while slot < at & !7 {
+            let place = slot as *mut u64;
+            if place.read_volatile() == old {
+                place.write_volatile(canary);
+            }
+            slot += 8;
+        }
+        core::arch::asm!(
+            "mov qword ptr fs:[0x28], {0}",
+            "mov qword ptr fs:[0x30], {1}",
+            in(reg) canary,
+            in(reg) key,
+            options(nostack)
+        );
+    }
 }
 
 /// A panic inside the library: says where, and ends the process. No allocation, no lock of the program's.

@@ -32,6 +32,7 @@ pub fn begin(role: Role, pid: i32) {
             tls::current().adopt(id.into(), pid);
             world::dmt(|call| call.start_first());
             crate::calls::signal::publish_inherited();
+            crate::calls::disk::mounts::register();
         }
         Role::Replaced(id) => {
             tls::current().adopt(id.into(), pid);

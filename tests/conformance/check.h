@@ -39,6 +39,17 @@ static inline struct timespec soon(clockid_t clock, long ms) {
     return t;
 }
 
+// Makes a value that no two runs natively share a part of what replicas compare: they agree on how long each sleep is.
+static inline void witness(uint64_t value) {
+    struct timespec t = {0, (long)(value % 100003)};
+    nanosleep(&t, 0);
+}
+
+static inline uint64_t hashed(uint64_t hash, const void *bytes, size_t len) {
+    for (size_t i = 0; i < len; i++) hash = (hash ^ ((const unsigned char *)bytes)[i]) * 0x100000001b3;
+    return hash;
+}
+
 static inline long long now_ns(clockid_t clock) {
     struct timespec t;
     clock_gettime(clock, &t);

@@ -9,6 +9,7 @@ mod deaths;
 mod directory;
 mod error;
 mod init;
+mod marks;
 mod mounts;
 mod server;
 mod shared;

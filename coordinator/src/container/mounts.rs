@@ -11,6 +11,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
 
 use super::directory::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY, ROOT_DIRECTORY};
+use super::marks::{self, Marks};
 use super::{InitConfig, SHARED_MOUNT};
 
 /// File systems of the host that have no files of their own for a server to use, or that the container has anew.
@@ -55,12 +56,14 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
     because(mount(none, "/", none, private, none), "make mounts private under", Path::new("/"))?;
     let root = directory.join(ROOT_DIRECTORY);
     let in_user_namespace = config.outer_ids.is_some();
+    let mut others = Vec::new();
     let layers = directory.join(LAYERS_DIRECTORY);
     if in_user_namespace {
         plant_root(&layers, &root)?;
     } else {
         overlay(Path::new("/"), &layers, &root, false)?;
-        for (number, source) in other_file_systems(&directory)?.iter().enumerate() {
+        others = other_file_systems(&directory)?;
+        for (number, source) in others.iter().enumerate() {
             let layers = layers.join("mounts").join(number.to_string());
             mirror(source, &layers, &inside(&root, source), false)?;
         }
@@ -75,7 +78,18 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
     because(pivot_root(".", "."), "change the root to", &root)?;
     // The old root lies over the new one now; the lazy unmount takes it and all under it away.
     because(umount2(".", MntFlags::MNT_DETACH), "leave the old root of", &root)?;
-    because(chdir("/"), "enter", Path::new("/"))
+    because(chdir("/"), "enter", Path::new("/"))?;
+    let mut marks = Marks::new();
+    marks.directories(&others);
+    if in_user_namespace {
+        marks.tree(Path::new("/"));
+    }
+    if !marks::are_stored(Path::new("/")) {
+        return Err("the file system of the state directory cannot store times beyond the year 2106, by which replicas \
+                    tell files apart (XFS without bigtime, ext4 with inodes of 128 bytes): choose another by --state"
+            .to_owned());
+    }
+    Ok(())
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
@@ -109,8 +123,13 @@ fn overlay(lower: &Path, layers: &Path, target: &Path, in_user_namespace: bool) 
     } else {
         b",redirect_dir=on,index=off,metacopy=off"
     });
-    let mounted =
-        mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(OsStr::from_bytes(&options)));
+    let mounted = mount(
+        Some("overlay"),
+        target,
+        Some("overlay"),
+        MsFlags::MS_NOATIME,
+        Some(OsStr::from_bytes(&options)),
+    );
     mounted.map_err(|error| {
         format!(
             "cannot mount an overlay of {} with its upper layer in {}: {error}; the state directory must be on a file \
@@ -244,6 +263,7 @@ fn bind(source: &Path, target: &Path) -> Result<(), Failure> {
 }
 
 fn tmpfs(target: &Path, flags: MsFlags, options: &str) -> Result<(), Failure> {
+    let flags = flags | MsFlags::MS_NOATIME;
     because(mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options)), "mount a tmpfs on", target)
 }
 

@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::directory::OUTPUT_DIRECTORY;
+use super::marks;
 use super::spawn::{KICK_SOURCE_FD, user_maps, write_raw};
 use super::{ARENA_FILE, InitConfig, KICK_FD, PRELOAD_FILE, SERVER_PID, SHARED_MOUNT};
 
@@ -98,15 +99,15 @@ fn plan(config: &InitConfig, failed: OwnedFd) -> Result<Plan, String> {
         arguments: config.arguments.iter().map(|a| c(a)).collect::<Result<_, _>>()?,
         environment: environment.iter().map(joined).collect::<Result<_, _>>()?,
         stdin: File::open("/dev/null").map_err(|e| format!("cannot open /dev/null: {e}"))?,
-        stdout: output("stdout")?,
-        stderr: output("stderr")?,
+        stdout: output("stdout", marks::STDOUT)?,
+        stderr: output("stderr", marks::STDERR)?,
         has_kick: config.has_kick,
         user_maps: config.outer_ids.map(|(user, group)| user_maps(user, 0, group, 0)),
         failed,
     })
 }
 
-fn output(name: &str) -> Result<File, String> {
+fn output(name: &str, inode: u32) -> Result<File, String> {
     let path = Path::new(SHARED_MOUNT).join(OUTPUT_DIRECTORY).join(name);
     let open = || {
         let file = OpenOptions::new().append(true).create(true).mode(0o666).open(&path)?;
@@ -114,7 +115,9 @@ fn output(name: &str) -> Result<File, String> {
         file.set_permissions(std::fs::Permissions::from_mode(0o666))?;
         Ok(file)
     };
-    open().map_err(|e: io::Error| format!("cannot open {}: {e}", path.display()))
+    let file = open();
+    marks::mark(&path, inode);
+    file.map_err(|e: io::Error| format!("cannot open {}: {e}", path.display()))
 }
 
 /// # Safety

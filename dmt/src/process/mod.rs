@@ -18,6 +18,7 @@ pub mod mask;
 pub mod outside;
 pub mod procfs;
 pub mod queue;
+pub mod rows;
 pub mod signal;
 pub mod signal_wait;
 pub mod table;

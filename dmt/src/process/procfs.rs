@@ -11,6 +11,14 @@ pub enum Content {
     Lines(fn(&[u8]) -> bool),
     /// The same on every machine.
     Fixed(&'static [u8]),
+    /// Mounts, which show numbers of the host's and where a replica keeps its layers.
+    Mounts,
+    /// Lines about mappings; with what is measured of each fixed at 0 (`smaps`).
+    Mappings,
+    /// One processor of those in `cpuinfo`.
+    Processor,
+    /// A random UUID.
+    Uuid,
 }
 
 /// Pages in use that every process reports.
@@ -27,9 +35,20 @@ const PROCESSORS: &[u8] =
     b"cpu 0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\nbtime 0\nprocesses 1\n\
 procs_running 1\nprocs_blocked 0\n";
 
-/// What to give for `path`; `None` = the kernel's own file.
+const NODE_MEMORY: &[u8] =
+    b"Node 0 MemTotal: 8388608 kB\nNode 0 MemFree: 4194304 kB\nNode 0 MemUsed: 4194304 kB\n";
+const BOOT: &[u8] = b"b2016a00-0000-4000-8000-000000000001\n";
+const UNIX_SOCKETS: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n";
+
+/// What to give for the file of /proc or /sys that the kernel knows by `path`; `None` = the kernel's own file.
 pub fn content(path: &[u8]) -> Option<Content> {
+    if let Some(rest) = path.strip_prefix(b"/sys/") {
+        return of_sys(rest);
+    }
     let rest = path.strip_prefix(b"/proc/")?;
+    if let Some(rest) = rest.strip_prefix(b"sys/") {
+        return of_sysctl(rest);
+    }
     let mut parts = rest.split(|&byte| byte == b'/');
     let first = parts.next()?;
     let own = first == b"self" || first == b"thread-self" || first.iter().all(u8::is_ascii_digit);
@@ -39,14 +58,27 @@ pub fn content(path: &[u8]) -> Option<Content> {
             b"loadavg" => Some(Content::Fixed(LOAD)),
             b"uptime" => Some(Content::Fixed(UPTIME)),
             b"stat" => Some(Content::Fixed(PROCESSORS)),
+            b"cpuinfo" => Some(Content::Processor),
+            b"vmstat" | b"diskstats" | b"interrupts" | b"softirqs" | b"zoneinfo" | b"buddyinfo"
+            | b"pagetypeinfo" | b"slabinfo" | b"schedstat" | b"timer_list" | b"key-users" | b"locks" => {
+                Some(Content::Fixed(b""))
+            }
             _ => None,
         };
     };
+    if first == b"pressure" {
+        return Some(Content::Fixed(b""));
+    }
     match last {
         _ if !own || first.is_empty() => None,
+        _ if parts.next_back() == Some(b"fdinfo") => Some(Content::Lines(is_number_of_host)),
+        b"mountinfo" | b"mounts" => Some(Content::Mounts),
+        b"mountstats" | b"sched" | b"numa_maps" | b"timers" => Some(Content::Fixed(b"")),
+        b"unix" => Some(Content::Fixed(UNIX_SOCKETS)),
+        b"maps" | b"smaps" => Some(Content::Mappings),
         b"stat" => Some(Content::Stat),
         b"statm" => Some(Content::Fixed(b"16384 16384 0 0 0 0 0\n")),
-        b"smaps" | b"smaps_rollup" => Some(Content::Lines(is_measured_mapping)),
+        b"smaps_rollup" => Some(Content::Lines(is_measured_mapping)),
         b"status" => Some(Content::Lines(is_measured_status)),
         b"io" => Some(Content::Lines(|_| true)),
         b"schedstat" => Some(Content::Fixed(b"0 0 0\n")),
@@ -54,7 +86,38 @@ pub fn content(path: &[u8]) -> Option<Content> {
     }
 }
 
-fn is_measured_mapping(key: &[u8]) -> bool {
+fn of_sys(rest: &[u8]) -> Option<Content> {
+    let mut parts = rest.rsplit(|&byte| byte == b'/');
+    let (last, above) = (parts.next()?, parts.next()?);
+    let fixed: &[u8] = match last {
+        b"online" | b"possible" | b"present" if above == b"cpu" => b"0\n",
+        b"meminfo" if above.starts_with(b"node") => NODE_MEMORY,
+        b"numastat" | b"vmstat" | b"stat" | b"inflight" => b"",
+        _ if above == b"statistics" => b"0\n",
+        _ => return None,
+    };
+    Some(Content::Fixed(fixed))
+}
+
+fn of_sysctl(rest: &[u8]) -> Option<Content> {
+    Some(match rest {
+        b"kernel/random/uuid" => Content::Uuid,
+        b"kernel/random/boot_id" => Content::Fixed(BOOT),
+        b"kernel/random/entropy_avail" => Content::Fixed(b"256\n"),
+        b"fs/file-nr" => Content::Fixed(b"1000\t0\t9223372036854775807\n"),
+        b"fs/inode-nr" => Content::Fixed(b"1000\t0\n"),
+        b"fs/inode-state" | b"fs/dentry-state" => Content::Fixed(b"1000\t0\t0\t0\t0\t0\t0\n"),
+        b"fs/aio-nr" => Content::Fixed(b"0\n"),
+        _ => return None,
+    })
+}
+
+fn is_number_of_host(key: &[u8]) -> bool {
+    matches!(key, b"mnt_id" | b"ino")
+}
+
+/// Whether a line of `smaps` has a measured number.
+pub fn is_measured_mapping(key: &[u8]) -> bool {
     !matches!(
         key,
         b"Size" | b"KernelPageSize" | b"MMUPageSize" | b"VmFlags" | b"THPeligible" | b"ProtectionKey"
@@ -185,9 +248,14 @@ mod tests {
         assert!(matches!(content(b"/proc/self/stat"), Some(Content::Stat)));
         assert!(matches!(content(b"/proc/1000/task/1001/stat"), Some(Content::Stat)));
         assert!(matches!(content(b"/proc/stat"), Some(Content::Fixed(_))));
-        for path in
-            [&b"/proc/self/maps"[..], b"/proc/sys/vm/stat", b"/proc/self", b"/tmp/stat", b"/proc//stat"]
-        {
+        for path in [
+            &b"/proc/self/limits"[..],
+            b"/proc/sys/vm/stat",
+            b"/proc/self",
+            b"/tmp/stat",
+            b"/proc//stat",
+            b"/sys/stats",
+        ] {
             assert!(content(path).is_none());
         }
     }

@@ -5,6 +5,7 @@ use core::ffi::c_int;
 use dmt::file::FileId;
 use dmt::file::abi::IoVec;
 
+use crate::calls::disk::{space, writing};
 use crate::calls::{lock, stamp};
 use crate::gate;
 use crate::kernel;
@@ -119,7 +120,7 @@ pub unsafe fn write(a: [usize; 6]) -> isize {
         return dmt(|call| unsafe { call.write(a[0] as c_int, &piece(a[1], a[2])) }) as isize;
     }
     // SAFETY: forwarded promise.
-    stamp::written(a[0], unsafe { kernel::call(libc::SYS_write, a) })
+    stamp::written(a[0], space::patient(a[0], || unsafe { kernel::call(libc::SYS_write, a) }))
 }
 
 /// `close`.
@@ -128,6 +129,7 @@ pub unsafe fn close(a: [usize; 6]) -> isize {
     if world::is_own_fd(fd) {
         return EBADF;
     }
+    writing::closing(a[0]);
     let closed = is_virtual(a[0]).then(|| dmt(|call| call.close_fd(fd)) as isize);
     // SAFETY: the program's descriptor, or the placeholder behind it.
     let real = unsafe { raw!(libc::SYS_close, fd) };
@@ -144,6 +146,7 @@ pub unsafe fn close_range(a: [usize; 6]) -> isize {
         return EINVAL;
     }
     if flags as u32 & libc::CLOSE_RANGE_CLOEXEC == 0 {
+        writing::closing_all(first as usize, last as usize);
         dmt(|call| call.close_range(first, last));
     }
     let own = world::own_fd() as u32;
@@ -203,6 +206,9 @@ pub unsafe fn dup2(a: [usize; 6]) -> isize {
 pub unsafe fn dup3(a: [usize; 6]) -> isize {
     if world::is_own_fd(a[0] as c_int) || world::is_own_fd(a[1] as c_int) {
         return EBADF;
+    }
+    if is_open(a[0] as c_int) {
+        writing::closing(a[1]);
     }
     // SAFETY: forwarded promise.
     let new = unsafe { gate::syscall(libc::SYS_dup3, a) };

@@ -5,6 +5,7 @@
 //! for one reason only: the arguments may be pointers, and then they are the program's promise.
 
 pub mod ancillary;
+pub mod disk;
 pub mod file;
 pub mod futex;
 pub mod identity;
@@ -75,6 +76,8 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_sysinfo => misc::sysinfo(a),
             libc::SYS_arch_prctl => gate::syscall(number, a),
             libc::SYS_getrandom => random::getrandom(a),
+            libc::SYS_getdents64 => disk::listing::getdents64(a),
+            libc::SYS_statfs | libc::SYS_fstatfs => disk::space::statfs(number, a),
             libc::SYS_open | libc::SYS_creat | libc::SYS_openat | libc::SYS_openat2 => open::open(number, a),
             _ => {
                 return time::call(number, a)
@@ -85,6 +88,8 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
                     .or_else(|| vector::call(number, a))
                     .or_else(|| file::call(number, a))
                     .or_else(|| stamp::call(number, a))
+                    .or_else(|| disk::stat::call(number, a))
+                    .or_else(|| disk::names::call(number, a))
                     .or_else(|| identity::call(number, a))
                     .or_else(|| ipc::call(number, a));
             }

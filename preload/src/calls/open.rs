@@ -1,47 +1,50 @@
-//! Opening: the random devices are dmt's, measured files of /proc are copied, all else is the kernel's.
+//! Opening: the random devices are dmt's, measured files of /proc and /sys are copied, all else is the kernel's. What a
+//! file is shows only once it is open, because there are many ways to name it.
 
-use core::ffi::{CStr, c_char, c_int};
+use core::ffi::c_int;
 
+use crate::calls::disk::{MAX_PATH_BYTES, path_of};
 use crate::calls::file::install;
 use crate::calls::procfs;
 use crate::calls::stamp;
 use crate::kernel;
+use crate::raw;
 use crate::world::dmt;
+
+const HERE: usize = libc::AT_FDCWD as usize;
+/// What `creat` means.
+const CREAT_FLAGS: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+/// `/dev/random` and `/dev/urandom`.
+const RANDOM_DEVICES: [u64; 2] = [libc::makedev(1, 8), libc::makedev(1, 9)];
 
 /// `open`, `creat`, `openat`, `openat2`.
 pub unsafe fn open(number: i64, a: [usize; 6]) -> isize {
-    let (path, flags) = match number {
-        libc::SYS_open => (a[0], a[1]),
-        libc::SYS_creat => (a[0], libc::O_WRONLY as usize),
+    let flags = match number {
+        libc::SYS_open => a[1],
+        libc::SYS_creat => CREAT_FLAGS as usize,
         // SAFETY: the program's structure starts with the flags.
-        libc::SYS_openat2 => (a[1], if a[2] == 0 { 0 } else { unsafe { *(a[2] as *const u64) as usize } }),
-        _ => (a[1], a[2]),
-    };
-    // SAFETY: the program's path.
-    if path != 0 && unsafe { is_random_device(path as *const c_char) } {
-        return install(dmt(|call| call.random_file(flags as c_int)), flags, false);
-    }
-    if path != 0 && flags as c_int & (libc::O_ACCMODE | libc::O_PATH) == libc::O_RDONLY {
-        // SAFETY: as above.
-        let path = unsafe { CStr::from_ptr(path as *const c_char) };
-        if let Some(content) = procfs::content(path.to_bytes()) {
-            // SAFETY: as above.
-            return unsafe { procfs::open(path, flags as c_int, content) };
+        libc::SYS_openat2 => {
+            if a[2] == 0 {
+                0
+            } else {
+                unsafe { *(a[2] as *const u64) as usize }
+            }
         }
-    }
+        _ => a[2],
+    };
     // SAFETY: forwarded promise.
-    unsafe {
+    let fd = unsafe {
         match number {
-            libc::SYS_creat => stamp::open(libc::AT_FDCWD as usize, path, CREAT_FLAGS as usize, a[1]),
-            libc::SYS_open if changes(flags) => stamp::open(libc::AT_FDCWD as usize, path, flags, a[2]),
-            libc::SYS_openat if changes(flags) => stamp::open(a[0], path, flags, a[3]),
+            libc::SYS_creat => stamp::open(HERE, a[0], flags, a[1]),
+            libc::SYS_open if changes(flags) => stamp::open(HERE, a[0], flags, a[2]),
+            libc::SYS_openat if changes(flags) => stamp::open(a[0], a[1], flags, a[3]),
+            libc::SYS_openat2 if changes(flags) => stamp::openat2(a),
             _ => kernel::call(number, a),
         }
-    }
+    };
+    let flags = flags as c_int;
+    if fd < 0 || flags & (libc::O_PATH | libc::O_DIRECTORY) != 0 { fd } else { special(fd as usize, flags) }
 }
-
-/// What `creat` means.
-const CREAT_FLAGS: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 
 /// Whether opening may make or empty a file.
 fn changes(flags: usize) -> bool {
@@ -49,7 +52,27 @@ fn changes(flags: usize) -> bool {
     flags as c_int & (libc::O_CREAT | libc::O_TRUNC | TEMPORARY) != 0
 }
 
-unsafe fn is_random_device(path: *const c_char) -> bool {
-    // SAFETY: the caller's promise: a C string.
-    matches!(unsafe { CStr::from_ptr(path) }.to_bytes(), b"/dev/urandom" | b"/dev/random")
+/// Replaces what would give another content on each replica.
+fn special(fd: usize, flags: c_int) -> isize {
+    // SAFETY: our own structure, for which all zeroes is valid.
+    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+    // SAFETY: as above.
+    unsafe { raw!(libc::SYS_fstat, fd, &raw mut stat) };
+    if stat.st_mode & libc::S_IFMT == libc::S_IFCHR {
+        return if RANDOM_DEVICES.contains(&stat.st_rdev) { random(fd, flags) } else { fd as isize };
+    }
+    let is_measured = || dmt(|call| call.with(|k| k.disk.devices.is_measured(stat.st_dev)));
+    if flags & libc::O_ACCMODE == libc::O_RDONLY && is_measured() {
+        let mut room = [0; MAX_PATH_BYTES];
+        if let Some(content) = procfs::content(path_of(fd, &mut room)) {
+            return procfs::replace(fd, flags, content);
+        }
+    }
+    fd as isize
+}
+
+fn random(fd: usize, flags: c_int) -> isize {
+    // SAFETY: closes what was opened just now; the placeholder gets the same number.
+    unsafe { raw!(libc::SYS_close, fd) };
+    install(dmt(|call| call.random_file(flags)), flags as usize, false)
 }

@@ -5,6 +5,7 @@ use core::ffi::c_int;
 use dmt::process::vfork::Launch;
 use dmt::process::wait::STOPS_ONLY;
 
+use crate::calls::disk::writing;
 use crate::raw;
 use crate::sigsys::{self, Frame};
 use crate::tls;
@@ -43,6 +44,8 @@ pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
     if reserved < 0 {
         return frame.set_result(reserved as isize);
     }
+    // The child gets the descriptors, too, but nobody would count it as a writer.
+    writing::closing_all(0, usize::MAX);
     // No exit signal: dmt sends SIGCHLD when it is due.
     // SAFETY: a copy of this process; the child goes on right here.
     let pid = unsafe { raw!(libc::SYS_clone, flags, 0, parent_tid, child_tid, 0) };
@@ -151,6 +154,7 @@ unsafe fn fill_siginfo(info: *mut libc::siginfo_t, pid: i32, status: i32) {
 /// Closes all descriptors of a process that is about to end, but ours: its locks must be gone when others get the turn,
 /// and the kernel would close them at its own time.
 fn close_all() {
+    writing::closing_all(0, usize::MAX);
     let own = world::own_fd();
     // SAFETY: nobody in this process runs any more who could use them.
     unsafe {
@@ -201,6 +205,7 @@ pub unsafe fn execve(a: [usize; 6]) -> isize {
         return -(errno as isize);
     }
     dmt(|call| call.before_exec());
+    writing::closing_all(0, usize::MAX);
     tsc::release();
     hear_watchdog(libc::SIG_BLOCK);
     let mut room = crate::exec::Environment::new();

@@ -1,29 +1,27 @@
-//! Copies of files of /proc in which what the kernel measures is fixed; which files, and how: [`dmt::process::procfs`].
+//! Copies of files of /proc and /sys in which what the kernel measures or numbers is fixed; which files, and how:
+//! [`dmt::process::procfs`].
 
-use core::ffi::{CStr, c_int};
+use core::ffi::c_int;
 
 pub use dmt::process::procfs::content;
-use dmt::process::procfs::{Content, Lines, stat_line};
+use dmt::process::procfs::{Content, Lines, is_measured_mapping, stat_line};
+use dmt::process::rows::{self, Mounts, Processor};
 
+use crate::calls::random;
 use crate::raw;
+use crate::world::dmt;
 
-/// Longest `/proc/PID/stat`.
-const MAX_STAT_BYTES: usize = 1024;
+/// Longest line of such a file, bytes; a longer one comes in pieces.
+const MAX_LINE_BYTES: usize = 4096;
 /// Bytes read and written at a time.
 const CHUNK_BYTES: usize = 2048;
-/// A descriptor of the copy, in the place that the file itself would have got.
-///
-/// # Safety
-/// `path` is a C string.
-pub unsafe fn open(path: &CStr, flags: c_int, content: Content) -> isize {
+
+/// Puts a copy in the place of the open file `source`.
+pub fn replace(source: usize, flags: c_int, content: Content) -> isize {
     let name = c"proc";
-    // SAFETY: opens, reads and closes files of our own; paths and buffers live until the calls return.
+    // SAFETY: makes and closes files of our own; paths and buffers live until the calls return.
     unsafe {
-        let source = raw!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0);
-        if source < 0 {
-            return source;
-        }
-        let copy = raw!(libc::SYS_memfd_create, name.as_ptr(), 0);
+        let copy = raw!(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC);
         if copy < 0 {
             raw!(libc::SYS_close, source);
             return copy;
@@ -32,32 +30,73 @@ pub unsafe fn open(path: &CStr, flags: c_int, content: Content) -> isize {
         raw!(libc::SYS_lseek, copy, 0, libc::SEEK_SET);
         raw!(libc::SYS_dup3, copy, source, flags & libc::O_CLOEXEC);
         raw!(libc::SYS_close, copy);
-        source
     }
+    crate::calls::disk::times::made_fd(source);
+    source as isize
 }
 
 fn write_copy(source: c_int, copy: c_int, content: Content) {
     let mut out = Out { fd: copy, bytes: [0; CHUNK_BYTES], used: 0 };
     match content {
-        Content::Fixed(text) => out.extend(text),
-        Content::Stat => {
-            let mut line = [0; MAX_STAT_BYTES];
-            let len = read(source, &mut line);
-            stat_line(&line[..len], &mut |byte| out.push(byte));
-        }
+        Content::Fixed(text) => text.iter().for_each(|&byte| out.push(byte)),
+        Content::Stat => lines(source, |line| stat_line(line, &mut |byte| out.push(byte))),
         Content::Lines(is_measured) => {
-            let mut lines = Lines::new(is_measured);
-            let mut chunk = [0; CHUNK_BYTES];
-            loop {
-                let len = read(source, &mut chunk);
-                if len == 0 {
-                    break;
-                }
-                chunk[..len].iter().for_each(|&byte| lines.feed(byte, &mut |byte| out.push(byte)));
-            }
+            let mut filter = Lines::new(is_measured);
+            lines(source, |line| {
+                let emit = &mut |byte| out.push(byte);
+                line.iter().chain(b"\n").for_each(|&byte| filter.feed(byte, emit));
+            });
+        }
+        Content::Mounts => {
+            let mut mounts = Mounts::new();
+            lines(source, |line| {
+                let emit = &mut |byte| out.push(byte);
+                dmt(|call| call.with(|k| mounts.row(line, &mut k.disk.devices, emit)));
+            });
+        }
+        Content::Mappings => {
+            let mut filter = Lines::new(is_measured_mapping);
+            lines(source, |line| {
+                let emit = &mut |byte| filter.feed(byte, &mut |byte| out.push(byte));
+                dmt(|call| call.with(|k| rows::mapping(line, &mut k.disk.devices, emit)));
+            });
+        }
+        Content::Processor => {
+            let mut processor = Processor::new();
+            lines(source, |line| processor.row(line, &mut |byte| out.push(byte)));
+        }
+        Content::Uuid => {
+            let mut bytes = [0; 16];
+            random::fill(&mut bytes);
+            rows::uuid(bytes, &mut |byte| out.push(byte));
         }
     }
     out.flush();
+}
+
+/// Calls `each` with all lines of a file, without their ends.
+fn lines(source: c_int, mut each: impl FnMut(&[u8])) {
+    let (mut line, mut len) = ([0; MAX_LINE_BYTES], 0);
+    let mut chunk = [0; CHUNK_BYTES];
+    loop {
+        let got = read(source, &mut chunk);
+        for &byte in &chunk[..got] {
+            if byte == b'\n' || len == MAX_LINE_BYTES {
+                each(&line[..len]);
+                len = 0;
+            }
+            if byte != b'\n' {
+                line[len] = byte;
+                len += 1;
+            }
+        }
+        if got == 0 {
+            break;
+        }
+    }
+    if len > 0 {
+        each(&line[..len]);
+    }
 }
 
 fn read(fd: c_int, buffer: &mut [u8]) -> usize {
@@ -79,10 +118,6 @@ impl Out {
         }
         self.bytes[self.used] = byte;
         self.used += 1;
-    }
-
-    fn extend(&mut self, text: &[u8]) {
-        text.iter().for_each(|&byte| self.push(byte));
     }
 
     fn flush(&mut self) {

@@ -141,6 +141,8 @@ unsafe fn bind(a: [usize; 6]) -> isize {
         if taken < 0 {
             return taken;
         }
+        // SAFETY: the address is not empty; the path may end without a zero byte.
+        unsafe { crate::calls::disk::names::bound(wanted) };
     }
     dmt(|call| call.bind(a[0] as c_int, wanted)) as isize
 }

@@ -1,19 +1,16 @@
-//! Modification times: the virtual clock's.
-//!
-//! The kernel stores its own time with a file that is written, and a server shows that to clients (`Last-Modified`,
-//! `ETag`) or decides by it what is new. So whoever changes a file's content here stores the virtual time after the
-//! kernel's, on every replica and in every replay the same. Only a file's owner may; a file of another owner (a log that
-//! was opened before privileges were dropped) keeps the kernel's time.
+//! Calls that make, empty, cut or stamp files: their times come from the virtual clock, see [`crate::calls::disk`].
 
 use core::ffi::c_int;
 
 use crate::args;
+use crate::calls::disk::times::{self, Change, made_fd, parent_changed, utimensat};
+use crate::calls::disk::{space, writing};
 use crate::kernel;
-use crate::raw;
-use crate::world::{dmt, timespec};
+
+pub use crate::calls::disk::writing::{modified, written};
 
 const EEXIST: isize = -(libc::EEXIST as isize);
-const KEEP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT };
+const HERE: usize = libc::AT_FDCWD as usize;
 
 /// The calls of this family.
 pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
@@ -21,56 +18,92 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
     Some(unsafe {
         match number {
             libc::SYS_ftruncate | libc::SYS_fallocate => {
-                let done = kernel::call(number, a);
+                let done = space::patient(a[0], || kernel::call(number, a));
                 if done == 0 {
                     modified(a[0]);
                 }
                 done
             }
-            libc::SYS_truncate => truncate(a),
+            libc::SYS_truncate => {
+                let done = kernel::call(libc::SYS_truncate, a);
+                if done == 0 {
+                    times::changed(HERE, a[0], 0, Change::Content);
+                }
+                done
+            }
+            libc::SYS_mmap => mmap(a),
             libc::SYS_utimensat => utimensat(a[0], a[1], a[2] as *const libc::timespec, a[3]),
-            libc::SYS_utime if a[1] == 0 => utimensat(libc::AT_FDCWD as usize, a[0], core::ptr::null(), 0),
-            libc::SYS_utimes if a[1] == 0 => utimensat(libc::AT_FDCWD as usize, a[0], core::ptr::null(), 0),
-            libc::SYS_futimesat if a[2] == 0 => utimensat(a[0], a[1], core::ptr::null(), 0),
-            libc::SYS_utime | libc::SYS_utimes | libc::SYS_futimesat => kernel::call(number, a),
+            libc::SYS_utime => match a[1] as *const libc::utimbuf {
+                at if at.is_null() => utimensat(HERE, a[0], core::ptr::null(), 0),
+                at => seconds(HERE, a[0], [((*at).actime, 0), ((*at).modtime, 0)]),
+            },
+            libc::SYS_utimes => micros(HERE, a[0], a[1] as *const libc::timeval),
+            libc::SYS_futimesat => micros(a[0], a[1], a[2] as *const libc::timeval),
             _ => return None,
         }
     })
 }
 
-fn now() -> libc::timespec {
-    timespec(dmt(|call| call.with(|k| k.clock())))
-}
-
-fn set_times(fd: usize, times: [libc::timespec; 2]) {
-    // SAFETY: our own two structures; a refusal leaves the kernel's times.
+unsafe fn micros(directory: usize, path: usize, at: *const libc::timeval) -> isize {
+    // SAFETY: forwarded promise.
     unsafe {
-        let mut stat: libc::stat = core::mem::zeroed();
-        // A device's times are the host's.
-        if raw!(libc::SYS_fstat, fd, &raw mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFREG {
-            raw!(libc::SYS_utimensat, fd, 0, times.as_ptr(), 0);
+        if at.is_null() {
+            return utimensat(directory, path, core::ptr::null(), 0);
         }
+        let pair = [*at, *at.add(1)];
+        if pair.iter().any(|time| !(0..1_000_000).contains(&time.tv_usec)) {
+            return -(libc::EINVAL as isize);
+        }
+        seconds(directory, path, pair.map(|time| (time.tv_sec, time.tv_usec * 1000)))
     }
 }
 
-/// The content of `fd` has changed.
-pub fn modified(fd: usize) {
-    set_times(fd, [KEEP, now()]);
+unsafe fn seconds(directory: usize, path: usize, pair: [(i64, i64); 2]) -> isize {
+    let pair = pair.map(|(tv_sec, tv_nsec)| libc::timespec { tv_sec, tv_nsec });
+    // SAFETY: forwarded promise; our own two times.
+    unsafe { utimensat(directory, path, pair.as_ptr(), 0) }
 }
 
-/// As [`modified`] if `result` says that bytes were written; returns it.
-pub fn written(fd: usize, result: isize) -> isize {
-    if result > 0 {
-        modified(fd);
+/// `mmap` of a file that others see change. All other forms go past us.
+unsafe fn mmap(a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise.
+    let at = unsafe { kernel::call(libc::SYS_mmap, a) };
+    let shared = a[3] as c_int & (libc::MAP_SHARED | libc::MAP_ANONYMOUS) == libc::MAP_SHARED;
+    if at >= 0 && shared && a[2] as c_int & libc::PROT_WRITE != 0 {
+        writing::mapped(a[4]);
     }
-    result
+    at
 }
 
 /// `openat` that may create or empty a file.
 pub unsafe fn open(directory: usize, path: usize, flags: usize, mode: usize) -> isize {
-    // SAFETY: forwarded promise.
-    let open = |flags: c_int| unsafe { kernel::call(libc::SYS_openat, args!(directory, path, flags, mode)) };
+    let open = |flags: c_int| {
+        let call = args!(directory, path, flags, mode);
+        // SAFETY: forwarded promise.
+        space::patient_here(|| unsafe { kernel::call(libc::SYS_openat, call) })
+    };
     let wanted = flags as c_int;
+    // SAFETY: forwarded promise.
+    unsafe { opened(directory, path, wanted, open) }
+}
+
+/// `openat2` that may create or empty a file.
+pub unsafe fn openat2(a: [usize; 6]) -> isize {
+    // SAFETY: the program's structure, of which the first three words are known.
+    unsafe {
+        if a[3] < size_of::<[u64; 3]>() {
+            return kernel::call(libc::SYS_openat2, a);
+        }
+        let how = *(a[2] as *const [u64; 3]);
+        let open = |flags: c_int| {
+            let how = [flags as u32 as u64, how[1], how[2]];
+            kernel::call(libc::SYS_openat2, args!(a[0], a[1], how.as_ptr(), size_of_val(&how)))
+        };
+        opened(a[0], a[1], how[0] as c_int, open)
+    }
+}
+
+unsafe fn opened(directory: usize, path: usize, wanted: c_int, open: impl Fn(c_int) -> isize) -> isize {
     let temporary = wanted & libc::O_TMPFILE == libc::O_TMPFILE;
     // Nobody else makes files here while we have the turn, so asking twice is the same as asking once.
     let (fd, created) = match wanted & libc::O_CREAT != 0 {
@@ -81,32 +114,13 @@ pub unsafe fn open(directory: usize, path: usize, flags: usize, mode: usize) -> 
         false => (open(wanted), temporary),
     };
     if fd >= 0 && created {
-        set_times(fd as usize, [now(); 2]);
+        made_fd(fd as usize);
+        if !temporary {
+            // SAFETY: forwarded promise.
+            unsafe { parent_changed(directory, path) };
+        }
     } else if fd >= 0 && wanted & libc::O_TRUNC != 0 {
         modified(fd as usize);
     }
     fd
-}
-
-unsafe fn truncate(a: [usize; 6]) -> isize {
-    // SAFETY: forwarded promise, and our own structures.
-    unsafe {
-        let done = kernel::call(libc::SYS_truncate, a);
-        if done == 0 {
-            let times = [KEEP, now()];
-            raw!(libc::SYS_utimensat, libc::AT_FDCWD, a[0], times.as_ptr(), 0);
-        }
-        done
-    }
-}
-
-/// `utimensat`, where "now" is the virtual clock's.
-unsafe fn utimensat(directory: usize, path: usize, times: *const libc::timespec, flags: usize) -> isize {
-    // SAFETY: the program's two times, or none.
-    let mut pair = if times.is_null() { [now(); 2] } else { unsafe { [*times, *times.add(1)] } };
-    for time in pair.iter_mut().filter(|time| time.tv_nsec == libc::UTIME_NOW) {
-        *time = now();
-    }
-    // SAFETY: forwarded promise.
-    unsafe { kernel::call(libc::SYS_utimensat, args!(directory, path, pair.as_ptr(), flags)) }
 }

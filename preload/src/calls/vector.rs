@@ -5,6 +5,7 @@ use core::ffi::c_int;
 use dmt::file::abi::IoVec;
 
 use crate::args;
+use crate::calls::disk::space;
 use crate::calls::file::{is_virtual, piece};
 use crate::calls::stamp;
 use crate::kernel;
@@ -70,7 +71,7 @@ pub unsafe fn readv(a: [usize; 6]) -> isize {
 pub unsafe fn writev(a: [usize; 6]) -> isize {
     if !is_virtual(a[0]) {
         // SAFETY: forwarded promise.
-        return stamp::written(a[0], unsafe { kernel::call(libc::SYS_writev, a) });
+        return stamp::written(a[0], space::patient(a[0], || unsafe { kernel::call(libc::SYS_writev, a) }));
     }
     // SAFETY: the program's memory.
     unsafe {
@@ -85,10 +86,12 @@ pub unsafe fn positioned(number: i64, a: [usize; 6]) -> isize {
         return ESPIPE;
     }
     // SAFETY: forwarded promise.
-    let result = unsafe { kernel::call(number, a) };
+    let call = || unsafe { kernel::call(number, a) };
     match number {
-        libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => stamp::written(a[0], result),
-        _ => result,
+        libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => {
+            stamp::written(a[0], space::patient(a[0], call))
+        }
+        _ => call(),
     }
 }
 
@@ -98,7 +101,7 @@ unsafe fn files_only(number: i64, a: [usize; 6], one: usize, other: usize) -> is
         return EINVAL;
     }
     // SAFETY: forwarded promise.
-    stamp::written(other, unsafe { kernel::call(number, a) })
+    stamp::written(other, space::patient(other, || unsafe { kernel::call(number, a) }))
 }
 
 /// `sendfile`: to a virtual socket by reading the file in chunks that the socket has room for.
@@ -109,7 +112,7 @@ pub unsafe fn sendfile(a: [usize; 6]) -> isize {
     }
     if !is_virtual(out) {
         // SAFETY: forwarded promise.
-        return stamp::written(out, unsafe { kernel::call(libc::SYS_sendfile, a) });
+        return stamp::written(out, space::patient(out, || unsafe { kernel::call(libc::SYS_sendfile, a) }));
     }
     let mut sent = 0;
     while sent < count {

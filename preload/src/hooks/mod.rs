@@ -18,7 +18,9 @@ mod semaphore;
 mod signal;
 mod socket;
 mod spin;
+mod stat;
 mod syscall;
+mod temp;
 pub mod thread;
 mod timer;
 
