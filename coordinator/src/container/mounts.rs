@@ -121,7 +121,7 @@ fn overlay(lower: &Path, layers: &Path, target: &Path, in_user_namespace: bool) 
     options.extend(if in_user_namespace {
         &b",userxattr"[..]
     } else {
-        b",redirect_dir=on,index=off,metacopy=off"
+        b",redirect_dir=on,index=off,metacopy=off,xino=on"
     });
     let mounted = mount(
         Some("overlay"),

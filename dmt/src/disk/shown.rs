@@ -57,7 +57,7 @@ impl Real {
 
     /// Whether it is a directory.
     #[inline]
-    fn is_directory(&self) -> bool {
+    pub fn is_directory(&self) -> bool {
         self.mode & TYPE == DIRECTORY
     }
 

@@ -44,6 +44,8 @@ pub mod kept {
     pub const FOREIGN: u32 = 1;
     /// The file was mapped for writing.
     pub const MAPPED: u32 = 2;
+    /// It is a directory: its times change with each name in it, too often to store them each time.
+    pub const DIRECTORY: u32 = 4;
 }
 
 const BUCKETS: usize = 4096;
@@ -178,6 +180,20 @@ impl Written {
         self.used -= 1;
     }
 
+    /// Whether there is room for directories, which could do without.
+    pub fn has_room(&self) -> bool {
+        (self.used as usize) < MAX_WRITTEN_FILES / 2
+    }
+
+    /// A directory has been removed.
+    pub fn forget(&mut self, key: FileKey) {
+        if let Some(id) = self.find(key)
+            && self.get(id).kept == kept::DIRECTORY
+        {
+            self.remove(id);
+        }
+    }
+
     /// Files in the table.
     pub fn used(&self) -> u32 {
         self.used
@@ -232,5 +248,17 @@ mod tests {
         table.keep(id, kept::MAPPED);
         table.stored(id, true);
         assert_eq!(table.find(key), Some(id), "mapped");
+        table.forget(key);
+        assert_eq!(table.find(key), Some(id), "not a directory");
+    }
+
+    #[test]
+    fn a_removed_directory_is_forgotten() {
+        let mut table = table();
+        let key = FileKey::of_inode(5);
+        let id = table.find_or_make(key, T, T).unwrap();
+        table.keep(id, kept::DIRECTORY);
+        table.forget(key);
+        assert_eq!((table.find(key), table.used()), (None, 0));
     }
 }

@@ -9,6 +9,7 @@ mod fd;
 mod identity;
 mod io;
 mod mutex;
+mod names;
 mod once;
 mod open;
 mod random;

@@ -3,8 +3,8 @@
 
 use core::ffi::c_int;
 
-use super::space;
 use super::times::{Change, changed, made, parent_changed};
+use super::{look, space};
 use crate::calls::disk::times;
 use crate::kernel;
 
@@ -24,7 +24,11 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_symlinkat => making(number, a, a[1], a[2]),
             libc::SYS_link => linking(number, a, HERE, a[1]),
             libc::SYS_linkat => linking(number, a, a[2], a[3]),
-            libc::SYS_unlink | libc::SYS_rmdir => removing(number, a, HERE, a[0]),
+            libc::SYS_unlink => removing(number, a, HERE, a[0]),
+            libc::SYS_rmdir => removing_directory(number, a, HERE, a[0]),
+            libc::SYS_unlinkat if a[2] as c_int & libc::AT_REMOVEDIR != 0 => {
+                removing_directory(number, a, a[0], a[1])
+            }
             libc::SYS_unlinkat => removing(number, a, a[0], a[1]),
             libc::SYS_rename => renaming(number, a, [HERE, a[0]], [HERE, a[1]]),
             libc::SYS_renameat | libc::SYS_renameat2 => renaming(number, a, [a[0], a[1]], [a[2], a[3]]),
@@ -107,6 +111,18 @@ unsafe fn removing(number: i64, a: [usize; 6], directory: usize, path: usize) ->
         let done = space::patient_here(|| kernel::call(number, a));
         if done == 0 {
             parent_changed(directory, path);
+        }
+        done
+    }
+}
+
+unsafe fn removing_directory(number: i64, a: [usize; 6], directory: usize, path: usize) -> isize {
+    // SAFETY: forwarded promise.
+    unsafe {
+        let real = look(directory, path, libc::AT_SYMLINK_NOFOLLOW);
+        let done = removing(number, a, directory, path);
+        if let (0, Some(real)) = (done, real) {
+            times::removed(&real);
         }
         done
     }

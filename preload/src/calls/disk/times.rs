@@ -99,7 +99,14 @@ unsafe fn set(
     let (key, slot) = dmt(|call| {
         call.with(|k| {
             let key = k.disk.key(real);
-            (key, k.disk.written.find(key))
+            let slot = k.disk.written.find(key);
+            // The first change of a directory marks it, which also copies it into the upper layer.
+            if slot.is_some() || !real.is_directory() || real.mark().is_none() || !k.disk.written.has_room() {
+                return (key, slot);
+            }
+            let slot = k.disk.written.find_or_make(key, modified, changed);
+            slot.into_iter().for_each(|id| k.disk.written.keep(id, kept::DIRECTORY));
+            (key, slot)
         })
     });
     if let Some(id) = slot {
@@ -145,6 +152,16 @@ pub unsafe fn parent_changed(directory: usize, path: usize) {
             changed(directory, room.as_ptr() as usize, 0, Change::Content);
         }
     }
+}
+
+/// The directory `real` has been removed.
+pub fn removed(real: &Real) {
+    dmt(|call| {
+        call.with(|k| {
+            let key = k.disk.key(real);
+            k.disk.written.forget(key);
+        });
+    });
 }
 
 /// The directory part of a path.
