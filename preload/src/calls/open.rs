@@ -22,14 +22,9 @@ pub unsafe fn open(number: i64, a: [usize; 6]) -> isize {
     let flags = match number {
         libc::SYS_open => a[1],
         libc::SYS_creat => CREAT_FLAGS as usize,
+        libc::SYS_openat2 if a[2] == 0 => 0,
         // SAFETY: the program's structure starts with the flags.
-        libc::SYS_openat2 => {
-            if a[2] == 0 {
-                0
-            } else {
-                unsafe { *(a[2] as *const u64) as usize }
-            }
-        }
+        libc::SYS_openat2 => unsafe { *(a[2] as *const u64) as usize },
         _ => a[2],
     };
     // SAFETY: forwarded promise.
