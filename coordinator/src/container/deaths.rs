@@ -54,7 +54,10 @@ impl Deaths {
 
 /// True if the thread and the whole of its process are gone or wait to be reaped. A main thread may end alone.
 fn is_dead(pid: i32, tid: i32) -> bool {
-    let over = |path: String| fs::read_to_string(path).map_or(true, |stat| is_over(&stat));
+    let over = |path: String| match fs::read_to_string(path) {
+        Ok(stat) => is_over(&stat),
+        Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+    };
     over(format!("/proc/{pid}/task/{tid}/stat")) && over(format!("/proc/{pid}/stat"))
 }
 
@@ -71,6 +74,7 @@ fn wait_status(stat: &str) -> Option<i32> {
     fields(stat).nth(EXIT_CODE_FIELD)?.parse().ok()
 }
 
+/// One thread does it, one death after the other: whoever acts as a thread of the server must be the only one.
 fn announce(mapping: &ArenaMapping, received: &Receiver<Sample>) {
     // SAFETY: the mapping is of a whole arena and lives as long as this function's thread, which is init's.
     let arena: &Arena = unsafe { &*mapping.as_ptr::<Arena>() };
