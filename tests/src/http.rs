@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
+use crate::stores::Store;
+
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// An answer.
@@ -78,5 +80,25 @@ impl Http {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(line.trim_end().to_owned()),
         }
+    }
+}
+
+/// Stores by `PUT` in the directory `up`.
+impl Store for Http {
+    fn connect(port: u16) -> io::Result<Self> {
+        Self::connect(port)
+    }
+
+    fn store(&mut self, name: &str) -> io::Result<()> {
+        let answer = self.put(&format!("/up/{name}"), name.as_bytes())?;
+        match answer.code {
+            201 | 204 => Ok(()),
+            code => Err(io::Error::other(format!("PUT is answered by {code}"))),
+        }
+    }
+
+    fn has(&mut self, name: &str) -> io::Result<bool> {
+        let answer = self.get(&format!("/up/{name}"))?;
+        Ok(answer.code == 200 && answer.body == name.as_bytes())
     }
 }

@@ -13,14 +13,13 @@ use std::time::{Duration, Instant};
 
 use crate::resp::{Redis, Reply};
 use crate::stats::Times;
+use crate::workload::{Verdict, Workload, gaps};
 
 /// Pause before a client connects again after a failure.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
 
 /// Pause between two writes of a client at rest.
 const REST_PAUSE: Duration = Duration::from_millis(50);
-/// A gap that begins later than this after a failure is not of that failure.
-const GAP_WINDOW: Duration = Duration::from_secs(2);
 
 /// What became of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +39,23 @@ pub enum Stream {
     List,
     /// `APPEND text:C NAME;`
     Text,
+}
+
+impl Workload for Writer {
+    fn acknowledged(&mut self) -> u64 {
+        Self::acknowledged(self)
+    }
+
+    fn rest(&mut self, rests: bool) {
+        Self::rest(self, rests);
+    }
+
+    fn finish(self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+        let port = self.port;
+        let journal = Self::finish(*self);
+        let mut redis = Redis::connect(port).map_err(|error| format!("cannot connect: {error}"))?;
+        Ok((journal.compare(&mut redis)?, journal.gaps(failures)))
+    }
 }
 
 /// One line of the journal.
@@ -70,6 +86,7 @@ struct Shared {
 /// Running clients.
 #[derive(Debug)]
 pub struct Writer {
+    port: u16,
     shared: Arc<Shared>,
     clients: Vec<JoinHandle<Vec<Note>>>,
 }
@@ -83,7 +100,7 @@ impl Writer {
             std::thread::spawn(move || write(port, client, &shared))
         };
         let clients = (0..clients).map(start).collect();
-        Self { shared, clients }
+        Self { port, shared, clients }
     }
 
     /// Turns the load down to a few writes a second, or up again. A replica that comes back replays the whole log; beside
@@ -167,17 +184,6 @@ pub struct Journal {
     notes: Vec<Note>,
 }
 
-/// What the comparison found, when it found nothing wrong.
-#[derive(Clone, Copy, Debug)]
-pub struct Verdict {
-    /// Acknowledged writes, all there exactly once.
-    pub acknowledged: usize,
-    /// Writes without an answer that had happened.
-    pub unknown_done: usize,
-    /// Writes without an answer that had not happened.
-    pub unknown_lost: usize,
-}
-
 impl Journal {
     /// How long each acknowledged write took.
     pub fn times(&self) -> Times {
@@ -192,21 +198,9 @@ impl Journal {
         self.acknowledged().count() as f64 / (last - first).as_secs_f64().max(1e-9)
     }
 
-    /// What clients noticed of a failure at `moment`: the longest time between two acknowledged writes, of all clients
-    /// together, that ended after it and began before `next`, the next failure.
-    pub fn gap_after(&self, moment: Instant, next: Option<Instant>) -> Duration {
-        let mut ends: Vec<Instant> = self.acknowledged().map(|note| note.ended).collect();
-        ends.sort_unstable();
-        let window = moment + GAP_WINDOW;
-        let window = next.map_or(window, |next| next.min(window));
-        let gaps = ends.windows(2).filter(|pair| pair[1] > moment && pair[0] < window);
-        gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
-    }
-
-    /// [`Self::gap_after`] of several failures, in their order.
+    /// What clients noticed of several failures: see [`gaps`].
     pub fn gaps(&self, moments: &[Instant]) -> Vec<Duration> {
-        let next = moments.iter().skip(1).copied().map(Some).chain([None]);
-        moments.iter().zip(next).map(|(&moment, next)| self.gap_after(moment, next)).collect()
+        gaps(self.acknowledged().map(|note| note.ended).collect(), moments)
     }
 
     fn acknowledged(&self) -> impl Iterator<Item = &Note> {

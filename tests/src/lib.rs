@@ -17,4 +17,6 @@ pub mod serial;
 pub mod sim;
 pub mod stats;
 pub mod status;
+pub mod stores;
 pub mod wait;
+pub mod workload;

@@ -3,9 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::process;
 use crate::wait::PATIENCE;
+use crate::workload::{self, Workload};
 
 /// Makes a data directory of a server's own, with a root user without a password.
 pub fn install(data: &Path, user: &str) {
@@ -149,5 +151,22 @@ impl Drop for Transfers {
             process::signal(pid, libc::SIGKILL);
         }
         let _ = self.child.wait();
+    }
+}
+
+impl Workload for Transfers {
+    fn acknowledged(&mut self) -> u64 {
+        Self::acknowledged(self)
+    }
+
+    fn rest(&mut self, rests: bool) {
+        Self::rest(self, rests);
+    }
+
+    fn finish(self: Box<Self>, _failures: &[Instant]) -> Result<(workload::Verdict, Vec<Duration>), String> {
+        let Verdict { acknowledged, unknown_done, unknown_lost } = Self::finish(*self);
+        let [acknowledged, unknown_done, unknown_lost] = [acknowledged, unknown_done, unknown_lost]
+            .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+        Ok((workload::Verdict { acknowledged, unknown_done, unknown_lost }, Vec::new()))
     }
 }

@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
+use crate::stores::Store;
+
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// A connection.
@@ -69,5 +71,19 @@ impl Memcache {
 
     fn wrong(&self) -> io::Error {
         io::Error::new(io::ErrorKind::InvalidData, format!("unexpected answer: {:?}", self.line))
+    }
+}
+
+impl Store for Memcache {
+    fn connect(port: u16) -> io::Result<Self> {
+        Self::connect(port)
+    }
+
+    fn store(&mut self, name: &str) -> io::Result<()> {
+        self.set(name, name.as_bytes())
+    }
+
+    fn has(&mut self, name: &str) -> io::Result<bool> {
+        Ok(self.get(name)?.as_deref() == Some(name.as_bytes()))
     }
 }

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use brolga_tests::cluster::{Cluster, Plan};
-use brolga_tests::journal::{Journal, Verdict, Writer};
+use brolga_tests::journal::{Journal, Writer};
 use brolga_tests::layers;
 use brolga_tests::redis_benchmark::{self, Load, Outcome};
 use brolga_tests::resp::Redis;
 use brolga_tests::status::Status;
 use brolga_tests::wait::{PATIENCE, until};
+use brolga_tests::workload::Verdict;
 
 const CLIENTS: usize = 8;
 /// Acknowledged writes before a failure, and after it: a second or two.

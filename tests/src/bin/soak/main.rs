@@ -1,0 +1,176 @@
+//! Kills random replicas of a server under load, round after round, and checks the clients' journal, the digests and the
+//! files after each. Usage: `soak [--server NAME] [MINUTES] [SEED]`. A fault ends it; the state of the cluster stays for
+//! inspection.
+
+mod services;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use brolga_tests::cluster::Cluster;
+use brolga_tests::stats::Times;
+use brolga_tests::wait::{PATIENCE, until};
+use brolga_tests::workload::Workload;
+
+use services::{SERVICES, Service};
+
+const KILLS_IN_A_ROUND: usize = 5;
+/// Between two kills of redis there are random numbers of writes, of a slower server at least this time, too.
+const TIME_BETWEEN: Duration = Duration::from_secs(15);
+
+/// A small generator: the choices of a soak run can be repeated with its seed.
+pub struct Choice(u64);
+
+impl Choice {
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// What is told at the end.
+#[derive(Default)]
+struct Report {
+    rounds: u64,
+    acknowledged: usize,
+    unknown: usize,
+    entries: u64,
+    preemptions: u64,
+    /// Time without an acknowledged write after the death of a leader, and of a follower.
+    gaps: [Vec<Duration>; 2],
+    /// From a death until all replicas are there again.
+    rejoins: Vec<Duration>,
+}
+
+fn main() {
+    let (service, numbers) = arguments();
+    let minutes = numbers.first().copied().unwrap_or(10);
+    let begin = Instant::now();
+    let end = begin + Duration::from_secs(60 * minutes);
+    let seed = numbers.get(1).copied().unwrap_or_else(|| u64::from(std::process::id()));
+    println!("soak: {}, {minutes} minutes, seed {seed}", service.name());
+    let directory = Arc::new(Mutex::new(PathBuf::new()));
+    tell_of_a_fault(format!("--server {} {minutes} {seed}", service.name()), Arc::clone(&directory));
+    let (mut choice, mut report) = (Choice(seed), Report::default());
+    while Instant::now() < end {
+        report.rounds += 1;
+        play(service, &mut choice, &mut report, &directory);
+    }
+    report.print(begin.elapsed());
+}
+
+fn arguments() -> (&'static dyn Service, Vec<u64>) {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let mut name = "redis".to_owned();
+    if let Some(at) = words.iter().position(|word| word == "--server") {
+        words.remove(at);
+        name = if at < words.len() { words.remove(at) } else { String::new() };
+    }
+    let names = || SERVICES.map(Service::name).join(", ");
+    let service = SERVICES.into_iter().find(|service| service.name() == name);
+    let numbers = words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>();
+    match (service, numbers) {
+        (Some(service), Some(numbers)) => (service, numbers),
+        _ => {
+            eprintln!("usage: soak [--server NAME] [MINUTES [SEED]], where NAME is one of {}", names());
+            std::process::exit(2)
+        }
+    }
+}
+
+/// Says what a person needs to look into a fault; the program dies of it, and its cluster with it.
+fn tell_of_a_fault(again: String, directory: Arc<Mutex<PathBuf>>) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        usual(info);
+        let directory = directory.lock().map(|path| path.display().to_string()).unwrap_or_default();
+        println!("soak: FAULT; the state of the cluster is kept in {directory}");
+        println!("soak: the same choices again: scripts/soak {again}");
+    }));
+}
+
+fn play(service: &dyn Service, choice: &mut Choice, report: &mut Report, directory: &Mutex<PathBuf>) {
+    let begin = Instant::now();
+    let (mut cluster, kind) = service.start(choice);
+    *directory.lock().expect("nobody panicked") = cluster.directory().to_owned();
+    let mut load = service.load(cluster.port());
+    let mut kills = Vec::new();
+    for _ in 0..KILLS_IN_A_ROUND {
+        kills.push(kill_one(service, &mut cluster, load.as_mut(), choice, report));
+    }
+    let moments: Vec<_> = kills.iter().map(|(_, moment)| *moment).collect();
+    let (verdict, gaps) = load.finish(&moments).unwrap_or_else(|wrong| panic!("LOST OR DOUBLED: {wrong}"));
+    let status = cluster.await_level();
+    let leader = status.leader().expect("a leader");
+    for ((led, _), gap) in kills.iter().zip(gaps) {
+        report.gaps[usize::from(!led)].push(gap);
+    }
+    report.acknowledged += verdict.acknowledged;
+    report.unknown += verdict.unknown_done + verdict.unknown_lost;
+    report.entries += leader.committed;
+    report.preemptions += leader.preemptions;
+    let files = service.end(&mut cluster);
+    println!(
+        "round {}: {kind}: {} operations acknowledged, none missing, none doubled; {} without an answer; {} entries; \
+         digests and {files} files equal; {:.0?}",
+        report.rounds,
+        verdict.acknowledged,
+        verdict.unknown_done + verdict.unknown_lost,
+        leader.committed,
+        begin.elapsed()
+    );
+}
+
+/// Kills a replica after a random amount of load, and again a random amount later lets it catch up. Returns whether it led,
+/// and when it died.
+fn kill_one(
+    service: &dyn Service,
+    cluster: &mut Cluster,
+    load: &mut dyn Workload,
+    choice: &mut Choice,
+    report: &mut Report,
+) -> (bool, Instant) {
+    let begin = Instant::now();
+    await_load(load, 1 + choice.below(service.most_between()));
+    let victim = u8::try_from(1 + choice.below(u64::from(cluster.replicas()))).expect("a small number");
+    let leads = cluster.leader() == victim;
+    let moment = cluster.kill_replica(victim);
+    await_load(load, choice.below(service.most_between()));
+    load.rest(true);
+    cluster.await_complete();
+    report.rejoins.push(moment.elapsed());
+    while service.is_slow() && begin.elapsed() < TIME_BETWEEN {
+        await_load(load, 1);
+    }
+    load.rest(false);
+    (leads, moment)
+}
+
+fn await_load(load: &mut dyn Workload, operations: u64) {
+    let goal = load.acknowledged() + operations;
+    until("operations go on", PATIENCE, || (load.acknowledged() >= goal).then_some(()));
+}
+
+impl Report {
+    fn print(self, took: Duration) {
+        let row = |name: &str, value: String| println!("  {name:<50} {value}");
+        let spread = |times: Vec<Duration>| {
+            let count = times.len();
+            if count == 0 {
+                return "none killed".to_owned();
+            }
+            let times = Times::new(times);
+            format!("{count} kills: median {:.0?}, worst {:.0?}", times.percentile(50), times.percentile(100))
+        };
+        let [leader, follower] = self.gaps;
+        println!("soak: no fault in {} rounds, {:.0} s", self.rounds, took.as_secs_f64());
+        row("acknowledged operations, none missing or doubled", self.acknowledged.to_string());
+        row("operations without an answer, either way right", self.unknown.to_string());
+        row("entries, preemptions", format!("{}, {}", self.entries, self.preemptions));
+        row("none acknowledged: a leader died", spread(leader));
+        row("  a follower died", spread(follower));
+        row("back and level after a death", spread(self.rejoins));
+    }
+}
