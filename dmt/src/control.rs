@@ -4,6 +4,7 @@
 //! writes, except by a leader at admission, whose choice then travels in the entry.
 
 use crate::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use crate::bounds::MAX_PROCESSES;
 
 /// Value of [`Control::lead_from`] on a follower.
 pub const FOLLOWER: u64 = u64::MAX;
@@ -97,6 +98,8 @@ pub struct Control {
     pub offered_grant: AtomicU64,
     /// S: 1 while the turn holder is in a call that the kernel carries out (a file's): not to be disturbed by a signal.
     pub in_kernel: AtomicU32,
+    /// S: kernel process ids of the processes that live in dmt's eyes, by slot; 0 = none. Init looks whether the kernel agrees.
+    pub pids: [AtomicI32; MAX_PROCESSES],
     /// C: a test's request to corrupt one byte of the next `Data` event that this replica applies (divergence test).
     pub corrupt_next: AtomicU32,
 }
@@ -104,6 +107,11 @@ pub struct Control {
 const _: () = assert!(size_of::<Control>() == 4096);
 
 impl Control {
+    /// The process in this slot (from 1) lives from now on as `pid`, or no more (0).
+    pub(crate) fn set_pid(&self, slot: u16, pid: i32) {
+        self.pids[usize::from(slot) - 1].store(pid, Ordering::SeqCst);
+    }
+
     /// All zeroes.
     #[cfg(loom)]
     pub fn new() -> Self {
@@ -135,6 +143,7 @@ impl Control {
             offer: AtomicU32::new(0),
             offered_grant: AtomicU64::new(0),
             in_kernel: AtomicU32::new(0),
+            pids: core::array::from_fn(|_| AtomicI32::new(0)),
             corrupt_next: AtomicU32::new(0),
         }
     }

@@ -14,7 +14,7 @@ use crate::maps::{self, Variables};
 use crate::raw;
 use crate::signals::{self, NEVER_BLOCKED};
 use crate::world;
-use crate::{filter, gate, process, sigsys, tsc, vdso};
+use crate::{faults, filter, gate, process, sigsys, tsc, vdso};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -34,6 +34,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     must("install the SIGSYS handler", sigsys::install());
     must("install the preemption handler", signals::install_preempt());
     must("install the SIGSEGV handler", tsc::install());
+    must("install the handlers of other faults", faults::install());
     unblock_own_signals();
     must("patch the vDSO", vdso::patch());
     tsc::trap();

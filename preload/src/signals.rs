@@ -137,6 +137,11 @@ pub fn deliver(signal: &PendingSignal) {
 /// Ends this process by `signal`, in dmt and then in the kernel, so that the real wait status is right, too.
 fn die_of(signal: c_int) -> ! {
     crate::calls::process::killed_by(signal);
+    end_by(signal)
+}
+
+/// Ends this process by `signal` in the kernel.
+fn end_by(signal: c_int) -> ! {
     let unblocked = !0u64;
     loop {
         // SAFETY: the default action, no mask, and the signal: this ends the process.
@@ -224,16 +229,19 @@ fn is_fault(signal: c_int) -> bool {
 /// # Safety
 /// Called by a handler with its own arguments.
 pub unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let tls = tls::current();
+    // SAFETY: the kernel's pointer.
+    if unsafe { (*info).si_code } <= 0 && tls.managed() && !tls.expects(signal as u32) {
+        // Somebody sent it who is no process of the server. That is no event of the log, and perhaps this thread has not got
+        // the turn: the process dies without a word, and init finds it dead.
+        end_by(signal);
+    }
     let wanted = action(signal);
     if wanted.handler == libc::SIG_DFL || wanted.handler == libc::SIG_IGN {
-        // The instruction runs again, and the fault then has its default effect.
-        // SAFETY: the default action has no handler.
-        unsafe { set_kernel_action(signal, &DEFAULT) };
-        crate::calls::process::killed_by(signal);
-        return;
+        die_of(signal);
     }
     // SAFETY: forwarded promise.
-    unsafe { run(signal, wanted, info, context, tls::current()) };
+    unsafe { run(signal, wanted, info, context, tls) };
 }
 
 /// The watchdog's signal: the thread may be spinning.

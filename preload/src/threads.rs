@@ -10,6 +10,7 @@ use core::ffi::{c_int, c_void};
 use dmt::thread::ThreadId;
 
 use crate::altstack;
+use crate::calls::refuse::{self, Other};
 use crate::raw;
 use crate::tls;
 use crate::world;
@@ -47,6 +48,7 @@ pub unsafe fn create(
     let detached = is_detached(attributes);
     let reserved = world::dmt(|call| call.thread_reserve(start as usize as u64, argument as u64, detached));
     if reserved < 0 {
+        refuse::bound("threads", dmt::bounds::MAX_THREADS, Other::Threads);
         return -reserved as c_int;
     }
     let id = reserved as ThreadId;

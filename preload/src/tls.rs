@@ -122,6 +122,11 @@ impl Tls {
         (self.delivering.replace(0), self.code.get())
     }
 
+    /// Whether dmt decided to deliver this signal here.
+    pub fn expects(&self, signal: u32) -> bool {
+        self.delivering.get() == signal
+    }
+
     /// See [`Tls::take_delivering`].
     pub fn set_delivering(&self, signal: u32, code: i32) {
         self.delivering.set(signal);

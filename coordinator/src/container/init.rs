@@ -14,9 +14,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::killed::Killed;
 use super::spawn::{CHANNEL_FD, CONFIG_FD};
 use super::{ExitStatus, HOST_NAME, InitConfig, Report, SERVER_PID, mounts, server, watchdog};
 use crate::channel::{Channel, Received};
+
+/// Time between two looks for processes that were killed, milliseconds.
+const LOOK_MS: u16 = 250;
 
 /// Runs init; returns the exit code of the process.
 pub fn main() -> i32 {
@@ -24,20 +28,20 @@ pub fn main() -> i32 {
     let (channel, config) = unsafe { (OwnedFd::from_raw_fd(CHANNEL_FD), OwnedFd::from_raw_fd(CONFIG_FD)) };
     let channel = Channel::from_socket(channel);
     let prepared = set_up(&channel, config);
-    let (signals, report) = match prepared {
-        Ok(signals) => (Some(signals), Report::Started),
+    let (prepared, report) = match prepared {
+        Ok(prepared) => (Some(prepared), Report::Started),
         Err(message) => (None, Report::Failed(message)),
     };
     if channel.send(&report).is_err() {
         return 1;
     }
-    match signals {
-        Some(signals) => serve(&channel, &signals),
+    match prepared {
+        Some((signals, killed)) => serve(&channel, &signals, killed),
         None => 1,
     }
 }
 
-fn set_up(channel: &Channel, config: OwnedFd) -> Result<SignalFd, String> {
+fn set_up(channel: &Channel, config: OwnedFd) -> Result<(SignalFd, Option<Killed>), String> {
     let text = |what: &'static str| move |error: Errno| format!("cannot {what}: {error}");
     if std::process::id() != 1 {
         return Err("this subcommand is internal to Brolga; use `brolga run`".to_owned());
@@ -60,11 +64,13 @@ fn set_up(channel: &Channel, config: OwnedFd) -> Result<SignalFd, String> {
     loopback_up().map_err(text("bring the loopback interface up"))?;
     channel.set_nonblocking(true).map_err(|e| format!("cannot set up the channel: {e}"))?;
     mounts::enter_root(&config)?;
+    let mut killed = None;
     if config.shared.is_some() {
         watchdog::start()?;
+        killed = Some(Killed::open()?);
     }
     server::start(&config)?;
-    Ok(signals)
+    Ok((signals, killed))
 }
 
 /// Whatever the coordinator had open without close-on-exec is not ours.
@@ -89,14 +95,15 @@ fn loopback_up() -> nix::Result<()> {
 }
 
 /// Reaps until the server is gone. When init returns, the kernel kills what is left in the namespace.
-fn serve(channel: &Channel, signals: &SignalFd) -> i32 {
+fn serve(channel: &Channel, signals: &SignalFd, mut killed: Option<Killed>) -> i32 {
     let mut ended = None;
+    let patience = killed.as_ref().map_or(PollTimeout::NONE, |_| PollTimeout::from(LOOK_MS));
     loop {
         let mut polled = [
             PollFd::new(channel.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
-        if let Err(error) = poll(&mut polled, PollTimeout::NONE)
+        if let Err(error) = poll(&mut polled, patience)
             && error != Errno::EINTR
         {
             return 1;
@@ -116,6 +123,10 @@ fn serve(channel: &Channel, signals: &SignalFd) -> i32 {
             if nothing_left || status != ExitStatus::Code(0) {
                 return i32::from(channel.send(&Report::ServerExited(status)).is_err());
             }
+        } else if let Some(report) = killed.as_mut().and_then(Killed::look)
+            && channel.send(&report).is_err()
+        {
+            return 1;
         }
     }
 }

@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod init;
 mod marks;
+mod killed;
 mod mounts;
 mod server;
 mod shared;
@@ -80,6 +81,13 @@ pub enum Report {
     Failed(String),
     /// The server has ended and nothing of it is left.
     ServerExited(ExitStatus),
+    /// A process of the server that lives in dmt's eyes is dead in the kernel's.
+    ProcessDied {
+        /// Its id in the container.
+        pid: i32,
+        /// How.
+        status: ExitStatus,
+    },
 }
 
 /// How the server ended.

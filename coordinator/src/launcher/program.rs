@@ -4,11 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use object::Endianness;
-use object::elf::{ELFCLASS64, ELFMAG, EM_X86_64, FileHeader64, PT_INTERP};
+use object::elf::{DT_NEEDED, ELFCLASS64, ELFMAG, EM_X86_64, FileHeader64, PT_DYNAMIC, PT_INTERP};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 /// Scripts whose interpreter is a script whose interpreter ... The kernel follows four.
@@ -35,9 +35,14 @@ pub enum ProgramError {
     },
     /// No dynamic loader would load preload into it.
     #[error(
-        "{0} is statically linked, so Brolga's library cannot be loaded into it; use a dynamically linked build"
+        "{0} is statically linked, so Brolga's library cannot be loaded into it; use a dynamically linked build (Go: CGO_ENABLED=1)"
     )]
     Static(PathBuf),
+    /// A loader would load preload, but the program's threads are not libc's.
+    #[error(
+        "{0} uses no libc, so its threads cannot be scheduled; use a build that does (Go: CGO_ENABLED=1)"
+    )]
+    WithoutLibc(PathBuf),
     /// The loader ignores LD_PRELOAD there.
     #[error(
         "{0} is setuid, setgid or has file capabilities, so the loader ignores Brolga's library; run a copy without (`cp` drops them)"
@@ -123,11 +128,24 @@ fn check_elf(file: &Path, head: &[u8]) -> Result<(), Option<ProgramError>> {
         return Err(Some(ProgramError::WrongArchitecture(file.to_owned())));
     }
     let segments = elf.program_headers(endian, head).map_err(|_| None)?;
-    if segments.iter().any(|segment| segment.p_type(endian) == PT_INTERP) {
-        Ok(())
-    } else {
-        Err(Some(ProgramError::Static(file.to_owned())))
+    if !segments.iter().any(|segment| segment.p_type(endian) == PT_INTERP) {
+        return Err(Some(ProgramError::Static(file.to_owned())));
     }
+    let dynamic = segments.iter().find(|segment| segment.p_type(endian) == PT_DYNAMIC);
+    match dynamic.map(|segment| (segment.p_offset(endian), segment.p_filesz(endian))) {
+        Some(place) if !needs_a_library(file, place) => {
+            Err(Some(ProgramError::WithoutLibc(file.to_owned())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the dynamic section at `offset` names any library; so does one that cannot be read.
+fn needs_a_library(file: &Path, (offset, bytes): (u64, u64)) -> bool {
+    let mut section = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX).min(HEAD_BYTES as usize)];
+    let read = File::open(file).and_then(|file| file.read_exact_at(&mut section, offset));
+    let needed = u64::from(DT_NEEDED).to_le_bytes();
+    read.is_err() || section.chunks_exact(16).any(|entry| entry[..8] == needed)
 }
 
 fn read_head(file: &Path) -> io::Result<Vec<u8>> {
@@ -157,7 +175,7 @@ fn is_privileged(file: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProgramError, check_elf, interpreter, resolve};
+    use super::{ProgramError, check_elf, interpreter, needs_a_library, resolve};
     use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -186,6 +204,17 @@ mod tests {
         assert_eq!(check_elf(path, &elf(2, 183, 3)), Err(Some(ProgramError::WrongArchitecture(path.into()))));
         assert_eq!(check_elf(path, b"hello"), Err(None));
         assert_eq!(check_elf(path, &elf(2, 62, 3)[..70]), Err(None));
+    }
+
+    #[test]
+    fn finds_needed_libraries() {
+        let path = std::env::temp_dir().join(format!("brolga-needed-{}", std::process::id()));
+        let entry = |tag: u64| [tag.to_le_bytes(), 7_u64.to_le_bytes()].concat();
+        fs::write(&path, [entry(5), entry(1), entry(0)].concat()).unwrap();
+        assert!(needs_a_library(&path, (0, 48)));
+        assert!(!needs_a_library(&path, (0, 16)));
+        assert!(needs_a_library(&path, (0, 4800)), "what cannot be read is not refused");
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

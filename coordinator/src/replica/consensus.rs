@@ -141,6 +141,11 @@ impl<D: Disk> Consensus<D> {
         Ok(())
     }
 
+    /// Leaves the leadership, if it has it, to the others.
+    pub fn resign(&mut self, now: Nanos) {
+        self.paxos.resign(now, &mut self.outputs);
+    }
+
     /// Does what Paxos asked for, up to what needs durability, and appends what is left to do to `happenings`.
     pub fn collect(&mut self, now: Nanos, happenings: &mut VecDeque<Happening>) -> Result<(), LogError> {
         loop {

@@ -6,6 +6,7 @@ pub mod consensus;
 pub mod crane;
 pub mod datagram_socket;
 pub mod datagrams;
+mod deaths;
 pub mod digests;
 mod divergences;
 pub mod driver;

@@ -15,8 +15,8 @@ use super::error::ReplicaError;
 use super::frames::{Control, Frame};
 use super::poll::Token;
 use super::run::Replica;
-use super::status::{DigestState, ServerExit};
-use crate::container::{ExitStatus, Report};
+use super::status::DigestState;
+use crate::container::Report;
 use crate::paxos::Input;
 
 impl Replica {
@@ -55,6 +55,7 @@ impl Replica {
         self.report = digests::Report::default();
         self.book.forget_own();
         self.status.server_exit = None;
+        self.death = None;
         self.status.rebuilds += 1;
         self.status_at = 0;
         if let Some(leader) = self.driver.other_leader() {
@@ -69,16 +70,11 @@ impl Replica {
         let Some(server) = &mut self.server else { return };
         match server.container().report() {
             Ok(Some(Report::ServerExited(status))) => {
-                let wait_status = match status {
-                    ExitStatus::Code(code) => code << 8,
-                    ExitStatus::Signal(signal) => signal,
-                };
-                tracing::warn!("the server ended: {status}");
-                self.status.server_exit = Some(ServerExit { wait_status });
-                self.status_at = 0;
                 // The channel stays readable after its end.
                 self.poll.remove(&server.report_fd());
+                self.server_exited(status);
             }
+            Ok(Some(Report::ProcessDied { pid, status })) => self.process_died(pid, status),
             Ok(_) => {}
             Err(error) => {
                 tracing::warn!("the container cannot be heard: {error}");

@@ -15,6 +15,7 @@ use super::clients::Clients;
 use super::config::{Admission, Durability, ReplicaConfig, ToReplica};
 use super::consensus::Consensus;
 use super::datagrams::Datagrams;
+use super::deaths::Death;
 use super::digests::{Book, Report};
 use super::driver::{Driver, Effect, Moment, News, Origin};
 use super::error::ReplicaError;
@@ -60,6 +61,7 @@ pub(super) struct Replica {
     pub(super) status_at: u64,
     pub(super) stop: bool,
     pub(super) signals: Signals,
+    pub(super) death: Option<Death>,
     /// Empty between two turns; kept for their memory.
     pub(super) effects: Vec<Effect>,
     /// As `effects`.
@@ -128,6 +130,7 @@ impl Replica {
             status_at: 0,
             stop: false,
             signals: Signals::default(),
+            death: None,
             effects: Vec::new(),
             news: Vec::new(),
         };
@@ -180,6 +183,7 @@ impl Replica {
         self.run_crane(now);
         self.ports.end_rest(&self.poll, now, self.open_connections());
         self.settle(now)?;
+        self.judge_death(now);
         self.report_digests(now);
         self.flush_peers(now)?;
         if let Some(reason) = self.driver.take_rebuild() {
@@ -361,7 +365,7 @@ impl Replica {
         let now = self.now();
         let consensus = &self.driver.consensus;
         let mut deadline = consensus.deadline().min(self.peers.deadline()).min(self.status_at);
-        deadline = deadline.min(self.ports.deadline());
+        deadline = deadline.min(self.ports.deadline()).min(self.death_deadline());
         if let Some(due) = self.report.due_ms(consensus.paxos().commit()) {
             deadline = deadline.min(due * 1_000_000);
         }

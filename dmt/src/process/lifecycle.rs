@@ -24,6 +24,7 @@ impl Call<'_> {
             let thread = k.add_thread(id).expect("the table is empty");
             k.processes.get_mut(id).main = thread;
             k.threads.get_mut(thread).tid = pid;
+            self.shared().control.set_pid(id, pid);
             thread
         })
     }
@@ -46,6 +47,7 @@ impl Call<'_> {
                 return;
             }
             k.processes.get_mut(process).pid = pid;
+            self.shared().control.set_pid(process, pid);
             k.threads.get_mut(child).tid = pid;
             k.make_runnable(child);
         });
@@ -146,6 +148,7 @@ impl Kernel {
     /// The rest of an exit: `me` is the thread that does it and has the turn.
     fn end_process(&mut self, shared: &Shared, me: ThreadId, status: i32) {
         let id = self.process_of(me);
+        shared.control.set_pid(id, 0);
         self.exit_descriptors(shared, id);
         self.locks_changed();
         self.sched.spinners.forget(id);

@@ -39,6 +39,17 @@ pub unsafe fn prctl(a: [usize; 6]) -> isize {
     }
 }
 
+/// `arch_prctl`. A program that sets its own thread pointer does without libc, whose threads are all that can be scheduled.
+pub unsafe fn arch_prctl(a: [usize; 6]) -> isize {
+    const ARCH_SET_FS: usize = 0x1002;
+    if a[0] == ARCH_SET_FS {
+        let remedy = b"build it against libc (Go: CGO_ENABLED=1)";
+        crate::fatal::die("this program makes threads without libc, and they cannot be scheduled", remedy);
+    }
+    // SAFETY: forwarded promise.
+    unsafe { gate::syscall(libc::SYS_arch_prctl, a) }
+}
+
 /// `getrusage`: the CPU time that replicas agree on, the rest is zero.
 pub unsafe fn getrusage(a: [usize; 6]) -> isize {
     let used = dmt(|call| call.cpu_time(a[0] as c_int));

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod ipc;
 pub mod lock;
 pub mod misc;
+pub mod netlink;
 pub mod open;
 pub mod process;
 pub mod procfs;
@@ -25,7 +26,6 @@ pub mod time;
 pub mod timer;
 pub mod vector;
 
-use crate::gate;
 use crate::kernel;
 use crate::syscalls::{self, Class};
 use crate::threads;
@@ -74,7 +74,7 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_getrusage => misc::getrusage(a),
             libc::SYS_times => misc::times(a),
             libc::SYS_sysinfo => misc::sysinfo(a),
-            libc::SYS_arch_prctl => gate::syscall(number, a),
+            libc::SYS_arch_prctl => misc::arch_prctl(a),
             libc::SYS_getrandom => random::getrandom(a),
             libc::SYS_getdents64 => disk::listing::getdents64(a),
             libc::SYS_statfs | libc::SYS_fstatfs => disk::space::statfs(number, a),

@@ -6,6 +6,7 @@ use dmt::process::vfork::Launch;
 use dmt::process::wait::STOPS_ONLY;
 
 use crate::calls::disk::writing;
+use crate::calls::refuse::{self, Other};
 use crate::raw;
 use crate::sigsys::{self, Frame};
 use crate::tls;
@@ -42,6 +43,7 @@ pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
         if number as i64 == libc::SYS_clone { (a[0] & KEPT_FLAGS, a[1], a[2], a[3]) } else { (0, 0, 0, 0) };
     let reserved = dmt(|call| call.fork_reserve());
     if reserved < 0 {
+        refuse::bound("processes", dmt::bounds::MAX_PROCESSES, Other::Processes);
         return frame.set_result(reserved as isize);
     }
     // The child gets the descriptors, too, but nobody would count it as a writer.

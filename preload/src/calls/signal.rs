@@ -3,6 +3,7 @@
 use core::ffi::c_int;
 
 use crate::calls::time;
+use crate::faults;
 use crate::gate;
 use crate::raw;
 use crate::signals::{self, Action, COUNT, LIBC_INTERNAL, NEVER_BLOCKED, PREEMPT, SET_BYTES};
@@ -67,12 +68,18 @@ pub unsafe fn rt_sigaction(a: [usize; 6]) -> isize {
 
 fn set_action(signal: c_int, new: Action) -> isize {
     signals::remember(signal, new);
-    if !matches!(signal, libc::SIGSYS | libc::SIGSEGV | PREEMPT) {
+    let plain = new.handler == libc::SIG_DFL || new.handler == libc::SIG_IGN;
+    let result = match signal {
+        libc::SIGSYS | libc::SIGSEGV | PREEMPT => Ok(()),
+        _ if plain && faults::SIGNALS.contains(&signal) => faults::stand_in(signal),
         // SAFETY: the program's handler behind ours.
-        let result = unsafe { signals::set_kernel_action(signal, &signals::kernel_action(signal, new)) };
-        if result < 0 {
-            return result;
-        }
+        _ => match unsafe { signals::set_kernel_action(signal, &signals::kernel_action(signal, new)) } {
+            0 => Ok(()),
+            error => Err(error),
+        },
+    };
+    if let Err(error) = result {
+        return error;
     }
     if tls::current().managed() && !LIBC_INTERNAL.contains(&signal) {
         dmt(|call| call.signal_action(signal, new.handler as u64, new.flags as i32));

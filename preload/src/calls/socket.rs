@@ -1,6 +1,7 @@
 //! Sockets.
 
 use core::ffi::c_int;
+use core::fmt::Write;
 
 use dmt::file::abi::SocketAddress;
 use dmt::file::io::Message;
@@ -8,7 +9,10 @@ use dmt::file::passed::Parcel;
 
 use crate::calls::ancillary;
 use crate::calls::file::{install, install_pair, is_virtual, piece};
+use crate::calls::netlink;
+use crate::calls::refuse::{self, Other};
 use crate::calls::vector::pieces;
+use crate::fatal::Line;
 use crate::gate;
 use crate::world::dmt;
 
@@ -50,7 +54,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
 pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
     if !is_virtual(a[0]) {
         // SAFETY: forwarded promise.
-        return unsafe { gate::syscall(number, a) };
+        return unsafe { netlink::on_descriptor(number, a) };
     }
     let fd = a[0] as c_int;
     // SAFETY: the program's addresses and buffers.
@@ -111,14 +115,30 @@ unsafe fn store_address(from: &SocketAddress, at: usize, len: usize) -> isize {
     0
 }
 
-/// `socket`: internet and unix-domain sockets are dmt's, the others (netlink) the kernel's.
+/// `socket`: internet and unix-domain sockets are dmt's; netlink, to read the network's configuration, is the kernel's.
 pub unsafe fn socket(a: [usize; 6]) -> isize {
     let kind = a[1] as c_int & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
-    let known =
-        matches!(a[0] as c_int, libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX) && kind != libc::SOCK_RAW;
-    if !known {
+    match (a[0] as c_int, kind) {
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) | (libc::AF_PACKET, _) => {
+            let remedy = "packets are no inputs of the log: the server cannot see them here";
+            return refuse::refuse_use("a raw socket", Other::RawSocket, libc::EPERM, remedy);
+        }
+        (libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX, _) => {}
         // SAFETY: forwarded promise.
-        return unsafe { gate::syscall(libc::SYS_socket, a) };
+        (libc::AF_NETLINK, _) if a[2] as c_int == libc::NETLINK_ROUTE => {
+            return unsafe { gate::syscall(libc::SYS_socket, a) };
+        }
+        (family, _) => {
+            let mut what = Line::new();
+            let _ = write!(what, "a socket of family {family}, protocol {}", a[2]);
+            let what = core::str::from_utf8(what.bytes()).unwrap_or("a socket");
+            let remedy = "clients come by TCP, and the server's processes meet by TCP, UDP or unix sockets";
+            let errno = match family {
+                libc::AF_NETLINK => libc::EPROTONOSUPPORT,
+                _ => libc::EAFNOSUPPORT,
+            };
+            return refuse::refuse_use(what, Other::SocketFamily, errno, remedy);
+        }
     }
     install(dmt(|call| call.socket(a[0] as c_int, a[1] as c_int, a[2] as c_int)), a[1], true)
 }
