@@ -233,8 +233,8 @@ pub unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_v
     // SAFETY: the kernel's pointer.
     if unsafe { (*info).si_code } <= 0 && tls.managed() && !tls.expects(signal as u32) {
         // Somebody sent it who is no process of the server. That is no event of the log, and perhaps this thread has not got
-        // the turn: the process dies without a word, and init finds it dead.
-        end_by(signal);
+        // the turn: the process dies without a word, and not as by a fault of its own; init finds it dead.
+        end_by(libc::SIGKILL);
     }
     let wanted = action(signal);
     if wanted.handler == libc::SIG_DFL || wanted.handler == libc::SIG_IGN {

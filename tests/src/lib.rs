@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod http;
 pub mod journal;
 pub mod layers;
+pub mod ledger;
 pub mod mariadb;
 pub mod memcache;
 pub mod process;

@@ -86,6 +86,7 @@ fn programs_that_cannot_be_replicated_are_refused() {
         assert!(built.expect("run cc").success());
     };
     compile("static", &["-static"]);
+    compile("bare", &["-nostdlib", "-pie", "-Wl,-e,main"]);
     compile("setuid", &[]);
     fs::set_permissions(path("setuid"), fs::Permissions::from_mode(0o4755)).expect("make it setuid");
     // The fifth byte of an ELF file says for how many bits it is.
@@ -95,6 +96,7 @@ fn programs_that_cannot_be_replicated_are_refused() {
     fs::set_permissions(path("narrow"), fs::Permissions::from_mode(0o755)).expect("make it executable");
     let text = |name: &str| path(name).to_str().expect("a plain path").to_owned();
     assert_refused(&["--", &text("static")], &["static"]);
+    assert_refused(&["--", &text("bare")], &["no libc", "CGO_ENABLED".to_lowercase().as_str()]);
     assert_refused(&["--", &text("setuid")], &["set", "uid"]);
     assert_refused(&["--", &text("narrow")], &["64-bit"]);
 }

@@ -7,7 +7,7 @@
 //! the same place in the schedule everywhere.
 //!
 //! A `kill -9` is none of the server's own doing, which dmt would know of, so it has met this replica alone: it is a
-//! divergence.
+//! divergence. Processes that were killed while they waited are found by [`super::killed`].
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,6 +27,10 @@ const EXIT_CODE_FIELD: usize = 49;
 
 /// The part of a wait status that names the signal.
 const TERMINATING_SIGNAL: i32 = 0x7f;
+/// Signals by which the kernel ends a process for its own doing. Sent from outside, they end it as SIGKILL does (preload sees to
+/// that).
+const FAULTS: [i32; 6] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
 
 /// The watchdog's end: whom it reports.
 pub(super) struct Deaths {
@@ -74,6 +78,11 @@ fn wait_status(stat: &str) -> Option<i32> {
     fields(stat).nth(EXIT_CODE_FIELD)?.parse().ok()
 }
 
+/// Whether a process with this wait status was ended for a fault of its own.
+pub(super) fn is_fault(status: i32) -> bool {
+    FAULTS.contains(&(status & TERMINATING_SIGNAL))
+}
+
 /// One thread does it, one death after the other: whoever acts as a thread of the server must be the only one.
 fn announce(mapping: &ArenaMapping, received: &Receiver<Sample>) {
     // SAFETY: the mapping is of a whole arena and lives as long as this function's thread, which is init's.
@@ -92,10 +101,10 @@ fn announce(mapping: &ArenaMapping, received: &Receiver<Sample>) {
         // It may have died in the middle of a long call.
         control.in_kernel.store(0, Ordering::SeqCst);
         let call = Call::new(arena, &InitPlatform, turn);
-        if status & TERMINATING_SIGNAL == libc::SIGKILL {
-            call.fail(&format!("process {} of the server was killed from outside", death.pid));
-        } else {
+        if is_fault(status) {
             call.process_exit(status);
+        } else {
+            call.fail(&format!("process {} of the server was killed from outside", death.pid));
         }
     }
 }

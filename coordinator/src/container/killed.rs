@@ -1,7 +1,7 @@
 //! Looks for processes of the server that somebody killed while they waited: by hand, or the kernel for want of memory.
 //!
-//! What kills the turn holder ends as an operation ([`super::deaths`]), for it may be a fault of the program's own, at the same place
-//! on all replicas. A process that dies while it waits is killed from outside, in this replica only.
+//! A fault of the turn holder's own is at the same place on all replicas, and ends as an operation ([`super::deaths`]). All other
+//! deaths that dmt does not know of are of this replica only.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use dmt::bounds::MAX_PROCESSES;
 use dmt::control::Control;
 
-use super::{ARENA_FILE, ArenaMapping, ExitStatus, Report, SHARED_MOUNT};
+use super::{ARENA_FILE, ArenaMapping, ExitStatus, Report, SHARED_MOUNT, deaths};
 
 /// See the module.
 pub(super) struct Killed {
@@ -34,12 +34,20 @@ impl Killed {
         let control = unsafe { &*self.arena.as_ptr::<Control>() };
         for (slot, word) in control.pids.iter().enumerate() {
             let pid = word.load(Ordering::SeqCst);
-            if pid == 0 || pid == self.told[slot] || pid == control.turn_pid.load(Ordering::SeqCst) {
+            if pid == 0 || pid == self.told[slot] {
                 self.suspects[slot] = 0;
                 continue;
             }
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-            let status = stat.map_or(Some(ExitStatus::Code(0)), |stat| wait_status_of_dead(&stat));
+            let status = match stat {
+                Ok(stat) => wait_status_of_dead(&stat),
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                    Some(ExitStatus::Code(0))
+                }
+                Err(_) => None,
+            };
+            let has_turn = pid == control.turn_pid.load(Ordering::SeqCst);
+            let status = status.filter(|status| !has_turn || !deaths::is_fault(status.wait_status()));
             let seen_before = std::mem::replace(&mut self.suspects[slot], status.map_or(0, |_| pid)) == pid;
             // Asked again after the kernel: a process that ends as it should is gone from here first.
             if let Some(status) = status

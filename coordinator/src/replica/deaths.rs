@@ -42,6 +42,10 @@ impl Replica {
     }
 
     fn died(&mut self, patience: u64, reason: String) {
+        if self.server.is_none() {
+            // Its divergence was noticed by other means.
+            return;
+        }
         let now = self.now();
         self.death = Some(Death { judged_at: now + patience, reason });
         self.driver.consensus.resign(now);

@@ -1,0 +1,166 @@
+//! Runs a server of `tests/servers` that keeps a ledger over HTTP: alone, then as three replicas under load, while the leader
+//! and then a follower is killed and comes back. Every acknowledged entry must be in its place at the end, none twice.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use crate::cluster::{Cluster, Plan};
+use crate::http::Http;
+use crate::layers;
+use crate::scratch::Scratch;
+use crate::wait::{PATIENCE, poll, until};
+
+/// Clients at once.
+const CLIENTS: usize = 8;
+/// Acknowledged entries between two failures.
+const ENTRIES_BETWEEN: u64 = 250;
+/// Port of the server inside.
+const PORT: u16 = 80;
+/// Of so many requests of a client one asks for what would differ between two copies.
+const CHANCE_EVERY: u64 = 7;
+/// Of so many requests of a client one makes the server compute.
+const WORK_EVERY: u64 = 25;
+
+/// The directory of the servers' sources.
+pub fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("servers")
+}
+
+/// Runs a compiler to its end.
+pub fn compile(compiler: &mut Command) {
+    let built = compiler.output().unwrap_or_else(|e| panic!("cannot run {compiler:?}: {e}"));
+    assert!(built.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&built.stderr));
+}
+
+/// Builds a C program of [`sources`] into `binary`.
+pub fn compile_c(source: &str, binary: &Path, libraries: &[&str]) {
+    let mut cc = Command::new("cc");
+    cc.args(["-std=gnu2x", "-O1", "-g", "-pthread"]).arg(sources().join(source)).arg("-o").arg(binary);
+    compile(cc.args(libraries));
+}
+
+/// Runs `command`, made by `prepare` in the server's directory, through everything; `PORT` in it is the server's port.
+pub fn run(label: &str, options: &[&str], prepare: impl Fn(&Path) -> Vec<String>) {
+    for replicas in [1, 3] {
+        let scratch = Scratch::new(label);
+        let data = scratch.path().join("data");
+        std::fs::create_dir_all(&data).expect("make the server's directory");
+        let mut command = prepare(scratch.path());
+        command.iter_mut().filter(|word| *word == "PORT").for_each(|word| *word = PORT.to_string());
+        let plan = Plan::new(&command).options(options).replicas(replicas).port(PORT);
+        let mut cluster = plan.start_in(scratch);
+        cluster.await_complete();
+        if replicas == 1 {
+            alone(&cluster);
+        } else {
+            let answer = python_client(&cluster, 4, 25);
+            assert!(answer.starts_with("100 entries"), "{answer}");
+            three(&mut cluster);
+        }
+        cluster.stop();
+    }
+}
+
+fn alone(cluster: &Cluster) {
+    let mut http = connect(cluster.port());
+    assert_eq!(http.put("/add", b"first").expect("an answer").body, b"1");
+    for path in ["/chance", "/work"] {
+        assert_eq!(http.get(path).expect("an answer").code, 200, "{path}");
+    }
+    assert_eq!(http.get("/list").expect("the list").body, b"first\n");
+}
+
+fn three(cluster: &mut Cluster) {
+    let (port, stop, done) = (cluster.port(), AtomicBool::new(false), AtomicU64::new(0));
+    let acknowledged = thread::scope(|scope| {
+        let (stop, done) = (&stop, &done);
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|own| scope.spawn(move || write(port, own, stop, done))).collect();
+        let mut goes_on = progress(done);
+        for leader in [true, false] {
+            let victim = if leader { cluster.leader() } else { cluster.follower() };
+            cluster.kill_replica(victim);
+            goes_on &= progress(done);
+            cluster.await_complete();
+        }
+        stop.store(true, Ordering::Relaxed);
+        let all: Vec<_> = clients.into_iter().flat_map(|client| client.join().expect("a client")).collect();
+        assert!(goes_on, "only {} entries were acknowledged", all.len());
+        all
+    });
+    check(&list(port), &acknowledged);
+    let status = cluster.await_level();
+    let (files, bytes) = layers::assert_identical(&cluster.state(), 3);
+    let preemptions: u64 = status.replicas.iter().map(|replica| replica.preemptions).sum();
+    assert!(status.replicas.iter().all(|replica| replica.rebuilds == 0), "rebuilt: {}", status.raw);
+    println!(
+        "acknowledged {}, entries {}, preemptions {preemptions}, files {files}, bytes {bytes}",
+        acknowledged.len(),
+        status.replicas[0].committed
+    );
+}
+
+fn progress(done: &AtomicU64) -> bool {
+    let goal = done.load(Ordering::Relaxed) + ENTRIES_BETWEEN;
+    poll(PATIENCE, || (done.load(Ordering::Relaxed) >= goal).then_some(())).is_some()
+}
+
+fn connect(port: u16) -> Http {
+    until("the server answers", PATIENCE, || {
+        let mut http = Http::connect(port).ok()?;
+        http.get("/chance").ok().map(|_| http)
+    })
+}
+
+/// Adds entries until told to stop; returns the acknowledged ones with their numbers.
+fn write(port: u16, own: usize, stop: &AtomicBool, done: &AtomicU64) -> Vec<(usize, String)> {
+    let mut acknowledged = Vec::new();
+    let mut connection = None;
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let http = connection.get_or_insert_with(|| connect(port));
+        let text = format!("client {own} entry {number}");
+        let added = http.put("/add", text.as_bytes()).ok().filter(|answer| answer.code == 200);
+        let Some(added) = added else {
+            connection = None;
+            continue;
+        };
+        let place = String::from_utf8_lossy(&added.body).trim().parse().expect("a number");
+        acknowledged.push((place, text));
+        done.fetch_add(1, Ordering::Relaxed);
+        let extra = [(CHANCE_EVERY, "/chance"), (WORK_EVERY, "/work")];
+        let due = extra.iter().filter(|(every, _)| number % every == every - 1);
+        if !due.fold(true, |fine, (_, path)| fine && http.get(path).is_ok()) {
+            connection = None;
+        }
+    }
+    acknowledged
+}
+
+fn list(port: u16) -> Vec<String> {
+    let body = connect(port).get("/list").expect("the list").body;
+    String::from_utf8(body).expect("text").lines().map(str::to_owned).collect()
+}
+
+fn check(list: &[String], acknowledged: &[(usize, String)]) {
+    for (place, text) in acknowledged {
+        let found = place.checked_sub(1).and_then(|at| list.get(at));
+        assert_eq!(found, Some(text), "entry {place} was acknowledged");
+    }
+    let different: HashSet<_> = list.iter().collect();
+    assert_eq!(different.len(), list.len(), "an entry is there twice");
+}
+
+/// Runs the client of Python's own `http.client` against a server.
+fn python_client(cluster: &Cluster, threads: u32, each: u32) -> String {
+    let mut client = Command::new("python3");
+    client.arg(sources().join("client.py")).arg(cluster.port().to_string());
+    let output = client.args([threads.to_string(), each.to_string()]).output().expect("run python3");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
