@@ -21,9 +21,7 @@ fn build(source: &Path, binary: &Path, with_libc: bool) -> String {
 fn an_http_server_goes_on_while_replicas_die() {
     let _turn = serial::turn();
     let source = ledger::sources().join("ledger.go");
-    ledger::run("go", &[], |scratch| {
-        vec![build(&source, &scratch.join("ledger"), true), "PORT".to_owned()]
-    });
+    ledger::run("go", &[], |scratch| vec![build(&source, &scratch.join("ledger"), true), "PORT".to_owned()]);
 }
 
 #[test]

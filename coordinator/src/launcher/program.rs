@@ -133,9 +133,7 @@ fn check_elf(file: &Path, head: &[u8]) -> Result<(), Option<ProgramError>> {
     }
     let dynamic = segments.iter().find(|segment| segment.p_type(endian) == PT_DYNAMIC);
     match dynamic.map(|segment| (segment.p_offset(endian), segment.p_filesz(endian))) {
-        Some(place) if !needs_a_library(file, place) => {
-            Err(Some(ProgramError::WithoutLibc(file.to_owned())))
-        }
+        Some(place) if !needs_a_library(file, place) => Err(Some(ProgramError::WithoutLibc(file.to_owned()))),
         _ => Ok(()),
     }
 }
