@@ -20,7 +20,7 @@ use super::{ExitStatus, HOST_NAME, InitConfig, Report, SERVER_PID, mounts, serve
 use crate::channel::{Channel, Received};
 
 /// Time between two looks for processes that were killed, milliseconds.
-const LOOK_MS: u16 = 250;
+const LOOK_MS: u16 = 500;
 
 /// Runs init; returns the exit code of the process.
 pub fn main() -> i32 {
