@@ -54,10 +54,14 @@ fn configuration(data: &Path, kind: Kind) -> String {
     };
     let https = if kind.https {
         format!(
-            "{}{}Listen 443\n<VirtualHost *:443>\nSSLEngine on\nSSLCertificateFile {d}/cert.pem\n\
+            "{}{}{}{}{}Protocols h2 http/1.1\nDavLockDB {d}/run/locks\nAlias /dav {d}/dav\n\
+             <Directory {d}/dav>\nDav On\n</Directory>\nListen 443\n<VirtualHost *:443>\nSSLEngine on\nSSLCertificateFile {d}/cert.pem\n\
              SSLCertificateKeyFile {d}/key.pem\n</VirtualHost>\n",
             module("socache_shmcb"),
-            module("ssl")
+            module("ssl"),
+            module("http2"),
+            module("dav"),
+            module("dav_fs")
         )
     } else {
         String::new()
@@ -84,10 +88,13 @@ fn script(path: PathBuf, text: &str) {
 }
 
 fn site(data: &Path, kind: Kind) {
-    for directory in ["www", "cgi", "run"] {
+    for directory in ["www", "cgi", "run", "dav"] {
         fs::create_dir_all(data.join(directory)).expect("make a directory");
     }
-    fs::set_permissions(data.join("run"), fs::Permissions::from_mode(0o777)).expect("open the directory");
+    for directory in ["run", "dav"] {
+        let open = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(data.join(directory), open).expect("open the directory");
+    }
     fs::write(data.join("www/index.html"), "<h1>Brolga</h1>").expect("write a page");
     fs::write(data.join("www/big"), vec![b'b'; BIG_BYTES]).expect("write a big file");
     fs::write(
@@ -261,7 +268,22 @@ fn event_serves_files_scripts_php_and_https_and_any_replica_may_be_killed() {
         said.starts_with("php 5 fpm-fcgi ").then_some(said)
     });
     assert_ne!(php, curl(&cluster, "/page.php?x=5", &[]), "random numbers are random");
+    assert_eq!(
+        curl(&cluster, "https:/index.html", &["--http2", "-w", " %{http_version}"]),
+        "<h1>Brolga</h1> 2"
+    );
+    // Properties of files that the server wrote: times, sizes, the order of a directory.
+    for name in ["one", "two", "three"] {
+        curl(&cluster, &format!("/dav/{name}"), &["-X", "PUT", "--data", name]);
+    }
+    let all = curl(&cluster, "/dav/", &["-X", "PROPFIND", "-H", "Depth: 1"]);
+    assert!(all.contains("/dav/two") && all.contains("getlastmodified"), "{all}");
     failovers(&mut cluster, "/index.html");
+    assert_eq!(
+        all,
+        curl(&cluster, "/dav/", &["-X", "PROPFIND", "-H", "Depth: 1"]),
+        "before and after failovers"
+    );
     assert!(curl(&cluster, "/page.php?x=6", &[]).starts_with("php 6 "));
     finish(cluster);
 }

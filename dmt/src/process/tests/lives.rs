@@ -219,3 +219,33 @@ fn groups_and_sessions_follow_the_calls() {
         assert_eq!(call.kill(-child, SIGTERM), -ESRCH);
     });
 }
+
+#[test]
+fn a_parent_that_called_vfork_waits_until_its_child_has_ended_and_hears_why_it_failed() {
+    let said = run(|world, call| {
+        for (name, status, spawns) in
+            [("ended", 3, true), ("no program", 127, true), ("plain vfork", 127, false)]
+        {
+            let child = call.fork_reserve() as ThreadId;
+            let pid = world.next_tid.fetch_add(1, Ordering::Relaxed);
+            world.run(child, move |world, call| {
+                call.sleep_until(call.realtime() + MS);
+                world.say("the child ends");
+                call.note_errno(2);
+                call.process_exit(status << 8);
+            });
+            call.fork_done(child, pid);
+            let launch = call.await_launch(child, pid, spawns);
+            let mut status = 0;
+            let waited = call.wait_child(pid, 0, &mut status);
+            world.say(format!(
+                "{name}: {launch:?}, then {}",
+                if waited == i64::from(pid) { 0 } else { waited }
+            ));
+        }
+    });
+    let ends = "the child ends";
+    let [first, second, third] =
+        ["ended: Over, then 0", "no program: Failed(2), then -10", "plain vfork: Over, then 0"];
+    assert_eq!(said, [ends, first, ends, second, ends, third]);
+}
