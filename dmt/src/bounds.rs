@@ -11,6 +11,9 @@ pub const ARENA_ADDRESS: usize = 0x6000_0000_0000;
 /// Address of the gate page: the only instructions outside `ld.so` whose system calls the filter lets through.
 pub const GATE_ADDRESS: usize = 0x5fff_ffff_0000;
 
+/// Address of the stacks that preload has beside the program's, one for each thread number.
+pub const STACKS_ADDRESS: usize = 0x5ffe_0000_0000;
+
 /// Threads of one replica's server, all processes together.
 pub const MAX_THREADS: usize = 1024;
 /// Processes of one replica's server.

@@ -6,6 +6,8 @@
 //!
 //! Callable in a signal handler only if the interrupted code was not inside dmt; preload's guard sees to that.
 
+use core::ffi::c_void;
+
 use crate::admission::{Next, Stretch, Verdict};
 use crate::arena::Arena;
 use crate::atomic::Ordering;
@@ -105,23 +107,31 @@ impl<'a> Call<'a> {
         &self,
         op: Op,
         object: u64,
-        f: impl FnMut(&mut Kernel, ThreadId) -> Step<T>,
+        mut f: impl FnMut(&mut Kernel, ThreadId) -> Step<T>,
     ) -> T {
         self.room();
-        let value = self.op(op, object, f);
-        let kick = self.with(|k| {
-            k.sched.unkicked += 1;
-            k.sched.unkicked >= OUTPUTS_PER_KICK
+        // A leader writes upcalls, a follower none.
+        let value = self.op(op, object, |k, me| self.apart(|| f(k, me)));
+        self.apart(|| {
+            let kick = self.with(|k| {
+                k.sched.unkicked += 1;
+                k.sched.unkicked >= OUTPUTS_PER_KICK
+            });
+            if kick {
+                self.kick();
+            }
         });
-        if kick {
-            self.kick();
-        }
         value
     }
 
     /// Advances logical time by one, after whatever has to happen before: a new entry, the end of the time slice.
     #[inline]
     pub fn tick(&self) {
+        self.apart(|| self.tick_here());
+    }
+
+    #[inline]
+    fn tick_here(&self) {
         let stop = self.with(|k| k.sched.tick >= k.sched.stop_at);
         if stop || self.shared().control.wanted.load(Ordering::Relaxed) != 0 {
             self.stop();
@@ -131,6 +141,21 @@ impl<'a> Call<'a> {
             k.sched.tick
         });
         self.shared().control.tick.store(tick, Ordering::Relaxed);
+    }
+
+    /// Runs `f` where it leaves nothing on the program's stack. To be called always, not only if there is something to do:
+    /// the call itself leaves something.
+    #[inline]
+    pub fn apart<T, F: FnOnce() -> T>(&self, f: F) -> T {
+        unsafe extern "C" fn run<T, F: FnOnce() -> T>(data: *mut c_void) {
+            // SAFETY: the pointer that is made below.
+            let (f, result) = unsafe { &mut *data.cast::<(Option<F>, Option<T>)>() };
+            *result = f.take().map(|f| f());
+        }
+        let mut data = (Some(f), None);
+        // SAFETY: the data live until the call returns.
+        unsafe { self.platform.apart(self.me, run::<T, F>, (&raw mut data).cast()) };
+        data.1.expect("the platform calls it")
     }
 
     #[cold]
@@ -174,6 +199,10 @@ impl<'a> Call<'a> {
 
     /// Waits for free room in the upcall ring.
     pub fn room(&self) {
+        self.apart(|| self.await_room());
+    }
+
+    fn await_room(&self) {
         while !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES) {
             let control = &self.shared().control;
             let seen = control.inbound.load(Ordering::SeqCst);
@@ -189,9 +218,11 @@ impl<'a> Call<'a> {
     /// Wakes the coordinator if it sleeps and upcalls wait.
     pub fn kick(&self) {
         self.with(|k| k.sched.unkicked = 0);
-        if self.shared().control.must_kick(|| !self.shared().upcalls.is_empty()) {
-            self.platform.kick_coordinator();
-        }
+        self.apart(|| {
+            if self.shared().control.must_kick(|| !self.shared().upcalls.is_empty()) {
+                self.platform.kick_coordinator();
+            }
+        });
     }
 
     /// Gives the turn away after the thread was queued or parked, and returns when it comes back.
@@ -226,10 +257,12 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn switch(&self) {
-        if self.hand_over() != Some(self.me) {
-            self.await_turn();
-        }
-        self.with(|k| k.took_turn(self.shared(), self.me));
+        self.apart(|| {
+            if self.hand_over() != Some(self.me) {
+                self.await_turn();
+            }
+            self.with(|k| k.took_turn(self.shared(), self.me));
+        });
     }
 
     /// Chooses the next holder of the turn and wakes it, making entries while nobody can run. `None` = this was the last
@@ -280,8 +313,10 @@ impl<'a> Call<'a> {
 
     /// A new thread's first act: waits for its first turn. The creator made it runnable.
     pub fn start(&self) {
-        self.await_turn();
-        self.with(|k| k.took_turn(self.shared(), self.me));
+        self.apart(|| {
+            self.await_turn();
+            self.with(|k| k.took_turn(self.shared(), self.me));
+        });
         self.with(|k| k.note(self.me, Op::ThreadStart, u64::from(self.me), 0));
     }
 
@@ -292,13 +327,13 @@ impl<'a> Call<'a> {
             k.hold_turn(self.shared(), self.me);
         });
         self.with(|k| k.took_turn(self.shared(), self.me));
-        self.stop();
+        self.apart(|| self.stop());
         self.with(|k| k.note(self.me, Op::ThreadStart, u64::from(self.me), 0));
     }
 
     /// Gives the turn away for good: the thread (or its process) has ended in the kernel's eyes.
     pub fn leave(&self) {
-        self.hand_over();
+        self.apart(|| self.hand_over());
     }
 
     /// Passes the turn to the next runnable thread, if there is one.

@@ -1,5 +1,7 @@
 //! What dmt needs of the world: park and wake a thread, and the leader's clock at admission.
 
+use core::ffi::c_void;
+
 use crate::atomic::AtomicU32;
 
 /// Implemented by preload with system calls through the gate, and by the simulator without an operating system.
@@ -19,6 +21,21 @@ pub trait Platform {
     /// comes to [`crate::call::Call::spin_point`].
     fn arm_spin_point(&self, branch: u64) {
         let _ = branch;
+    }
+    /// Calls `function(data)` for thread `me` where it leaves nothing on the program's stack: what it does is not the same on
+    /// all replicas, and the program may come to read what it left. It handles no signals and does not unwind.
+    ///
+    /// # Safety
+    /// As that call.
+    unsafe fn apart(
+        &self,
+        me: crate::thread::ThreadId,
+        function: unsafe extern "C" fn(*mut c_void),
+        data: *mut c_void,
+    ) {
+        let _ = me;
+        // SAFETY: forwarded promise.
+        unsafe { function(data) };
     }
     /// Wakes a sleeping coordinator (a write to its eventfd).
     fn kick_coordinator(&self);

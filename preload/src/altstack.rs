@@ -5,11 +5,14 @@
 //! is just large enough for a handler that reports a stack overflow; there the kernel gets a larger one of ours, and the
 //! program is told that it has its own.
 //!
-//! Only libc's `sigaltstack` is looked at. A program that makes the system call itself has to bring a stack that is large
-//! enough, and those that do so (Go) bring one.
+//! A thread whose program gave it none has one of ours all the same, for the watchdog's signal ([`crate::apart`]); the
+//! program does not see it.
 
 use core::cell::UnsafeCell;
 
+use dmt::thread::ThreadId;
+
+use crate::apart;
 use crate::raw;
 use crate::threads;
 use crate::tls::{self, Tls};
@@ -34,6 +37,9 @@ pub unsafe fn change(new: *const libc::stack_t, old: *mut libc::stack_t) -> isiz
     let tls = tls::current();
     let mut seen = in_kernel();
     let is_own = seen.ss_flags & libc::SS_DISABLE == 0 && seen.ss_sp as usize == tls.alternate.own.get();
+    if apart::is_ours(seen.ss_sp as usize) {
+        seen = DISABLED;
+    }
     // A handler that looks where it runs finds itself where it is told that it is.
     if is_own && seen.ss_flags & libc::SS_ONSTACK == 0 {
         (seen.ss_sp, seen.ss_size) = (tls.alternate.base.get() as *mut _, tls.alternate.bytes.get());
@@ -52,6 +58,9 @@ pub unsafe fn change(new: *const libc::stack_t, old: *mut libc::stack_t) -> isiz
             tls.alternate.bytes.set(wanted.ss_size);
             set(&libc::stack_t { ss_sp: own as *mut _, ss_size: OWN_BYTES, ..wanted });
         }
+        if wanted.ss_flags & libc::SS_DISABLE != 0 {
+            set(&apart::signal_stack(tls.id() as ThreadId));
+        }
     }
     if !old.is_null() {
         // SAFETY: see above.
@@ -60,8 +69,19 @@ pub unsafe fn change(new: *const libc::stack_t, old: *mut libc::stack_t) -> isiz
     0
 }
 
-fn in_kernel() -> libc::stack_t {
-    let mut now = libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+const DISABLED: libc::stack_t =
+    libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+
+/// Gives a thread that begins the stack that those without one have; a forked child may have its parent's already.
+pub fn begin(id: ThreadId) -> isize {
+    let now = in_kernel();
+    let has_one = now.ss_flags & libc::SS_DISABLE == 0 && !apart::is_ours(now.ss_sp as usize);
+    if has_one { 0 } else { set(&apart::signal_stack(id)) }
+}
+
+/// What the kernel has.
+pub fn in_kernel() -> libc::stack_t {
+    let mut now = DISABLED;
     // SAFETY: reads into our variable.
     unsafe { raw!(libc::SYS_sigaltstack, 0, &raw mut now) };
     now
@@ -69,7 +89,12 @@ fn in_kernel() -> libc::stack_t {
 
 fn set(stack: &libc::stack_t) -> isize {
     // SAFETY: the program's stack, or ours, which lives as long as the thread.
-    unsafe { raw!(libc::SYS_sigaltstack, core::ptr::from_ref(stack), 0) }
+    let result = unsafe { raw!(libc::SYS_sigaltstack, core::ptr::from_ref(stack), 0) };
+    if result == 0 {
+        let enabled = stack.ss_flags & libc::SS_DISABLE == 0;
+        tls::current().set_signal_stack(stack.ss_sp as usize, if enabled { stack.ss_size } else { 0 });
+    }
+    result
 }
 
 /// The lowest address of this thread's stack of ours, made now if there is none.

@@ -14,7 +14,7 @@ use crate::maps::{self, Variables};
 use crate::raw;
 use crate::signals::{self, NEVER_BLOCKED};
 use crate::world;
-use crate::{faults, filter, gate, process, sigsys, tsc, vdso};
+use crate::{apart, faults, filter, gate, process, sigsys, tsc, vdso};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -26,6 +26,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     let Some(arena) = variables.get(c"BROLGA_ARENA") else { return };
     std::panic::set_hook(std::boxed::Box::new(on_panic));
     must("map the gate page", gate::open());
+    must("reserve addresses for stacks", apart::reserve());
     must("map the arena named by BROLGA_ARENA", map_arena(arena));
     world::set_kick_fd(variables.get(c"BROLGA_KICK_FD").and_then(maps::decimal).unwrap_or(-1));
     crate::exec::save(variables);
@@ -43,6 +44,8 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     }
     process::begin(role, pid);
     overwrite_random_bytes();
+    replace_guards();
+    crate::apart::clear_below();
 }
 
 fn gate_getpid() -> i32 {
@@ -110,6 +113,20 @@ fn overwrite_random_bytes() {
             in(reg) key,
             options(nostack)
         );
+    }
+}
+
+/// libc's guards of stack frames and of stored code addresses came from the kernel's random bytes, and functions leave
+/// them on the stack. Nothing has used either yet: the loader has none of its own, and no other constructor has run.
+fn replace_guards() {
+    let mut guards = [0u64; 2];
+    // SAFETY: sixteen bytes of ours.
+    crate::calls::random::fill(unsafe { core::slice::from_raw_parts_mut(guards.as_mut_ptr().cast(), 16) });
+    // As libc has it: strings end before they reach the guard.
+    let [frames, addresses] = [guards[0] & !0xff, guards[1]];
+    // SAFETY: the two words of the thread's descriptor that the x86-64 ABI of libc gives them; new threads copy them.
+    unsafe {
+        core::arch::asm!("mov fs:[0x28], {}", "mov fs:[0x30], {}", in(reg) frames, in(reg) addresses, options(nostack));
     }
 }
 

@@ -12,6 +12,7 @@
 extern crate std;
 
 mod altstack;
+mod apart;
 mod calls;
 mod cancel;
 mod clock;

@@ -2,6 +2,7 @@
 
 use dmt::thread::ThreadId;
 
+use crate::apart;
 use crate::tls;
 use crate::world;
 
@@ -30,12 +31,14 @@ pub fn begin(role: Role, pid: i32) {
         Role::First => {
             let id = world::call_as(0).first_process(pid);
             tls::current().adopt(id.into(), pid);
+            apart::open(id);
             world::dmt(|call| call.start_first());
             crate::calls::signal::publish_inherited();
             crate::calls::disk::mounts::register();
         }
         Role::Replaced(id) => {
             tls::current().adopt(id.into(), pid);
+            apart::open(id);
             world::dmt(|call| call.after_exec());
         }
     }

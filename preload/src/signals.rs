@@ -279,5 +279,6 @@ unsafe fn interrupted(context: *mut c_void) -> Option<i64> {
 pub fn install_preempt() -> Result<(), isize> {
     // Not SA_NODEFER: of two signals at once the second would interrupt the first instruction of the handler and take that
     // for the place where the thread spins.
+    // On another stack, for it comes at any time.
     install_own(PREEMPT, on_preempt as *const () as usize, libc::SA_RESTART | libc::SA_ONSTACK)
 }

@@ -54,6 +54,11 @@ impl Frame<'_> {
         self.0.uc_mcontext.gregs[libc::REG_RIP as usize] = function as i64;
     }
 
+    /// Keeps the signal stack as it is now: the end of a handler restores the one of its beginning.
+    pub fn keep_signal_stack(&mut self) {
+        self.0.uc_stack = crate::altstack::in_kernel();
+    }
+
     /// Makes the interrupted code go on on another stack (a forked child that asked for one).
     pub fn set_stack(&mut self, top: usize) {
         self.0.uc_mcontext.gregs[libc::REG_RSP as usize] = top as i64;
@@ -64,7 +69,7 @@ impl Frame<'_> {
 ///
 /// # Safety
 /// Called by the kernel only.
-pub unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let _errno = Kept::now();
     // SAFETY: the kernel's pointers, valid until the handler returns.
     let (info, mut frame) = unsafe { (&*info, Frame(&mut *context.cast::<libc::ucontext_t>())) };
@@ -85,6 +90,9 @@ pub unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, c
         }
     };
     frame.set_result(result);
+    if number as i64 == libc::SYS_sigaltstack {
+        frame.keep_signal_stack();
+    }
     if tls.take_cancelled() {
         frame.call(cancel::exit as *const () as usize);
     }
@@ -107,21 +115,24 @@ pub unsafe fn forward(number: usize, a: [usize; 6]) -> isize {
         match number as i64 {
             libc::SYS_rt_sigprocmask => calls::signal::real_sigprocmask(a),
             libc::SYS_rt_sigaction => calls::signal::rt_sigaction(a),
+            libc::SYS_sigaltstack => crate::altstack::change(a[0] as *const _, a[1] as *mut _),
             _ => crate::gate::syscall(number as i64, a),
         }
     }
 }
 
+crate::moved_handler!(entered_sigsys, on_sigsys);
+
 /// Address of the handler.
 pub fn entry() -> usize {
-    on_sigsys as *const () as usize
+    entered_sigsys as *const () as usize
 }
 
 /// Installs the handler.
 pub fn install() -> Result<(), isize> {
     crate::signals::install_own(
         libc::SIGSYS,
-        on_sigsys as *const () as usize,
+        entered_sigsys as *const () as usize,
         libc::SA_NODEFER | libc::SA_ONSTACK,
     )
 }

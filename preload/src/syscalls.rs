@@ -165,7 +165,7 @@ pub const TABLE: &[(u16, &str, Class)] = &[
     (128, "rt_sigtimedwait", Scheduled),
     (129, "rt_sigqueueinfo", Scheduled),
     (130, "rt_sigsuspend", Scheduled),
-    (131, "sigaltstack", Passed(SELF)),
+    (131, "sigaltstack", Emulated),
     (132, "utime", Emulated),
     (133, "mknod", Emulated),
     (134, "uselib", Refused(libc::ENOSYS)),

@@ -78,6 +78,7 @@ fn is_detached(attributes: *const libc::pthread_attr_t) -> bool {
 extern "C" fn trampoline(argument: *mut c_void) -> *mut c_void {
     let id = argument as usize as ThreadId;
     let call = world::call_as(id);
+    crate::apart::open(id);
     call.start();
     tls::current().adopt(id.into(), crate::sigsys::gettid());
     let [start, argument] = call.with(|k| k.threads.get(id).start);

@@ -13,9 +13,9 @@ global_asm!(
     ".globl brolga_tls",
     ".hidden brolga_tls",
     ".type brolga_tls,@object",
-    ".size brolga_tls, 128",
+    ".size brolga_tls, 192",
     "brolga_tls:",
-    ".zero 128",
+    ".zero 192",
     ".popsection",
 );
 
@@ -47,6 +47,8 @@ pub struct Tls {
     spun: Cell<[u64; 2]>,
     /// See [`crate::altstack`].
     pub alternate: Alternate,
+    /// Start and length of its signal stack, the program's or ours.
+    signal_stack: Cell<(usize, usize)>,
 }
 
 /// The alternate signal stack that the program asked for, where the kernel has a larger one of ours.
@@ -62,7 +64,7 @@ pub struct Alternate {
 pub const CALLER_OFFSET: usize = core::mem::offset_of!(Tls, caller);
 /// Offset of the word that [`Tls::cancel`] sets.
 pub const CANCELLED_OFFSET: usize = core::mem::offset_of!(Tls, cancelled);
-const _: () = assert!(size_of::<Tls>() <= 128);
+const _: () = assert!(size_of::<Tls>() <= 192);
 
 /// The calling thread's block.
 #[inline]
@@ -136,6 +138,17 @@ impl Tls {
     /// The spin point where the thread last stopped, with the sum of what its loop counts with; replaced by what is new.
     pub fn stopped_at(&self, branch: u64, sum: u64) -> (u64, u64) {
         self.spun.replace([branch, sum]).into()
+    }
+
+    /// Start and length of its signal stack.
+    #[inline]
+    pub fn signal_stack(&self) -> (usize, usize) {
+        self.signal_stack.get()
+    }
+
+    /// See [`Tls::signal_stack`].
+    pub fn set_signal_stack(&self, start: usize, len: usize) {
+        self.signal_stack.set((start, len));
     }
 
     /// True only the first time: guards the fatal path against itself.

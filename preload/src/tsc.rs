@@ -37,13 +37,19 @@ pub fn release() -> isize {
 
 /// Installs the handler of the trap. The program's own SIGSEGV handler is called from it.
 pub fn install() -> Result<(), isize> {
-    signals::install_own(libc::SIGSEGV, on_fault as *const () as usize, libc::SA_NODEFER | libc::SA_ONSTACK)
+    signals::install_own(
+        libc::SIGSEGV,
+        entered_fault as *const () as usize,
+        libc::SA_NODEFER | libc::SA_ONSTACK,
+    )
 }
 
 /// Address of the handler.
 pub fn entry() -> usize {
-    on_fault as *const () as usize
+    entered_fault as *const () as usize
 }
+
+crate::moved_handler!(entered_fault, on_fault);
 
 unsafe extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = Kept::now();

@@ -1,5 +1,6 @@
 //! The way into dmt: the arena at its fixed address, the calling thread's [`Call`], and what dmt needs of the kernel.
 
+use core::ffi::c_void;
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use dmt::arena::Arena;
@@ -43,6 +44,16 @@ pub fn dmt<T>(f: impl FnOnce(Call<'static>) -> T) -> T {
     f(call_as(tls::current().id() as ThreadId))
 }
 
+/// Runs `f`, which makes no operation, where it leaves nothing on the program's stack.
+#[inline]
+pub fn apart<T>(f: impl FnOnce() -> T) -> T {
+    let tls = tls::current();
+    match tls.managed() {
+        true => call_as(tls.id() as ThreadId).apart(f),
+        false => f(),
+    }
+}
+
 /// Access to dmt for thread `id`.
 #[inline]
 pub fn call_as(id: ThreadId) -> Call<'static> {
@@ -78,6 +89,11 @@ impl Platform for World {
 
     fn arm_spin_point(&self, branch: u64) {
         crate::spin::points::arm(branch);
+    }
+
+    unsafe fn apart(&self, me: ThreadId, function: unsafe extern "C" fn(*mut c_void), data: *mut c_void) {
+        // SAFETY: forwarded promise.
+        unsafe { crate::apart::run(me, function, data) };
     }
 
     fn kick_coordinator(&self) {

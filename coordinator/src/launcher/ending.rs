@@ -7,7 +7,7 @@ use super::replica_process::ReplicaProcess;
 use crate::replica::status::Role;
 
 /// How long the others, which follow a little behind, may make no progress on their way to the server's exit.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A run that is about to end.
 #[derive(Debug, Default)]

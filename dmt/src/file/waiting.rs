@@ -103,7 +103,7 @@ impl Call<'_> {
     ) -> i64 {
         let shared = self.shared();
         let mut waiter = Waiter::NEW;
-        self.op(op, fd as u64, |k, me| {
+        let mut attempt = |k: &mut Kernel, me: ThreadId| {
             if !waiter.waits {
                 let Some(file) = k.descriptor(me, fd) else { return Step::Done(-EBADF) };
                 waiter.file = file;
@@ -113,7 +113,9 @@ impl Call<'_> {
                 Try::Done(value) => waiter.finish(k, shared, me, value),
                 Try::Wait(wait) => waiter.wait(k, shared, me, why, &wait),
             }
-        })
+        };
+        // A leader tells how much of a client's input was read.
+        self.op(op, fd as u64, |k, me| self.apart(|| attempt(k, me)))
     }
 
     /// As [`Call::file_op`], for operations that write to clients: the try after a wake is an operation of its own,

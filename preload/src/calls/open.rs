@@ -9,7 +9,7 @@ use crate::calls::procfs;
 use crate::calls::stamp;
 use crate::kernel;
 use crate::raw;
-use crate::world::dmt;
+use crate::world::{apart, dmt};
 
 const HERE: usize = libc::AT_FDCWD as usize;
 /// What `creat` means.
@@ -49,15 +49,20 @@ fn changes(flags: usize) -> bool {
 
 /// Replaces what would give another content on each replica.
 fn special(fd: usize, flags: c_int) -> isize {
-    // SAFETY: our own structure, for which all zeroes is valid.
-    let mut stat: libc::stat = unsafe { core::mem::zeroed() };
-    // SAFETY: as above.
-    unsafe { raw!(libc::SYS_fstat, fd, &raw mut stat) };
-    if stat.st_mode & libc::S_IFMT == libc::S_IFCHR {
-        return if RANDOM_DEVICES.contains(&stat.st_rdev) { random(fd, flags) } else { fd as isize };
+    // What the kernel says of a file is each replica's own.
+    let (device, is_measured) = apart(|| {
+        // SAFETY: our own structure, for which all zeroes is valid.
+        let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+        // SAFETY: as above.
+        unsafe { raw!(libc::SYS_fstat, fd, &raw mut stat) };
+        let is_device = stat.st_mode & libc::S_IFMT == libc::S_IFCHR;
+        let is_measured = dmt(|call| call.with(|k| k.disk.devices.is_measured(stat.st_dev)));
+        (is_device.then_some(stat.st_rdev), is_measured)
+    });
+    if let Some(device) = device {
+        return if RANDOM_DEVICES.contains(&device) { random(fd, flags) } else { fd as isize };
     }
-    let is_measured = || dmt(|call| call.with(|k| k.disk.devices.is_measured(stat.st_dev)));
-    if flags & libc::O_ACCMODE == libc::O_RDONLY && is_measured() {
+    if flags & libc::O_ACCMODE == libc::O_RDONLY && is_measured {
         let mut room = [0; MAX_PATH_BYTES];
         if let Some(content) = procfs::content(path_of(fd, &mut room)) {
             return procfs::replace(fd, flags, content);

@@ -11,7 +11,7 @@ use crate::raw;
 use crate::sigsys::{self, Frame};
 use crate::tls;
 use crate::world::{self, dmt};
-use crate::{signals, threads, tsc};
+use crate::{apart, signals, threads, tsc};
 
 /// Whether this call makes a new process (and not a thread).
 pub fn is_fork(number: usize, a: [usize; 6]) -> bool {
@@ -54,6 +54,8 @@ pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
     if pid == 0 {
         threads::forget_others();
         tls::current().adopt(reserved as u32, sigsys::gettid());
+        apart::open(reserved as u16);
+        frame.keep_signal_stack();
         dmt(|call| call.start());
         if stack != 0 {
             frame.set_stack(stack);

@@ -26,6 +26,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
                 0
             }
             libc::SYS_rt_sigtimedwait => timed_wait(a),
+            libc::SYS_sigaltstack => crate::altstack::change(a[0] as *const _, a[1] as *mut _),
             libc::SYS_kill => dmt(|call| call.kill(a[0] as c_int, a[1] as c_int)) as isize,
             libc::SYS_tkill => thread_kill(tgid(), a[0] as c_int, a[1] as c_int, number, a),
             libc::SYS_tgkill => thread_kill(a[0] as c_int, a[1] as c_int, a[2] as c_int, number, a),

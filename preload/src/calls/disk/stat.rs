@@ -7,7 +7,7 @@ use dmt::disk::{Real, Shown, Time};
 use super::{is_empty, measured, real, show};
 use crate::calls::file::is_virtual;
 use crate::gate;
-use crate::world::dmt;
+use crate::world::{apart, dmt};
 
 /// Inode numbers of files of dmt's (sockets, pipes) are above all others.
 const VIRTUAL_INODES: u64 = 1 << 41;
@@ -38,6 +38,12 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
 /// As the system call.
 #[inline]
 pub unsafe fn stat(number: i64, a: [usize; 6], file: [usize; 3], out: usize) -> isize {
+    // What the kernel says is each replica's own, and must not stay on the program's stack.
+    // SAFETY: forwarded promise.
+    apart(|| unsafe { fill(number, a, file, out) })
+}
+
+unsafe fn fill(number: i64, a: [usize; 6], file: [usize; 3], out: usize) -> isize {
     // SAFETY: forwarded promise; after success the kernel has filled the structure.
     unsafe {
         let done = gate::syscall(number, a);
@@ -61,7 +67,12 @@ pub unsafe fn stat(number: i64, a: [usize; 6], file: [usize; 3], out: usize) -> 
 ///
 /// # Safety
 /// As the system call.
-pub unsafe fn statx(mut a: [usize; 6]) -> isize {
+pub unsafe fn statx(a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise.
+    apart(|| unsafe { fill_x(a) })
+}
+
+unsafe fn fill_x(mut a: [usize; 6]) -> isize {
     const STATX_MNT_ID: u32 = 0x1000;
     const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
     a[3] |= libc::STATX_BASIC_STATS as usize;

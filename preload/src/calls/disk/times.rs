@@ -10,7 +10,7 @@ use super::{MAX_PATH_BYTES, is_empty, look, look_fd, now, show_in, timespec};
 use crate::args;
 use crate::kernel;
 use crate::raw;
-use crate::world::dmt;
+use crate::world::{apart, dmt};
 
 const KEEP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT };
 const EACCES: isize = -(libc::EACCES as isize);
@@ -76,7 +76,7 @@ pub unsafe fn made(directory: usize, path: usize) {
 /// `path` is 0 (then `directory` is the open file) or points to a C string.
 pub unsafe fn changed(directory: usize, path: usize, flags: c_int, change: Change) {
     // SAFETY: forwarded promise.
-    unsafe {
+    apart(|| unsafe {
         let flags = flags & (libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH);
         let real = if path == 0 { look_fd(directory) } else { look(directory, path, flags) };
         let Some(real) = real else { return };
@@ -84,7 +84,7 @@ pub unsafe fn changed(directory: usize, path: usize, flags: c_int, change: Chang
         let shown = dmt(|call| call.with(|k| show_in(k, &real)));
         let modified = if change == Change::Content { now } else { shown.modified };
         set(directory, path, flags, &real, modified, now);
-    }
+    });
 }
 
 /// Sets the times of the file `real`, with it or in the table; false if neither was possible.
@@ -180,6 +180,11 @@ fn parent_of(path: &[u8]) -> &[u8] {
 /// # Safety
 /// As the system call.
 pub unsafe fn utimensat(directory: usize, path: usize, times: *const libc::timespec, flags: usize) -> isize {
+    // SAFETY: forwarded promise.
+    apart(|| unsafe { set_times(directory, path, times, flags) })
+}
+
+unsafe fn set_times(directory: usize, path: usize, times: *const libc::timespec, flags: usize) -> isize {
     // SAFETY: forwarded promise; our own structures.
     unsafe {
         let pair =

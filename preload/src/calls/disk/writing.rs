@@ -8,7 +8,7 @@ use dmt::disk::{SlotId, Time, written::kept};
 
 use super::times::{Change, changed, store_written};
 use super::{look_fd, show_in};
-use crate::world::dmt;
+use crate::world::{apart, dmt};
 
 /// Place of each descriptor of this process; 0 = not looked at yet.
 static PLACES: [AtomicU32; MAX_FDS] = [const { AtomicU32::new(0) }; MAX_FDS];
@@ -23,7 +23,7 @@ pub fn modified(fd: usize) {
     let Some(place) = PLACES.get(fd) else { return };
     match place.load(Ordering::Relaxed) {
         NOT_REGULAR => {}
-        0 => first(fd, place),
+        0 => apart(|| first(fd, place)),
         id => touch(id),
     }
 }
@@ -83,10 +83,12 @@ fn find(fd: usize) -> Found {
 
 /// `fd` is mapped for writing: from now on the kernel changes the file's time when it likes, so the table has it for good.
 pub fn mapped(fd: usize) {
-    if let Found::Slot(id) = find(fd) {
-        dmt(|call| call.with(|k| k.disk.written.keep(id, kept::MAPPED)));
-        touch(id);
-    }
+    apart(|| {
+        if let Found::Slot(id) = find(fd) {
+            dmt(|call| call.with(|k| k.disk.written.keep(id, kept::MAPPED)));
+            touch(id);
+        }
+    });
 }
 
 /// `fd` is about to be closed.
