@@ -34,6 +34,7 @@ fn spec(scratch: &Scratch, program: &str, arguments: &[&str]) -> ContainerSpec {
         arguments: all,
         environment: vec![("COLOUR".into(), "grey".into()), ("PATH".into(), "/usr/bin:/bin".into())],
         working_directory: "/tmp".into(),
+        interfaces: vec![],
         shared: None,
         init_program: env!("CARGO_BIN_EXE_brolga").into(),
     }

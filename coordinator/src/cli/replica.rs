@@ -83,6 +83,7 @@ fn server(cluster: &Cluster, args: &ReplicaArgs, directory: PathBuf) -> Containe
         arguments: cluster.command.iter().map(OsString::from).collect(),
         environment: cluster.environment.iter().map(|(n, v)| (n.into(), v.into())).collect(),
         working_directory: PathBuf::from(OsString::from(&cluster.working_directory)),
+        interfaces: cluster.interfaces.clone(),
         shared: None,
         init_program: "/proc/self/exe".into(),
     }

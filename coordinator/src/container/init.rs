@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use super::killed::Killed;
 use super::spawn::{CHANNEL_FD, CONFIG_FD};
-use super::{ExitStatus, HOST_NAME, InitConfig, Report, SERVER_PID, mounts, server, watchdog};
+use super::{ExitStatus, HOST_NAME, InitConfig, Report, SERVER_PID, mounts, network, server, watchdog};
 use crate::channel::{Channel, Received};
 
 /// Time between two looks for processes that were killed, milliseconds.
@@ -61,7 +61,12 @@ fn set_up(channel: &Channel, config: OwnedFd) -> Result<(SignalFd, Option<Killed
     let files = dmt::bounds::MAX_FDS as u64;
     setrlimit(Resource::RLIMIT_NOFILE, files, files).map_err(text("set the limit of open files"))?;
     nix::unistd::sethostname(HOST_NAME).map_err(text("set the host name"))?;
-    loopback_up().map_err(text("bring the loopback interface up"))?;
+    let missing = network::set_up(&config.interfaces)
+        .map_err(|error| format!("cannot bring the loopback interface up: {error}"))?;
+    if let Some(missing) = missing {
+        // It comes into the coordinator's log.
+        eprintln!("brolga: {missing}");
+    }
     channel.set_nonblocking(true).map_err(|e| format!("cannot set up the channel: {e}"))?;
     mounts::enter_root(&config)?;
     let mut killed = None;
@@ -78,20 +83,6 @@ fn close_all_but(config: &InitConfig) {
     let first = super::spawn::KICK_SOURCE_FD as u32 + u32::from(config.has_kick);
     // SAFETY: nothing in this process has opened a descriptor from there on (the config file has been read and closed).
     unsafe { libc::close_range(first, u32::MAX, 0) };
-}
-
-fn loopback_up() -> nix::Result<()> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: all zeroes is a valid ifreq; the name is terminated; the ioctl reads the flags only.
-    unsafe {
-        let mut request: libc::ifreq = std::mem::zeroed();
-        request.ifr_name[0] = b'l' as libc::c_char;
-        request.ifr_name[1] = b'o' as libc::c_char;
-        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
-        Errno::result(libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request)).map(drop)
-    }
 }
 
 /// Reaps until the server is gone. When init returns, the kernel kills what is left in the namespace.

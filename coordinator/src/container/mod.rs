@@ -12,6 +12,7 @@ mod init;
 mod killed;
 mod marks;
 mod mounts;
+mod network;
 mod server;
 mod shared;
 mod spawn;
@@ -33,6 +34,7 @@ use crate::channel::{Channel, Received};
 pub use directory::{OUTPUT_DIRECTORY, remove_tree};
 pub use error::ContainerError;
 pub use init::main as init_main;
+pub use network::Interface;
 pub use shared::{ArenaMapping, SharedDirectory};
 
 /// Process id of the server inside the container, the same on every replica.
@@ -66,6 +68,8 @@ pub struct ContainerSpec {
     pub environment: Vec<(OsString, OsString)>,
     /// Working directory.
     pub working_directory: PathBuf,
+    /// The network interfaces that the server sees, besides loopback.
+    pub interfaces: Vec<Interface>,
     /// Host path of the [`SharedDirectory`]; `None` runs a plain program without preload, arena and watchdog.
     pub shared: Option<PathBuf>,
     /// The executable that has the init subcommand; `/proc/self/exe` but in tests.
@@ -147,6 +151,7 @@ struct InitConfig {
     arguments: Vec<Vec<u8>>,
     environment: Vec<(Vec<u8>, Vec<u8>)>,
     working_directory: Vec<u8>,
+    interfaces: Vec<Interface>,
     shared: Option<Vec<u8>>,
     /// The caller's ids, if the container is in a user namespace.
     outer_ids: Option<(u32, u32)>,

@@ -170,6 +170,7 @@ fn write_config(spec: &ContainerSpec, outer_ids: Option<(u32, u32)>, has_kick: b
         arguments: spec.arguments.iter().map(|argument| bytes(argument)).collect(),
         environment: spec.environment.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
         working_directory: bytes(spec.working_directory.as_os_str()),
+        interfaces: spec.interfaces.clone(),
         shared: spec.shared.as_ref().map(|path| bytes(path.as_os_str())),
         outer_ids,
         has_kick,

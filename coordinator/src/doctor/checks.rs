@@ -106,6 +106,7 @@ fn try_container(directory: &Path) -> Result<(), ContainerError> {
         arguments: vec![OsString::from("true")],
         environment: vec![],
         working_directory: "/".into(),
+        interfaces: vec![],
         shared: None,
         init_program: "/proc/self/exe".into(),
     };

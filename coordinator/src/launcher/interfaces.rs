@@ -6,18 +6,8 @@ use std::net::IpAddr;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
-use serde::{Deserialize, Serialize};
 
-/// An interface.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    /// As the host names it.
-    pub name: String,
-    /// Its hardware address.
-    pub hardware: [u8; 6],
-    /// Its addresses and the lengths of their prefixes.
-    pub addresses: Vec<(IpAddr, u8)>,
-}
+pub use crate::container::Interface;
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
