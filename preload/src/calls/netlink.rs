@@ -45,7 +45,7 @@ unsafe fn changes_something(message: *const libc::msghdr) -> bool {
     // SAFETY: the program's message.
     unsafe {
         let message = &*message;
-        let pieces = message.msg_iovlen as usize;
+        let pieces = message.msg_iovlen;
         !message.msg_iov.is_null()
             && (0..pieces).any(|at| {
                 let piece = &*message.msg_iov.add(at);

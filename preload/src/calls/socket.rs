@@ -124,8 +124,8 @@ pub unsafe fn socket(a: [usize; 6]) -> isize {
             return refuse::refuse_use("a raw socket", Other::RawSocket, libc::EPERM, remedy);
         }
         (libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX, _) => {}
-        // SAFETY: forwarded promise.
         (libc::AF_NETLINK, _) if a[2] as c_int == libc::NETLINK_ROUTE => {
+            // SAFETY: forwarded promise.
             return unsafe { gate::syscall(libc::SYS_socket, a) };
         }
         (family, _) => {
