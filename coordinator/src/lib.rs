@@ -7,4 +7,5 @@ pub mod doctor;
 pub mod launcher;
 pub mod log;
 pub mod paxos;
+pub mod replay;
 pub mod replica;

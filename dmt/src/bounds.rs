@@ -94,6 +94,8 @@ pub const PENDING_RING_BYTES: usize = 4 << 20;
 pub const ENTRIES_RING_BYTES: usize = 8 << 20;
 /// Bytes of the ring that carries entries, outputs and reports, server to coordinator.
 pub const UPCALL_RING_BYTES: usize = 8 << 20;
+/// Bytes of the ring that carries the operations and calls of a traced replay, server to coordinator.
+pub const TRACE_RING_BYTES: usize = 8 << 20;
 /// Payload bytes of one event: the longest datagram and its addresses fit.
 pub const MAX_EVENT_BYTES: usize = 64 * 1024 + 64;
 /// Bytes of a stream that one event or upcall carries at the most.

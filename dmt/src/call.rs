@@ -136,6 +136,9 @@ impl<'a> Call<'a> {
         if stop || self.shared().control.wanted.load(Ordering::Relaxed) != 0 {
             self.stop();
         }
+        if self.shared().control.tracing.load(Ordering::Relaxed) != 0 {
+            self.stream();
+        }
         let tick = self.with(|k| {
             k.sched.tick += 1;
             k.sched.tick
@@ -190,6 +193,9 @@ impl<'a> Call<'a> {
     /// Sleeps until the coordinator changes something after `seen` was read.
     fn await_coordinator(&self, seen: u32, timeout: Option<u64>) {
         let control = &self.shared().control;
+        if control.tracing.load(Ordering::Relaxed) != 0 {
+            self.stream();
+        }
         control.await_change(self.platform, seen, timeout, || {
             if !self.with(|k| k.waits_for_decision(self.shared())) {
                 self.kick();

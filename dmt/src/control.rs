@@ -100,6 +100,10 @@ pub struct Control {
     pub in_kernel: AtomicU32,
     /// S: kernel process ids of the processes that live in dmt's eyes, by slot; 0 = none. Init looks whether the kernel agrees.
     pub pids: [AtomicI32; MAX_PROCESSES],
+    /// C: 1 = operations and calls go into the trace ring; set before the server starts, for a replay (`crate::tracing`).
+    pub tracing: AtomicU32,
+    /// C: first tick that is traced.
+    pub trace_from: AtomicU64,
     /// C: a test's request to corrupt one byte of the next `Data` event that this replica applies (divergence test).
     pub corrupt_next: AtomicU32,
 }
@@ -144,6 +148,8 @@ impl Control {
             offered_grant: AtomicU64::new(0),
             in_kernel: AtomicU32::new(0),
             pids: core::array::from_fn(|_| AtomicI32::new(0)),
+            tracing: AtomicU32::new(0),
+            trace_from: AtomicU64::new(0),
             corrupt_next: AtomicU32::new(0),
         }
     }

@@ -3,6 +3,8 @@
 //! Replicas whose digests agree at the same entry did the same operations with the same results and wrote the same
 //! bytes. The mixing is the multiply-and-fold of wyhash's inner step: not cryptographic, the peers are not enemies.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::bounds::TRACE_OPERATIONS;
 use crate::thread::ThreadId;
 
@@ -40,7 +42,7 @@ pub fn mix_bytes(mut digest: u64, bytes: &[u8]) -> u64 {
 }
 
 /// What the trace keeps of one operation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Traced {
     /// Logical time of the operation.
@@ -62,6 +64,8 @@ pub struct Traced {
 pub struct Trace {
     operations: [Traced; TRACE_OPERATIONS],
     written: u64,
+    /// Operations that are in the trace ring already, if they go there.
+    streamed: u64,
 }
 
 impl Trace {
@@ -69,6 +73,17 @@ impl Trace {
     pub(crate) fn push(&mut self, traced: Traced) {
         self.operations[self.written as usize % TRACE_OPERATIONS] = traced;
         self.written += 1;
+    }
+
+    /// The next operation that is not in the trace ring yet.
+    pub(crate) fn next_to_stream(&mut self) -> Option<Traced> {
+        self.streamed = self.streamed.max(self.written.saturating_sub(TRACE_OPERATIONS as u64));
+        if self.streamed == self.written {
+            return None;
+        }
+        let traced = self.operations[self.streamed as usize % TRACE_OPERATIONS];
+        self.streamed += 1;
+        Some(traced)
     }
 
     /// The operations kept, oldest first.

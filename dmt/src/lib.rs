@@ -37,4 +37,5 @@ pub mod sync;
 pub mod testing;
 pub mod thread;
 pub mod timers;
+pub mod tracing;
 pub mod upcall;

@@ -7,7 +7,7 @@
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::atomic::{AtomicU32, Ordering};
-use crate::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, UPCALL_RING_BYTES};
+use crate::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, TRACE_RING_BYTES, UPCALL_RING_BYTES};
 use crate::control::{ARENA_MAGIC, CRANE_LEADER, Control, FOLLOWER};
 use crate::entry::{EVENT_HEADER_BYTES, EventHeader};
 use crate::ring::{Corrupt, FRAME_HEADER_BYTES, Frame, Ring};
@@ -24,6 +24,8 @@ pub struct Shared {
     pub entries: Ring<ENTRIES_RING_BYTES>,
     /// Upcalls. Tag = [`UpcallKind`]. Released by the coordinator.
     pub upcalls: Ring<UPCALL_RING_BYTES>,
+    /// Operations and calls of a traced replay, see [`crate::tracing`]. Released by the coordinator.
+    pub trace: Ring<TRACE_RING_BYTES>,
 }
 
 /// An upcall, in place.

@@ -14,6 +14,14 @@ macro_rules! ops {
             pub fn name(number: u16) -> &'static str {
                 match number { $($number => stringify!($name),)* _ => "unknown" }
             }
+
+            /// The number of the operation with this name.
+            pub fn number(name: &str) -> Option<u16> {
+                $(if name == stringify!($name) {
+                    return Some($number);
+                })*
+                None
+            }
         }
     };
 }

@@ -155,9 +155,15 @@ macro_rules! cancellation_points {
         #[unsafe(naked)]
         pub unsafe extern "C" fn $name($($arg: $ty),*) -> $ret {
             unsafe extern "C" fn body($($arg: $ty),*) -> $ret {
-                if !$crate::tls::current().active() {
-                    // SAFETY: the replaced function, with the caller's own arguments.
-                    return unsafe { $name::real()($($arg),*) };
+                if !$crate::tls::current().plain() {
+                    return $crate::traced::hooked(
+                        stringify!($name),
+                        &[$($crate::traced::word(&$arg)),*],
+                        // SAFETY: this function once more, which now acts, with the caller's own arguments.
+                        || unsafe { body($($arg),*) },
+                        // SAFETY: the replaced function, likewise.
+                        || unsafe { $name::real()($($arg),*) },
+                    );
                 }
                 $crate::cancel::$kind(|| $body)
             }

@@ -11,6 +11,7 @@ use libc::sock_filter;
 use crate::gate::GATE_BYTES;
 use crate::raw;
 use crate::syscalls::{LIMIT, PASSED_BITS};
+use crate::traced::OBSERVED_BITS;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const X32_BIT: u32 = 0x4000_0000;
@@ -73,7 +74,7 @@ impl Program {
     }
 }
 
-fn build(loader: Option<(usize, usize)>) -> Program {
+fn build(loader: Option<(usize, usize)>, traced: bool) -> Program {
     let mut p = Program { code: [sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; MAX_PROGRAM], len: 0 };
     p.load(ARCH);
     p.add(JEQ, AUDIT_ARCH_X86_64, 1, 0);
@@ -111,7 +112,8 @@ fn build(loader: Option<(usize, usize)>) -> Program {
     p.ret(RET_ENOSYS);
     p.add(JGE, LIMIT as u32, 0, 1);
     p.ret(RET_TRAP);
-    for (word, &bits) in PASSED_BITS.iter().enumerate() {
+    for (word, &passed) in PASSED_BITS.iter().enumerate() {
+        let bits = if traced { passed & !OBSERVED_BITS[word] } else { passed };
         p.add(JGE, 32 * (word as u32 + 1), 7, 0);
         p.add(AND, 31, 0, 0);
         p.add(TO_X, 0, 0, 0);
@@ -125,9 +127,10 @@ fn build(loader: Option<(usize, usize)>) -> Program {
     p
 }
 
-/// Installs the filter for this process and all that it will start. `loader` = text range of `ld.so`.
-pub fn install(loader: Option<(usize, usize)>) -> Result<(), isize> {
-    let program = build(loader.filter(|(start, end)| start >> 32 == end >> 32));
+/// Installs the filter for this process and all that it will start. `loader` = text range of `ld.so`. In a
+/// `traced` process, calls by which it looks at files and at the machine come to the handler, too.
+pub fn install(loader: Option<(usize, usize)>, traced: bool) -> Result<(), isize> {
+    let program = build(loader.filter(|(start, end)| start >> 32 == end >> 32), traced);
     let header = libc::sock_fprog { len: program.len as u16, filter: program.code.as_ptr().cast_mut() };
     let set = || {
         // SAFETY: the program lives until the call returns; the kernel copies it.

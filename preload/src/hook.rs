@@ -92,9 +92,15 @@ macro_rules! hook {
         /// As the function that it replaces.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($arg: $ty),*) $(-> $ret)? {
-            if !$crate::tls::current().active() {
-                // SAFETY: the replaced function, with the caller's own arguments.
-                return unsafe { $name::real()($($arg),*) };
+            if !$crate::tls::current().plain() {
+                return $crate::traced::hooked(
+                    stringify!($name),
+                    &[$($crate::traced::word(&$arg)),*],
+                    // SAFETY: this function once more, which now acts, with the caller's own arguments.
+                    || unsafe { $name($($arg),*) },
+                    // SAFETY: the replaced function, likewise.
+                    || unsafe { $name::real()($($arg),*) },
+                );
             }
             $body
         }

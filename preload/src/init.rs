@@ -40,7 +40,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     must("patch the vDSO", vdso::patch());
     tsc::trap();
     if role == process::Role::First {
-        must("install the seccomp filter", filter::install(maps::loader_text()));
+        must("install the seccomp filter", filter::install(maps::loader_text(), crate::traced::is_on()));
     }
     process::begin(role, pid);
     overwrite_random_bytes();

@@ -38,6 +38,7 @@ mod table;
 mod threads;
 mod timers;
 mod tls;
+mod traced;
 mod tsc;
 mod vdso;
 mod world;

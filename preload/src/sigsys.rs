@@ -12,6 +12,7 @@ use crate::cancel;
 use crate::errno::Kept;
 use crate::raw;
 use crate::tls;
+use crate::traced;
 
 /// `si_code` of a SIGSYS that a filter sent.
 const SYS_SECCOMP: c_int = 1;
@@ -85,6 +86,9 @@ unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, conte
     // SAFETY: the program's own call with the program's own arguments.
     let result = unsafe {
         match tls.active() {
+            true if tls.traced() => {
+                traced::trapped(number, arguments, || carry_out(number, arguments, frame.caller()))
+            }
             true => carry_out(number, arguments, frame.caller()),
             false => forward(number, arguments),
         }
@@ -147,7 +151,9 @@ core::arch::global_asm!(
     ".globl brolga_restore",
     ".hidden brolga_restore",
     ".type brolga_restore,@function",
-    // Unwinders know a signal frame by the bytes of these two instructions.
+    // Unwinders know a signal frame by the bytes of these two instructions, if no table covers the byte before them: that
+    // is where they look for the function of a return address.
+    "nop",
     "brolga_restore:",
     "mov rax, 15",
     "syscall",

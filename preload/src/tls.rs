@@ -22,10 +22,10 @@ global_asm!(
 /// The block.
 #[repr(C)]
 pub struct Tls {
-    /// 1 if hooks are to act: managed, and neither inside dmt nor in a pass-through section. The one word that the
+    /// As `managed` if hooks are to act: neither inside dmt nor in a pass-through section, else 0. The one word that the
     /// guard of every hook reads.
     active: Cell<u32>,
-    /// 1 if dmt schedules this thread.
+    /// [`PLAIN`] if dmt schedules this thread, [`TRACED`] if its calls are traced, too.
     managed: Cell<u32>,
     /// dmt's number of this thread.
     id: Cell<u32>,
@@ -60,6 +60,10 @@ pub struct Alternate {
     /// Bytes of the program's.
     pub bytes: Cell<usize>,
 }
+/// Hooks act.
+const PLAIN: u32 = 1;
+/// Hooks act, and each call is traced.
+const TRACED: u32 = 2;
 /// Offset of the word in a thread's block that [`Tls::caller`] reads, for the stub.
 pub const CALLER_OFFSET: usize = core::mem::offset_of!(Tls, caller);
 /// Offset of the word that [`Tls::cancel`] sets.
@@ -83,6 +87,23 @@ pub fn current() -> &'static Tls {
 }
 
 impl Tls {
+    /// Whether hooks act and nobody wants to know what they do: the one question of the guard of every hook.
+    #[inline]
+    pub fn plain(&self) -> bool {
+        self.active.get() == PLAIN
+    }
+
+    /// Whether calls are to be traced, and this one is not inside another.
+    pub fn traced(&self) -> bool {
+        self.active.get() == TRACED
+    }
+
+    /// Calls of this thread are traced, or not; not while a section is open.
+    pub fn set_traced(&self, traced: bool) {
+        self.managed.set(if traced { TRACED } else { PLAIN });
+        self.active.set(self.managed.get());
+    }
+
     /// Whether hooks act.
     #[inline]
     pub fn active(&self) -> bool {
@@ -109,8 +130,8 @@ impl Tls {
     pub fn adopt(&self, id: u32, tid: i32) {
         self.id.set(id);
         self.tid.set(tid);
-        self.managed.set(1);
-        self.active.set(u32::from(self.depth.get() == 0));
+        self.managed.set(if crate::traced::is_on() { TRACED } else { PLAIN });
+        self.reset_depth(self.depth.get());
     }
 
     /// From here on dmt does not know this thread any more.
@@ -179,13 +200,13 @@ impl Tls {
     fn leave(&self) {
         let depth = self.depth.get() - 1;
         self.depth.set(depth);
-        self.active.set(u32::from(depth == 0 && self.managed.get() != 0));
+        self.active.set(if depth == 0 { self.managed.get() } else { 0 });
     }
 
     /// Forgets all open sections: for a thread that starts anew in a forked child's signal frame.
     pub fn reset_depth(&self, depth: u32) {
         self.depth.set(depth);
-        self.active.set(u32::from(depth == 0 && self.managed.get() != 0));
+        self.active.set(if depth == 0 { self.managed.get() } else { 0 });
     }
 
     /// Depth of open sections.

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::manual::{ABOUT, ALLOW_OUTBOUND, EXEC, KILL, LOGS, MAN, PUBLISH, RUN, SIGNAL, STATUS, STOP};
+use super::manual::{
+    ABOUT, ALLOW_OUTBOUND, EXEC, EXPLAIN, KILL, LOGS, MAN, PUBLISH, REPLAY, RUN, SIGNAL, STATUS, STOP, VERIFY,
+};
+use super::replay_args::{ExplainArgs, ReplayArgs, VerifyArgs};
 use super::signal::signal_number;
 use crate::launcher::cluster::MAX_REPLICAS;
 use crate::launcher::state::default_path;
@@ -140,6 +143,35 @@ pub(super) enum Command {
         #[command(flatten)]
         which: Which,
     },
+    /// Run a server and its replay, and say whether both are the same
+    ///
+    /// Runs the server once, alone, under a load, and records what came in. Then runs it again on the recording, without
+    /// clients, and compares all that the two did. A server that does the same again can be replicated; for one that does
+    /// not, the operation at which the two part is shown, who called it, and what is likely behind it.
+    ///
+    /// Without --load, use the server yourself and end the recording with Ctrl-C. Only what the load makes the server do
+    /// is verified.
+    #[command(after_help = VERIFY)]
+    Verify(VerifyArgs),
+    /// Execute a replica's log again, alone
+    ///
+    /// Starts the replica's server in a container of its own, without network and clients, feeds it the inputs of the log
+    /// at the logical times of the log, and compares the digests with those that the replica had. Nothing of the replica
+    /// is changed; it may even run meanwhile (then the last entries may be such that are not decided yet).
+    ///
+    /// The server does exactly what it did, as often as one likes, under a debugger, too. With --gdb it stops before its
+    /// first instruction: set breakpoints and `continue`. Addresses are the same in each replay, and the gdb command `tick`
+    /// prints the logical time.
+    #[command(after_help = REPLAY)]
+    Replay(ReplayArgs),
+    /// Find the operation at which two executions part
+    ///
+    /// Compares what a replica kept of its divergence with a replay of its log; or, if it did not diverge, what it did with
+    /// a replay; or two replicas (--with). The digests tell the entry, and replays that are traced around it the operation:
+    /// logical time, process, thread, call with arguments and result on both sides, who called it, calls before it that
+    /// gave something else, the last operations of the thread, and what is likely behind it.
+    #[command(after_help = EXPLAIN)]
+    Explain(ExplainArgs),
     /// Check whether this machine can run Brolga
     ///
     /// Lists every requirement with pass or fail, and what to do about a failure. The exit code is 1 if one fails.

@@ -23,6 +23,7 @@ Files:
     cluster.json                     the command and the environment that its logs belong to
     keys/                            the keys with which its replicas know each other
     replica-N/log/                   the decided inputs
+    replica-N/digests                a digest of what its server did, for each entry
     replica-N/layers/upper/          the files that the server wrote in replica N
     replica-N/output/                what the server printed
     replica-N/coordinator.log        what Brolga says about replica N
@@ -118,6 +119,37 @@ Examples:
 
 Exit status:
   0 if the signal is decided, or the server ended; 1 if no cluster runs; 2 for a signal that cannot be sent.";
+
+/// After the help of `brolga verify`.
+pub(super) const VERIFY: &str = "\
+Examples:
+  brolga verify --load 'redis-benchmark -p {port} -n 10000 -q' -- redis-server --port 7000
+  brolga verify --load './my-test http://127.0.0.1:{port}/' --replays 3 -- ./my-server
+  brolga verify -- nginx -c /path/nginx.conf -g 'daemon off;'
+
+Exit status:
+  0 if the server did the same again, 3 if not, 1 if that could not be found out, 2 for wrong usage.";
+
+/// After the help of `brolga replay`.
+pub(super) const REPLAY: &str = "\
+Examples:
+  brolga replay                                  the log of replica 1 of the cluster `default`
+  brolga replay --state /tmp/x -r 2 --entries 500
+  brolga replay --gdb
+  brolga replay --gdb -- -batch -ex 'break answer' -ex continue -ex tick -ex backtrace
+
+Exit status:
+  0 if the replay did what the run did, 3 if not, 1 if there is nothing to replay, 2 for wrong usage.";
+
+/// After the help of `brolga explain`.
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  brolga explain                    a replica of the cluster `default` that diverged
+  brolga explain -r 2 --with 3
+  brolga explain --state /tmp/x --entry 17
+
+Exit status:
+  0 if nothing differs, 3 if something does, 1 if it could not be found out, 2 for wrong usage.";
 
 /// After the help of `brolga stop`.
 pub(super) const STOP: &str = "\

@@ -1,11 +1,15 @@
 //! The command line: each command and what it calls.
 
 mod args;
+mod explain;
 mod inspect;
 mod manual;
+mod replay;
+mod replay_args;
 mod replica;
 mod show;
 mod signal;
+mod verify;
 
 use std::path::Path;
 
@@ -42,6 +46,9 @@ fn dispatch(command: Command) -> Result<i32, LauncherError> {
             inspect::logs(&which.state(), replica, follow, coordinator)
         }
         Command::Stop { which } => stop(&which),
+        Command::Verify(args) => replayed(verify::verify(&args)),
+        Command::Replay(args) => replayed(replay::replay(&args)),
+        Command::Explain(args) => replayed(explain::explain(&args)),
         Command::Doctor { state } => {
             Ok(crate::doctor::run(&state.unwrap_or_else(|| default_path("default"))))
         }
@@ -52,6 +59,13 @@ fn dispatch(command: Command) -> Result<i32, LauncherError> {
         Command::Man { page, output } => man(page.as_deref(), output.as_deref()),
         Command::Replica(args) => Ok(replica::run(args)),
     }
+}
+
+fn replayed(code: Result<i32, crate::replay::ReplayError>) -> Result<i32, LauncherError> {
+    code.map_err(|error| match error {
+        crate::replay::ReplayError::Launcher(error) => error,
+        error => LauncherError::Refused(error.to_string()),
+    })
 }
 
 fn run(args: RunArgs) -> Result<i32, LauncherError> {

@@ -88,6 +88,7 @@ impl Replica {
         tracing::error!("DIVERGED at entry {entry}, logical time {tick}: {reason}");
         self.status.digests = DigestState::Diverged { entry, tick, reason: reason.to_owned() };
         self.status_at = 0;
+        self.digest_file.flush();
         self.keep_trace(entry);
         if self.driver.diverged(entry) {
             tracing::error!(
@@ -104,6 +105,7 @@ impl Replica {
 
     /// The own server's digest at the end of a bubble.
     pub(super) fn own_digest(&mut self, digest: Digest) {
+        self.digest_file.note(digest);
         let wrong = self.book.own(digest);
         if self.driver.leads() {
             self.tell_diverged(&wrong);

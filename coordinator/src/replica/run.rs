@@ -16,6 +16,7 @@ use super::config::{Admission, Durability, ReplicaConfig, ToReplica};
 use super::consensus::Consensus;
 use super::datagrams::Datagrams;
 use super::deaths::Death;
+use super::digest_file::DigestWriter;
 use super::digests::{Book, Report};
 use super::driver::{Driver, Effect, Moment, News, Origin};
 use super::error::ReplicaError;
@@ -57,6 +58,7 @@ pub(super) struct Replica {
     pub(super) relay: Relay,
     pub(super) book: Book,
     pub(super) report: Report,
+    pub(super) digest_file: DigestWriter,
     pub(super) status: ReplicaStatus,
     pub(super) status_at: u64,
     pub(super) stop: bool,
@@ -106,9 +108,15 @@ impl Replica {
             spin_limit_us: config.spin_limit_us,
             fingerprint: config.fingerprint,
         };
-        let recipe =
-            Recipe { spec: config.server, preload: config.preload, cluster: config.cluster, id: config.id };
+        let recipe = Recipe {
+            spec: config.server,
+            preload: config.preload,
+            cluster: config.cluster,
+            id: config.id,
+            trace_from: None,
+        };
         let keeper = Keeper::new(recipe, kick)?;
+        let digest_file = DigestWriter::beside(&config.log_directory);
         let mut replica = Self {
             cluster_fingerprint: config.fingerprint,
             durability: config.durability,
@@ -126,6 +134,7 @@ impl Replica {
             relay: Relay::default(),
             book: Book::default(),
             report: Report::default(),
+            digest_file,
             status: ReplicaStatus { id: config.id, ..ReplicaStatus::default() },
             status_at: 0,
             stop: false,

@@ -22,6 +22,8 @@ pub struct Recipe {
     pub cluster: String,
     /// Replica.
     pub id: u8,
+    /// Trace from this tick on (`dmt::tracing`).
+    pub trace_from: Option<u64>,
 }
 
 /// A running server. Fields are dropped in this order: the container dies before the arena goes.
@@ -50,6 +52,9 @@ impl Server {
         // SAFETY: the mapping is a fresh arena, this is the only Link to it, and the Link is dropped before the mapping.
         let mut link = unsafe { Link::attach(mapping.as_ptr::<Shared>()) };
         link.initialise();
+        if let Some(from) = recipe.trace_from {
+            link.trace(from);
+        }
         let mut spec = recipe.spec.clone();
         spec.shared = Some(directory.path().to_owned());
         let container = Container::start(&spec, Some(kick.as_fd()))?;

@@ -27,6 +27,7 @@ impl Replica {
             return;
         }
         self.status_at = now + STATUS_NS;
+        self.digest_file.flush();
         self.read_arena_status();
         let paxos = self.driver.consensus.paxos();
         let wire = self.peers.wire_bytes();

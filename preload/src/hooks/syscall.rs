@@ -46,7 +46,7 @@ unsafe extern "C" fn body(
 ) -> c_long {
     let arguments = [a, b, c, d, e, f];
     // The registers of a fork are needed as they are at the instruction: let the filter catch it.
-    if !tls::current().active() || calls::process::is_fork(number as usize, arguments) {
+    if !tls::current().plain() || calls::process::is_fork(number as usize, arguments) {
         // SAFETY: the replaced function with the program's own arguments.
         return unsafe { syscall::real()(number, a, b, c, d, e, f) };
     }

@@ -1,0 +1,258 @@
+//! `brolga replay`, `explain` and `verify` on real servers: a log executed again gives the digests of the run, a server
+//! that is not deterministic is caught, and the place in it is named.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use brolga_tests::cluster::{Cluster, Plan, brolga, free_port};
+use brolga_tests::resp::Redis;
+use brolga_tests::scratch::Scratch;
+use brolga_tests::serial;
+use brolga_tests::wait::{PATIENCE, until};
+use coordinator::replica::digest_file;
+use coordinator::replica::status::DigestState;
+
+const REDIS: [&str; 7] = ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"];
+/// Exit code when two executions differ.
+const DIFFERENT: i32 = 3;
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn client(cluster: &Cluster) -> Redis {
+    until("redis answers", PATIENCE, || Redis::connect(cluster.port()).ok())
+}
+
+/// `brolga verify` with a load, in a scratch directory.
+fn verify(scratch: &Scratch, port: u16, load: &str, options: &[&str], command: &[&str]) -> Output {
+    let publish = format!("127.0.0.1:{}:{port}", free_port());
+    let mut verify = Command::new(brolga());
+    verify.arg("verify").arg("--state").arg(scratch.path().join("state")).args(["--publish", &publish]);
+    verify.args(["--load", load]).args(options).arg("--").args(command);
+    verify.current_dir(scratch.path()).stdin(Stdio::null()).output().expect("run brolga verify")
+}
+
+/// Builds the server that is not deterministic.
+fn flawed(scratch: &Scratch) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/flawed.c");
+    let binary = scratch.path().join("flawed");
+    let built = Command::new("cc").args(["-g", "-O1"]).arg(source).arg("-o").arg(&binary).output();
+    let built = built.expect("run cc");
+    assert!(built.status.success(), "{}", text(&built));
+    binary
+}
+
+/// A file of the host that somebody keeps changing.
+struct Counter {
+    path: PathBuf,
+    stop: Arc<AtomicBool>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Counter {
+    fn start(path: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let file = File::create(&path).expect("make the file");
+        file.write_all_at(b"00000000", 0).expect("write the file");
+        let stopped = stop.clone();
+        let writer = std::thread::spawn(move || {
+            for number in 1_u32.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                file.write_all_at(format!("{number:08}").as_bytes(), 0).expect("write the file");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Self { path, stop, writer: Some(writer) }
+    }
+}
+
+impl Drop for Counter {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// A load of two connections with three lines each, in Python because every machine has it.
+const LINES: &str = "python3 -c '
+import socket
+for _ in range(2):
+    peer = socket.create_connection((\"127.0.0.1\", {port}), 10)
+    answers = peer.makefile()
+    for _ in range(3):
+        peer.sendall(b\"x\\n\")
+        assert answers.readline()
+    peer.close()
+'";
+
+#[test]
+fn redis_is_verified_as_deterministic() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("verify-redis");
+    let load =
+        "timeout 60 redis-benchmark -h 127.0.0.1 -p {port:6379} -n 2000 -c 8 -q -t set,lpush,incr >/dev/null";
+    let output = verify(&scratch, 6379, load, &["--keep"], &REDIS);
+    let said = text(&output);
+    assert!(
+        output.status.success() && said.contains("deterministic: the server did the same again"),
+        "{said}"
+    );
+    let compared =
+        said.lines().find_map(|line| line.strip_suffix(" digests compared with those of the run: all equal"));
+    let compared: u32 = compared.expect("a number of digests").parse().expect("a number");
+    assert!(compared > 50, "{compared} digests of a load of 6000 requests");
+    tracing_changes_nothing(&scratch);
+}
+
+/// Traced replays have the digest that the run had.
+fn tracing_changes_nothing(scratch: &Scratch) {
+    let mut explain = Command::new(brolga());
+    explain.arg("explain").arg("--state").arg(scratch.path().join("state")).args(["--entry", "40"]);
+    let output = explain.stdin(Stdio::null()).output().expect("run brolga explain");
+    let said = text(&output);
+    assert!(output.status.success() && said.contains("nothing differs in entry 40"), "{said}");
+}
+
+#[test]
+fn a_server_without_fault_is_deterministic_and_one_that_reads_a_changing_file_is_explained() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("verify-file");
+    let binary = flawed(&scratch);
+    let binary = binary.to_str().expect("a plain path");
+    let good = verify(&scratch, 7000, LINES, &[], &[binary, "7000", "none"]);
+    assert!(good.status.success(), "{}", text(&good));
+    assert!(!scratch.path().join("state").exists(), "the recording is not kept");
+
+    let counter = Counter::start(scratch.path().join("counter"));
+    let file = counter.path.to_str().expect("a plain path");
+    let bad = verify(&scratch, 7000, LINES, &[], &[binary, "7000", "file", file]);
+    let said = text(&bad);
+    println!("{said}");
+    assert_eq!(bad.status.code(), Some(DIFFERENT), "{said}");
+    for part in [
+        "NOT DETERMINISTIC",
+        "process 1000, thread 1: Write",
+        "in write(4, ",
+        "called by answer (flawed.c:",
+        "calls before it that gave something else",
+        "/counter",
+        "called by host_state (flawed.c:",
+        "likely file-system input: read on /",
+        "operations of thread 1 before it",
+    ] {
+        assert!(said.contains(part), "no «{part}»:\n{said}");
+    }
+    debugger_stops_where_it_should(&scratch);
+}
+
+/// The recording is kept; gdb stops in the function at its logical time, with the program's stack.
+fn debugger_stops_where_it_should(scratch: &Scratch) {
+    let commands = ["-ex", "break host_state", "-ex", "continue", "-ex", "tick", "-ex", "backtrace"];
+    let mut replay = Command::new(brolga());
+    replay.arg("replay").arg("--state").arg(scratch.path().join("state")).args(["--gdb", "--", "-batch"]);
+    let output = replay.args(commands).stdin(Stdio::null()).output().expect("run brolga replay --gdb");
+    let said = text(&output);
+    for part in ["Breakpoint 1, host_state (", "logical time ", "in answer (", "in main ("] {
+        assert!(said.contains(part), "no «{part}»:\n{said}");
+    }
+}
+
+#[test]
+fn a_server_that_asks_the_processor_for_randomness_is_explained() {
+    let _turn = serial::turn();
+    let flags = std::fs::read_to_string("/proc/cpuinfo").expect("read /proc/cpuinfo");
+    if !flags.contains("rdrand") {
+        println!("this processor has no RDRAND: nothing to test");
+        return;
+    }
+    let scratch = Scratch::new("verify-rdrand");
+    let binary = flawed(&scratch);
+    let command = [binary.to_str().expect("a plain path"), "7000", "rdrand"];
+    let output = verify(&scratch, 7000, LINES, &[], &command);
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(DIFFERENT), "{said}");
+    assert!(said.contains("processor_random() contains RDRAND"), "{said}");
+    assert!(said.contains("called by answer (flawed.c:"), "{said}");
+}
+
+#[test]
+fn replays_of_all_replicas_give_the_digests_of_the_run_and_an_injected_byte_is_explained() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("replay");
+    cluster.await_complete();
+    let mut redis = client(&cluster);
+    for number in 0..500 {
+        redis.must(&["INCRBY", "sum", &number.to_string()]);
+    }
+    let victim = cluster.follower();
+    let output = cluster.call(&["inject", "--replica", &victim.to_string()]);
+    assert!(output.status.success(), "{}", text(&output));
+    for number in 0..20 {
+        redis.must(&["SET", &format!("key{number}"), "value"]);
+    }
+    cluster.await_status("the divergence is noticed", |status| {
+        let replica = status.replica(victim)?;
+        (matches!(replica.digests, DigestState::Diverged { .. }) || replica.rebuilds > 0).then_some(())
+    });
+    // While the cluster runs.
+    let output = until("the last operations are kept", PATIENCE, || {
+        let output = cluster.call(&["explain"]);
+        text(&output).contains("diverged at entry").then_some(output)
+    });
+    let said = text(&output);
+    println!("{said}");
+    assert_eq!(output.status.code(), Some(DIFFERENT), "{said}");
+    let own = format!("  replica {victim}: at logical time ");
+    for part in [own.as_str(), "  replay: at logical time ", "process 1000, thread 1"] {
+        assert!(said.contains(part), "no «{part}»:\n{said}");
+    }
+    cluster.await_level();
+    cluster.stop();
+    all_replays_agree(&cluster);
+}
+
+fn all_replays_agree(cluster: &Cluster) {
+    let kept =
+        |id: u8| digest_file::read(&cluster.state().join(format!("replica-{id}"))).expect("read the digests");
+    let all: Vec<_> = (1..=3).map(kept).collect();
+    let last = all.iter().map(|digests| digests.last().expect("digests").entry).min().expect("replicas");
+    for (id, digests) in (1..=3_u8).zip(&all) {
+        let recorded = digests.iter().find(|digest| digest.entry == last).expect("no row is missing");
+        let entries = (last + 2).to_string();
+        let output = cluster.call(&["replay", "--replica", &id.to_string(), "--entries", &entries]);
+        let said = text(&output);
+        assert!(output.status.success() && said.contains("all equal"), "{said}");
+        let told = format!("entry {last}: logical time {}, digest {:016x}", recorded.tick, recorded.value);
+        assert!(said.contains(&told), "no «{told}»:\n{said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_replayed_is_told() {
+    let scratch = Scratch::new("no-replay");
+    let call = |words: &[&str]| {
+        let mut command = Command::new(brolga());
+        command.args(words).arg("--state").arg(scratch.path());
+        command.stdin(Stdio::null()).output().expect("run brolga")
+    };
+    for words in [&["replay"][..], &["explain"], &["explain", "-r", "2"]] {
+        let output = call(words);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains(scratch.path().to_str().expect("a plain path")), "{}", text(&output));
+    }
+    let output =
+        Command::new(brolga()).args(["verify", "--", "no-such-server"]).output().expect("run brolga");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("command not found: no-such-server"), "{}", text(&output));
+}
