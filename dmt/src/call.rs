@@ -333,8 +333,9 @@ impl<'a> Call<'a> {
             k.hold_turn(self.shared(), self.me);
         });
         self.with(|k| k.took_turn(self.shared(), self.me));
-        self.apart(|| self.stop());
+        // Before the first entry: a leader may close the bubble of that at once, and its followers behind the note.
         self.with(|k| k.note(self.me, Op::ThreadStart, u64::from(self.me), 0));
+        self.apart(|| self.stop());
     }
 
     /// Gives the turn away for good: the thread (or its process) has ended in the kernel's eyes.

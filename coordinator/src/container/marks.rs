@@ -58,7 +58,7 @@ impl Marks {
         }
     }
 
-    /// Marks `top` and all directories below it on the same file system: a root that was planted.
+    /// Marks `top` and all that is below it on the same file system, with what is mounted there: a root that was planted.
     pub(super) fn tree(&mut self, top: &Path) {
         let Ok(device) = fs::symlink_metadata(top).map(|data| data.dev()) else { return };
         self.mark(top);
@@ -68,7 +68,8 @@ impl Marks {
         for path in paths {
             match fs::symlink_metadata(&path) {
                 Ok(data) if data.dev() == device && data.is_dir() => self.tree(&path),
-                Ok(data) if data.dev() == device => self.mark(&path),
+                // Also the root of what is mounted there: it shows the inode of a replica's layer.
+                Ok(data) if data.dev() == device || data.is_dir() => self.mark(&path),
                 _ => {}
             }
         }
