@@ -38,6 +38,10 @@ procs_running 1\nprocs_blocked 0\n";
 const NODE_MEMORY: &[u8] =
     b"Node 0 MemTotal: 8388608 kB\nNode 0 MemFree: 4194304 kB\nNode 0 MemUsed: 4194304 kB\n";
 const BOOT: &[u8] = b"b2016a00-0000-4000-8000-000000000001\n";
+/// The kernel counts memory of all network namespaces here.
+const SOCKETS: &[u8] =
+    b"sockets: used 1\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nUDPLITE: inuse 0\n\
+RAW: inuse 0\nFRAG: inuse 0 memory 0\n";
 const UNIX_SOCKETS: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n";
 
 /// What to give for the file of /proc or /sys that the kernel knows by `path`; `None` = the kernel's own file.
@@ -75,6 +79,8 @@ pub fn content(path: &[u8]) -> Option<Content> {
         b"mountinfo" | b"mounts" => Some(Content::Mounts),
         b"mountstats" | b"sched" | b"numa_maps" | b"timers" => Some(Content::Fixed(b"")),
         b"unix" => Some(Content::Fixed(UNIX_SOCKETS)),
+        b"sockstat" => Some(Content::Fixed(SOCKETS)),
+        b"protocols" | b"softnet_stat" => Some(Content::Fixed(b"")),
         b"maps" | b"smaps" => Some(Content::Mappings),
         b"stat" => Some(Content::Stat),
         b"statm" => Some(Content::Fixed(b"16384 16384 0 0 0 0 0\n")),
