@@ -57,6 +57,10 @@ fn simulator_keeps_every_invariant_on_every_schedule() {
         assert!(total.usurpations > 0, "no promiser crashed between two leaders");
         assert!(total.full_disks > 0, "no disk was ever full");
         assert!(total.bulk > 0, "no flow window was ever filled");
+        assert!(
+            total.calls >= count && total.datagrams >= count,
+            "hardly anything came from or went outside"
+        );
     }
 }
 
@@ -72,6 +76,8 @@ struct Total {
     usurpations: u64,
     full_disks: u64,
     bulk: u64,
+    calls: u64,
+    datagrams: u64,
 }
 
 impl Total {
@@ -85,6 +91,8 @@ impl Total {
         self.usurpations += report.usurpations;
         self.full_disks += report.full_disks;
         self.bulk += report.bulk;
+        self.calls += report.calls;
+        self.datagrams += report.datagrams;
     }
 }
 
@@ -136,4 +144,9 @@ fn simulator_notices_an_event_that_is_applied_twice() {
 fn simulator_notices_a_forgotten_promise() {
     // Either the checkers see a decided entry change, or a replica's own assertion does.
     assert!([rule::AGREEMENT, rule::I3_OUTPUT, "an assertion"].contains(&caught(Broken::ForgetPromise)));
+}
+
+#[test]
+fn simulator_notices_a_connection_that_is_made_twice() {
+    assert_eq!(caught(Broken::DialTwice), rule::I5_EXACTLY_ONCE);
 }

@@ -23,6 +23,8 @@ pub enum Mail {
     Fin(usize, u64),
     /// A client is gone.
     Reset(usize, u64),
+    /// A datagram with this id.
+    Datagram(u64),
 }
 
 /// What a coordinator sends.
@@ -39,6 +41,10 @@ pub enum Sent {
     },
     /// To a client's connection attempt.
     Client(usize, u64, Reply),
+    /// Over a connection that the server made to a host outside.
+    Abroad(u64, Vec<u8>),
+    /// The answer to the datagram with this id.
+    Answer(u64),
 }
 
 /// What reaches a client.

@@ -19,18 +19,21 @@ pub enum Broken {
     ForgetPromise,
     /// Now and then an event is given to the server twice.
     ApplyTwice,
+    /// Now and then a connection to another host is made twice.
+    DialTwice,
     /// A new leader builds on a server that applied entries which its log does not have.
     LeadTainted,
 }
 
 impl Broken {
     /// All, with the names that the command line knows them by.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 7] = [
         ("release-early", Self::ReleaseEarly),
         ("skip-sync", Self::SkipSync),
         ("admit-inside", Self::AdmitInside),
         ("forget-promise", Self::ForgetPromise),
         ("apply-twice", Self::ApplyTwice),
+        ("dial-twice", Self::DialTwice),
         ("lead-tainted", Self::LeadTainted),
     ];
 }
@@ -106,6 +109,7 @@ impl Plan {
             .into_iter()
             .map(|at| (at, rng.below(replicas as u64) as usize, rng.between(5, 300) * MILLIS));
         let full_disks = full_disks.collect();
+        let call_every = rng.pick(&[0, 0, 2, 5]);
         Self {
             seed,
             broken,
@@ -121,6 +125,7 @@ impl Plan {
                 spin_branch,
                 long_every: rng.pick(&[0, 7, 13]),
                 long_ns: rng.between(1, 4) * MILLIS,
+                call_every,
                 epoll_timeout: rng.pick(&[None, None, Some(10 * MILLIS), Some(70 * MILLIS)]),
                 bulk,
             },

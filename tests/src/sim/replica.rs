@@ -11,8 +11,10 @@ use std::sync::Arc;
 use coordinator::log::{Durability, MemoryDisk};
 use coordinator::paxos::{Ballot, Input, MILLIS, Message};
 use coordinator::replica::clients::Clients;
+use coordinator::replica::datagrams::Stream;
 use coordinator::replica::driver::{Driver, Effect, Moment, News, Next, Origin, Rebuild};
 use coordinator::replica::frames;
+use coordinator::replica::outbound::{self, Rule};
 
 use super::check::{Checker, header, rule};
 use super::mail::{Around, Mail, Reply, Sent};
@@ -33,6 +35,7 @@ pub struct Replica {
     disk: MemoryDisk,
     pub(super) driver: Driver<MemoryDisk>,
     pub(super) clients: Clients<SimSocket>,
+    pub(super) stream: Stream,
     pub(super) wires: Vec<Rc<RefCell<Wire>>>,
     /// The server, unless it is being started again.
     pub server: Option<Server>,
@@ -78,6 +81,7 @@ impl Replica {
             disk,
             driver: Driver::new(id, consensus, origin, around.plan.crane),
             clients: Clients::default(),
+            stream: Stream::default(),
             wires: Vec::new(),
             server: None,
             start_server_at: around.now,
@@ -90,6 +94,8 @@ impl Replica {
             slowness,
             clock_offset: 0,
         };
+        let own = [std::net::IpAddr::from([192, 0, 2, 1])];
+        replica.driver.outbound = outbound::payload(&own, &[Rule { address: None, port: 0 }]);
         replica.start_server(around);
         Some(replica)
     }
@@ -345,8 +351,13 @@ impl Replica {
                 around.sent.push(Sent::Peer { to, frame, promises });
             }
             Effect::Released(connection) => self.released(connection),
-            // The toy server has no dealings with the world outside.
-            Effect::Dial { .. } | Effect::Datagrams => {}
+            Effect::Dial { connection, .. } => {
+                self.dial(connection, around);
+                if around.plan.broken == Some(Broken::DialTwice) && around.rng.percent(20) {
+                    self.dial(connection, around);
+                }
+            }
+            Effect::Datagrams => self.send_datagrams(around),
             Effect::StopServing => {
                 (around.trace)(format!("{} leads no more", self.id));
                 self.clients.close_all();
@@ -356,6 +367,7 @@ impl Replica {
                 (around.trace)(format!("{} serves in {round}.{} from entry {given}", self.id, ballot & 255));
                 self.ballot = ballot;
                 self.clients.begin(ballot);
+                self.stream.begin(ballot);
             }
             Effect::Role { .. } => {
                 let (phase, leader) = (self.driver.phase(), self.driver.leader());

@@ -1,6 +1,8 @@
 //! The client side of a simulated replica: mail becomes what sockets hold, and the coordinator's own client code does the
 //! rest.
 
+use std::net::SocketAddr;
+
 use coordinator::replica::clients::NUMBER_BITS;
 use coordinator::replica::intake::Intake;
 use coordinator::replica::poll::{Ready, Token};
@@ -9,8 +11,8 @@ use dmt::entry::{ConnectInfo, EventHeader};
 use super::mail::{Around, Mail, Reply, Sent};
 use super::plan::Broken;
 use super::replica::Replica;
-use super::socket::{Wire, connect};
-use super::toy::PORT;
+use super::socket::{ABROAD, Wire, connect};
+use super::toy::{DATAGRAM_PORT, PORT};
 
 /// The broken rule "an event is applied twice".
 struct Repeating<'a>(&'a mut dyn Intake);
@@ -32,10 +34,11 @@ impl Intake for Repeating<'_> {
 impl Replica {
     /// Clients that are connected: their numbers and attempts.
     pub fn clients(&self) -> impl Iterator<Item = (usize, u64)> {
-        self.wires.iter().map(|wire| {
+        let all = self.wires.iter().map(|wire| {
             let wire = wire.borrow();
             (wire.client, wire.attempt)
-        })
+        });
+        all.filter(|(client, _)| *client != ABROAD)
     }
 
     /// Something of a client arrived.
@@ -66,7 +69,38 @@ impl Replica {
                     wire.reset = true;
                 }
             }
+            Mail::Datagram(id) => self.take_datagram(id),
             Mail::Frame(..) | Mail::PeerUp(_) | Mail::PeerDown(_) => {}
+        }
+    }
+
+    /// A datagram came to the published port, of which only a leader reads.
+    fn take_datagram(&mut self, id: u64) {
+        let link = self.server.as_mut().map(|server| &mut server.link);
+        let (true, Some((intake, _))) = (self.driver.serves(), self.driver.intake(link)) else { return };
+        let address = |last, port| SocketAddr::from(([192, 0, 2, last], port));
+        // Without room it is lost.
+        self.stream.put(intake, address(9, 4000), address(1, DATAGRAM_PORT), &id.to_le_bytes());
+    }
+
+    /// The server wants a connection to another host.
+    pub(super) fn dial(&mut self, connection: u64, around: &mut Around<'_>) {
+        let link = self.server.as_mut().map(|server| &mut server.link);
+        let Some((intake, outputs)) = self.driver.intake(link) else { return };
+        let (socket, wire) = connect(ABROAD, connection, around.plan.socket_bytes);
+        wire.borrow_mut().connection = connection;
+        self.clients.dialled(&(), intake, outputs, connection, Ok(socket));
+        self.wires.push(wire);
+    }
+
+    /// Datagrams of the server leave.
+    pub(super) fn send_datagrams(&mut self, around: &mut Around<'_>) {
+        let link = self.server.as_mut().map(|server| &mut server.link);
+        let Some((_, outputs)) = self.driver.intake(link) else { return };
+        for datagram in outputs.take_datagrams() {
+            let id = u64::from_le_bytes(datagram.bytes[..8].try_into().expect("an id"));
+            self.tap.answered(self.id, id, around.checker);
+            around.sent.push(Sent::Answer(id));
         }
     }
 
@@ -138,7 +172,13 @@ impl Replica {
                 let (from, connection) = (wire.sent, wire.connection);
                 wire.sent += bytes.len() as u64;
                 self.tap.released(self.id, connection, from, wire.sent, around.checker);
-                self.reply(around, &wire, Reply::Bytes(bytes));
+                match wire.client {
+                    ABROAD => around.sent.push(Sent::Abroad(connection, bytes)),
+                    _ => self.reply(around, &wire, Reply::Bytes(bytes)),
+                }
+            }
+            if wire.client == ABROAD {
+                continue;
             }
             if std::mem::take(&mut wire.send_fin) || (wire.closed && wire.finishes) {
                 self.reply(around, &wire, Reply::Fin);

@@ -11,6 +11,9 @@ use coordinator::replica::socket::Socket;
 
 use super::toy::PORT;
 
+/// Stands for a client in connections that the server has made itself; their attempt is their id.
+pub const ABROAD: usize = usize::MAX;
+
 /// Both ends' view of one connection.
 #[derive(Debug)]
 pub struct Wire {
@@ -123,7 +126,7 @@ impl Socket for SimSocket {
 
     fn prepare(&self) -> io::Result<(SocketAddr, SocketAddr)> {
         let address = |port| SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
-        Ok((address(10_000 + self.0.borrow().client as u16), address(PORT)))
+        Ok((address(10_000_u16.wrapping_add(self.0.borrow().client as u16)), address(PORT)))
     }
 
     fn connected(&self) -> io::Result<bool> {

@@ -9,8 +9,11 @@ use std::collections::VecDeque;
 use dmt::call::Call;
 use dmt::digest::mix;
 use dmt::file::abi::{
-    AF_INET, EAGAIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, IoVec, O_NONBLOCK, SOCK_STREAM, SocketAddress,
+    AF_INET, EAGAIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, IoVec, O_NONBLOCK, SOCK_DGRAM, SOCK_STREAM,
+    SocketAddress,
 };
+use dmt::file::io::Message;
+use dmt::file::passed::Parcel;
 use dmt::sync::Deadline;
 use dmt::sync::mutex::Mutex;
 
@@ -33,6 +36,10 @@ pub const DOWNLOAD: u64 = 3;
 pub const UPLOAD: u64 = 4;
 /// See [`DOWNLOAD`] and [`UPLOAD`].
 pub const BULK_BYTES: usize = 300_000;
+/// UDP port of the server: who sends an id there gets it back, and how many have come.
+pub const DATAGRAM_PORT: u16 = 7001;
+/// A host outside that the server calls for some requests, and its port.
+pub const ABROAD: ([u8; 4], u16) = ([203, 0, 113, 7], 80);
 /// What a download consists of.
 pub const BULK_PIECE: [u8; 10_000] = [0xb5; 10_000];
 
@@ -53,6 +60,8 @@ pub struct ToyConfig {
     pub long_every: u64,
     /// Nominal CPU time of a long computation, nanoseconds.
     pub long_ns: u64,
+    /// For requests whose id is a multiple of this the worker calls a host outside first; 0 = none.
+    pub call_every: u64,
     /// How long the epoll thread waits, nanoseconds; `None` = for ever.
     pub epoll_timeout: Option<u64>,
     /// Clients make uploads and downloads. The server's sockets block then, as those of many servers do.
@@ -104,6 +113,8 @@ pub struct Toy {
     spins_done: u64,
     /// The append list.
     pub list: Vec<u64>,
+    /// Ids that came in datagrams.
+    pub datagrams: Vec<u64>,
     hash: u64,
 }
 
@@ -118,6 +129,7 @@ impl Toy {
             spins_wanted: 0,
             spins_done: 0,
             list: Vec::new(),
+            datagrams: Vec::new(),
             hash: 0,
         }
     }
@@ -130,6 +142,15 @@ impl Toy {
         self.used_fds[at] = true;
         at as i32 + FIRST_FD
     }
+}
+
+/// `struct sockaddr_in`.
+fn internet(ip: [u8; 4], port: u16) -> [u8; 16] {
+    let mut address = [0; 16];
+    address[0] = AF_INET as u8;
+    address[2..4].copy_from_slice(&port.to_be_bytes());
+    address[4..8].copy_from_slice(&ip);
+    address
 }
 
 /// The hash of a list that had `hash` and got `id` appended.
@@ -219,13 +240,13 @@ impl Thread<'_> {
 
     fn poll(&self) {
         let listener = self.install(self.call.socket(AF_INET, SOCK_STREAM | O_NONBLOCK, 0));
-        let mut address = [0; 16];
-        address[0] = AF_INET as u8;
-        address[2..4].copy_from_slice(&PORT.to_be_bytes());
-        assert_eq!(self.call.bind(listener, &address), 0);
+        assert_eq!(self.call.bind(listener, &internet([0; 4], PORT)), 0);
         assert_eq!(self.call.listen(listener, 64), 0);
+        let datagrams = self.install(self.call.socket(AF_INET, SOCK_DGRAM | O_NONBLOCK, 0));
+        assert_eq!(self.call.bind(datagrams, &internet([0; 4], DATAGRAM_PORT)), 0);
         let epoll = self.install(self.call.epoll_create());
         self.watch(epoll, listener);
+        self.watch(epoll, datagrams);
         let mut events = [EpollEvent::default(); 8];
         loop {
             let found = self.call.epoll_wait(epoll, &mut events, self.toy().config.epoll_timeout, None);
@@ -233,9 +254,44 @@ impl Thread<'_> {
             self.compute(500);
             for event in &events[..found as usize] {
                 let fd = event.data as i32;
-                if fd == listener { self.accept(epoll, listener) } else { self.read(epoll, fd) }
+                match fd {
+                    _ if fd == listener => self.accept(epoll, listener),
+                    _ if fd == datagrams => self.answer_datagrams(fd),
+                    _ => self.read(epoll, fd),
+                }
             }
         }
+    }
+
+    /// Answers each datagram that waits with its id and the number of those that have come.
+    fn answer_datagrams(&self, fd: i32) {
+        loop {
+            let (mut bytes, mut from) = ([0u8; 16], SocketAddress::NONE);
+            let iov = [IoVec { base: bytes.as_mut_ptr(), len: 8 }];
+            // SAFETY: the vector describes `bytes`, which nobody else knows.
+            if unsafe { self.call.receive(fd, &iov, 0, &mut from, &mut 0, None) } != 8 {
+                return;
+            }
+            let toy = self.toy();
+            toy.datagrams.push(u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")));
+            bytes[8..].copy_from_slice(&(toy.datagrams.len() as u64).to_le_bytes());
+            let iov = [IoVec { base: bytes.as_mut_ptr(), len: 16 }];
+            let message = Message { flags: 0, to: from.bytes(), parcel: &Parcel::EMPTY };
+            // SAFETY: as above.
+            assert_eq!(unsafe { self.call.send(fd, &iov, &message) }, 16);
+        }
+    }
+
+    /// Tells a host outside of a request, and waits for its word; a connection that ends is not made again.
+    fn call_abroad(&self, id: u64) {
+        let fd = self.install(self.call.socket(AF_INET, SOCK_STREAM, 0));
+        if self.call.connect(fd, &internet(ABROAD.0, ABROAD.1)) == 0 && self.send(fd, &mut id.to_le_bytes()) {
+            let mut bytes = [0u8; 8];
+            let iov = [IoVec { base: bytes.as_mut_ptr(), len: 8 }];
+            // SAFETY: the vector describes `bytes`, which nobody else knows.
+            unsafe { self.call.read(fd, &iov) };
+        }
+        self.close(fd);
     }
 
     fn watch(&self, epoll: i32, fd: i32) {
@@ -330,6 +386,9 @@ impl Thread<'_> {
     fn think(&self, id: u64) {
         let config = self.toy().config;
         self.compute(1_000 + id % 7 * 1_500);
+        if config.call_every > 0 && id.is_multiple_of(config.call_every) {
+            self.call_abroad(id);
+        }
         if config.long_every > 0 && id.is_multiple_of(config.long_every) {
             self.compute(config.long_ns);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use coordinator::log::MemoryDisk;
 use coordinator::replica::driver::Driver;
-use dmt::entry::EntryHeader;
+use dmt::entry::{ConnectInfo, EntryHeader};
 use dmt::link::Shared;
 use dmt::upcall::{ADMITTED, UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind, listen};
 use zerocopy::FromBytes;
@@ -31,6 +31,8 @@ pub struct Wiretap {
     applied: Vec<Arc<[u8]>>,
     last: Option<EntryHeader>,
     tags: BTreeMap<u64, VecDeque<Tag>>,
+    /// Entries in whose bubbles datagrams were answered, by id.
+    answers: BTreeMap<u64, u64>,
     digests: VecDeque<ServerDigest>,
     looks: Vec<Admission>,
     checked: u64,
@@ -86,10 +88,13 @@ impl Wiretap {
                 let why = String::from_utf8_lossy(payload);
                 checker.fail(rule::DIVERGED, format!("replica {id} at entry {a}: {why}"));
             }
+            UpcallKind::Datagram => {
+                let id = payload[size_of::<ConnectInfo>()..][..8].try_into().expect("an id");
+                self.answers.insert(u64::from_le_bytes(id), self.bubble);
+            }
             UpcallKind::Listen
             | UpcallKind::Unlisten
             | UpcallKind::Dial
-            | UpcallKind::Datagram
             | UpcallKind::Membership
             | UpcallKind::OutputEnd
             | UpcallKind::Closed
@@ -133,6 +138,17 @@ impl Wiretap {
                 break;
             }
             tags.pop_front();
+        }
+    }
+
+    /// The answer to the datagram with this id leaves.
+    pub fn answered(&mut self, id: u8, datagram: u64, checker: &mut Checker) {
+        match self.answers.remove(&datagram) {
+            Some(entry) => checker.released(id, entry, self.applied.get(entry as usize)),
+            None => {
+                let detail = format!("replica {id} answers datagram {datagram}, which its server did not");
+                checker.fail(rule::I3_OUTPUT, detail);
+            }
         }
     }
 

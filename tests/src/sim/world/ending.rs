@@ -1,5 +1,7 @@
 //! When a schedule is over, and whether it ended well.
 
+use std::collections::BTreeSet;
+
 use super::{Event, HEALED_NS, Report, Slot, World};
 use crate::sim::check::{Violation, rule};
 use crate::sim::client::{Client, State};
@@ -45,6 +47,26 @@ impl World {
         )
     }
 
+    /// Each datagram was taken once at the most, in one order, and none was answered that was not taken.
+    fn check_datagrams(&self) -> Result<(), Violation> {
+        let servers = self.slots.iter().filter_map(|slot| slot.replica.as_ref()?.server.as_ref());
+        let mut taken: Vec<&Vec<u64>> = servers.map(|server| &server.toy.datagrams).collect();
+        taken.sort_unstable_by_key(|list| list.len());
+        let longest = taken.last().copied().cloned().unwrap_or_default();
+        if taken.iter().any(|list| !longest.starts_with(list)) {
+            return Err(Violation {
+                rule: rule::DIGESTS,
+                detail: "the servers took other datagrams".to_owned(),
+            });
+        }
+        let once: BTreeSet<u64> = longest.iter().copied().collect();
+        if once.len() < longest.len() || !self.answered.is_subset(&once) {
+            let detail = format!("datagrams taken {longest:?}, answered {:?}", self.answered);
+            return Err(Violation { rule: rule::I5_EXACTLY_ONCE, detail });
+        }
+        Ok(())
+    }
+
     pub(super) fn finish(self) -> Result<Report, Violation> {
         let mut lists: Vec<&Vec<u64>> = self
             .slots
@@ -58,12 +80,15 @@ impl World {
             return Err(Violation { rule: rule::DIGESTS, detail: "the servers' lists differ".to_owned() });
         }
         self.history.check(&longest)?;
+        self.check_datagrams()?;
         self.say("done");
         Ok(Report {
             time: self.now,
             entries: self.checker.decided.len() as u64,
             requests: self.history.operations.len() as u64,
             answered: self.history.answered() as u64,
+            calls: self.calls.len() as u64,
+            datagrams: self.answered.len() as u64,
             outputs: self.checker.outputs,
             digests: self.checker.compared,
             preemptions: self.checker.preemptions,

@@ -7,7 +7,7 @@ mod replicas;
 mod traffic;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use coordinator::log::MemoryDisk;
 use coordinator::paxos::MILLIS;
@@ -59,6 +59,8 @@ enum Event {
     Room(usize),
     /// The storm is over.
     Calm,
+    /// A datagram with this id is sent.
+    Datagram(u64),
     /// The faults are over.
     Heal,
     /// Clients stop.
@@ -106,6 +108,10 @@ pub struct Report {
     pub full_disks: u64,
     /// Uploads and downloads that were answered.
     pub bulk: u64,
+    /// Requests that the host outside was told of.
+    pub calls: u64,
+    /// Datagrams that were answered.
+    pub datagrams: u64,
     /// It was a schedule of `--admission crane`.
     pub crane: bool,
 }
@@ -127,6 +133,10 @@ pub struct World {
     /// A leader that is being usurped, and how long it stays cut off from its successor.
     usurped: Option<(usize, u64)>,
     healed: bool,
+    /// Requests that the host outside was told of.
+    calls: BTreeSet<u64>,
+    /// Datagrams that were answered.
+    answered: BTreeSet<u64>,
     trace: bool,
     /// What happened how often.
     report: Report,
@@ -165,6 +175,8 @@ impl World {
             rng,
             usurped: None,
             healed: false,
+            calls: BTreeSet::new(),
+            answered: BTreeSet::new(),
             trace,
             report: Report { crane: plan.crane, ..Report::default() },
             plan,
@@ -196,6 +208,7 @@ impl World {
             self.at(at, Event::Fault(Fault::FullDisk { victim: Victim::Replica(victim), lasts }));
         }
         self.at(self.plan.faults_until, Event::Heal);
+        self.at(5 * MILLIS, Event::Datagram(1));
     }
 
     fn at(&mut self, time: u64, event: Event) {
@@ -256,6 +269,7 @@ impl World {
             Event::Room(at) => self.slots[at].disk.set_capacity(None),
             Event::Calm => self.network.weather = crate::sim::network::Weather::default(),
             Event::Heal => self.heal(),
+            Event::Datagram(id) => self.send_datagram(id),
             Event::Quiet => self.clients.iter_mut().for_each(|client| client.stops = true),
         }
     }

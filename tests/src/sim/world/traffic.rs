@@ -3,7 +3,9 @@
 use coordinator::paxos::MILLIS;
 
 use super::{Event, NEWS_NS, World};
+use crate::sim::check::rule;
 use crate::sim::mail::{Mail, Reply, Sent};
+use crate::sim::socket::ABROAD;
 
 impl World {
     pub(super) fn send(&mut self, from: usize, message: Sent) {
@@ -20,12 +22,45 @@ impl World {
                     self.at(time, Event::Post { to, life, peer: Some((from, connection)), mail });
                 }
             }
+            Sent::Abroad(connection, bytes) => self.hear_abroad(from, connection, bytes),
+            Sent::Answer(id) => {
+                if !self.answered.insert(id) {
+                    self.checker.fail(rule::I5_EXACTLY_ONCE, format!("datagram {id} was answered twice"));
+                }
+            }
             Sent::Client(client, attempt, reply) => {
                 let time = (self.now + self.network.delay(&mut self.rng))
                     .max(self.clients[client].received_until + 1);
                 self.clients[client].received_until = time;
                 self.at(time, Event::Client(client, attempt, reply));
             }
+        }
+    }
+
+    /// The host outside is told of requests, and says yes. None is told twice: a connection that breaks is not made again.
+    fn hear_abroad(&mut self, from: usize, connection: u64, bytes: Vec<u8>) {
+        for id in bytes.chunks_exact(8) {
+            let id = u64::from_le_bytes(id.try_into().expect("eight bytes"));
+            if !self.calls.insert(id) {
+                self.checker
+                    .fail(rule::I5_EXACTLY_ONCE, format!("the host outside was told of request {id} twice"));
+            }
+        }
+        let time = self.now + self.network.delay(&mut self.rng);
+        let life = self.slots[from].life;
+        let mail = Mail::Bytes(ABROAD, connection, bytes);
+        self.at(time, Event::Post { to: from, life, peer: None, mail });
+    }
+
+    /// A datagram is sent to some replica, which is lost if that does not lead; then the next.
+    pub(super) fn send_datagram(&mut self, id: u64) {
+        let to = self.rng.below(self.slots.len() as u64) as usize;
+        let time = self.now + self.network.delay(&mut self.rng);
+        let life = self.slots[to].life;
+        self.at(time, Event::Post { to, life, peer: None, mail: Mail::Datagram(id) });
+        if !self.healed {
+            let next = self.now + self.rng.between(MILLIS, 15 * MILLIS);
+            self.at(next, Event::Datagram(id + 1));
         }
     }
 
