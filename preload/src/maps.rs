@@ -28,6 +28,21 @@ pub fn program_headers(base: usize) -> &'static [libc::Elf64_Phdr] {
     }
 }
 
+/// Whether the program itself (not its libraries) has a note by this owner, whose name fills four bytes.
+pub fn program_has_note(owner: &[u8; 4]) -> bool {
+    let (Some(at), Some(count)) = (auxiliary(libc::AT_PHDR), auxiliary(libc::AT_PHNUM)) else { return false };
+    // SAFETY: the kernel says where the program's headers are, and the loader has mapped what they speak of.
+    unsafe {
+        let headers = core::slice::from_raw_parts(at as *const libc::Elf64_Phdr, count);
+        let own = headers.iter().find(|h| h.p_type == libc::PT_PHDR);
+        let Some(base) = own.map(|own| at - own.p_vaddr as usize) else { return false };
+        headers.iter().filter(|h| h.p_type == libc::PT_NOTE && h.p_memsz >= 16).any(|h| {
+            let note = (base + h.p_vaddr as usize) as *const u8;
+            note.cast::<u32>().read() == 4 && note.add(12).cast::<[u8; 4]>().read() == *owner
+        })
+    }
+}
+
 fn executable_segment(base: usize) -> Option<(usize, usize)> {
     program_headers(base).iter().find(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_X != 0).map(|h| {
         let start = base + h.p_vaddr as usize;

@@ -29,6 +29,8 @@ pub struct Instruction {
     pub stores: bool,
     /// Where it goes.
     pub flow: Flow,
+    /// Offset in it of an address that is relative to the next instruction, 0 if it has none. Not for jumps.
+    pub relative: u64,
 }
 
 /// Bytes being decoded, and what the prefixes said.
@@ -38,6 +40,7 @@ struct Reader<'a> {
     rex: u8,
     wide16: bool,
     lock: bool,
+    relative: usize,
 }
 
 /// An r/m operand with the register beside it.
@@ -123,7 +126,9 @@ impl Reader<'_> {
             if !base_free {
                 operands.address |= bit((sib & 7) | b << 3);
             }
-        } else if !base_free {
+        } else if base_free {
+            self.relative = self.at;
+        } else {
             operands.address |= bit(rm | b << 3);
         }
         self.skip(match mode {
@@ -148,7 +153,16 @@ impl Reader<'_> {
 
 impl Instruction {
     fn plain(reads: u16, writes: u16) -> Self {
-        Self { length: 0, reads, writes, address: 0, loads: false, stores: false, flow: Flow::Next }
+        Self {
+            length: 0,
+            reads,
+            writes,
+            address: 0,
+            loads: false,
+            stores: false,
+            flow: Flow::Next,
+            relative: 0,
+        }
     }
 
     fn jump(flow: Flow) -> Self {
@@ -174,7 +188,7 @@ impl Instruction {
 
 /// The instruction that `code`, which lies at address `at`, starts with.
 pub fn decode(code: &[u8], at: u64) -> Option<Instruction> {
-    let mut r = Reader { code, at: 0, rex: 0, wide16: false, lock: false };
+    let mut r = Reader { code, at: 0, rex: 0, wide16: false, lock: false, relative: 0 };
     let (code, repeat) = r.prefixes()?;
     let mut found = match code {
         0x0f => two_bytes(&mut r, at)?,
@@ -186,7 +200,7 @@ pub fn decode(code: &[u8], at: u64) -> Option<Instruction> {
     if repeat && code != 0x90 || r.lock && !found.loads {
         return None;
     }
-    found.length = r.at as u64;
+    (found.length, found.relative) = (r.at as u64, r.relative as u64);
     Some(found)
 }
 
@@ -377,6 +391,7 @@ mod tests {
         // mov 0x1ba158(%rip),%esi
         let fixed = one(&[0x8b, 0x35, 0x58, 0xa1, 0x1b, 0x00]);
         assert!(fixed.loads && fixed.address == 0 && fixed.writes == 1 << 6);
+        assert_eq!((fixed.relative, load.relative), (2, 0));
         // mov -0x8(%r12,%r13,8),%r9
         let far = one(&[0x4f, 0x8b, 0x4c, 0xec, 0xf8]);
         assert_eq!((far.address, far.writes), (1 << 12 | 1 << 13, 1 << 9));

@@ -3,10 +3,10 @@
 //! dmt decides what becomes of the thread there (`dmt::spin_point`). Nothing here allocates, and everything may run in a
 //! signal handler.
 
-mod decode;
+pub mod decode;
 mod loops;
 pub mod points;
-mod window;
+pub mod window;
 
 /// The branch that closes the spin loop around the instruction at `place`, 0 if there is none that can be stopped at.
 pub fn branch_around(place: u64) -> u64 {

@@ -51,14 +51,19 @@ impl Window {
     }
 }
 
-/// True if `address` is in a private mapping of a file that is executable and not writable: code that a compiler at run
-/// time may change is left alone.
+/// True if `address` is in the program's text.
 pub fn is_program_text(address: u64) -> bool {
+    text_around(address).is_some()
+}
+
+/// The program's text around `address`, from and to: private mappings of files, without a gap between them, that are
+/// executable and not writable. Code that a compiler at run time may change is left alone.
+pub fn text_around(address: u64) -> Option<(u64, u64)> {
     // SAFETY: opens for reading; the path ends with 0.
     let fd =
         unsafe { raw!(libc::SYS_open, c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC, 0) };
     if fd < 0 {
-        return false;
+        return None;
     }
     let mut lines = Lines::new(address);
     let mut buffer = [0u8; 2048];
@@ -66,7 +71,7 @@ pub fn is_program_text(address: u64) -> bool {
         // SAFETY: reads into our buffer.
         let count = unsafe { raw!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) };
         if count <= 0 {
-            break false;
+            break lines.text();
         }
         if let Some(found) = buffer[..count as usize].iter().find_map(|&byte| lines.take(byte)) {
             break found;
@@ -80,6 +85,13 @@ pub fn is_program_text(address: u64) -> bool {
 /// The lines of `/proc/self/maps`, as they come: `from-to rights offset device inode path`.
 struct Lines {
     address: u64,
+    /// The stretch of text that ends with the line before, if it did not end earlier.
+    run: (u64, u64),
+    line: Line,
+}
+
+#[derive(Default)]
+struct Line {
     field: u8,
     from: u64,
     to: u64,
@@ -91,28 +103,45 @@ struct Lines {
 
 impl Lines {
     fn new(address: u64) -> Self {
-        Self { address, field: 0, from: 0, to: 0, rights: [0; 4], letters: 0, inode: false, blank: false }
+        Self { address, run: (0, 0), line: Line::default() }
     }
 
-    /// The answer, once the line of the address has ended.
-    fn take(&mut self, byte: u8) -> Option<bool> {
+    /// The stretch of text, if the address is in it.
+    fn text(&self) -> Option<(u64, u64)> {
+        (self.run.0..self.run.1).contains(&self.address).then_some(self.run)
+    }
+
+    /// The answer, once the line behind the stretch of the address has ended.
+    fn take(&mut self, byte: u8) -> Option<Option<(u64, u64)>> {
+        if byte != b'\n' {
+            self.line.take(byte);
+            return None;
+        }
+        let line = core::mem::take(&mut self.line);
+        let is_text = line.rights == *b"r-xp" && line.inode;
+        if is_text && line.from == self.run.1 {
+            self.run.1 = line.to;
+            return None;
+        }
+        let passed = self.text().is_some() || line.from > self.address;
+        let answer = self.text();
+        self.run = if is_text { (line.from, line.to) } else { (0, 0) };
+        passed.then_some(answer)
+    }
+}
+
+impl Line {
+    fn take(&mut self, byte: u8) {
         match byte {
-            b'\n' => {
-                let found = (self.from..self.to).contains(&self.address);
-                let answer = self.rights == *b"r-xp" && self.inode;
-                *self = Self::new(self.address);
-                return found.then_some(answer);
-            }
             b'-' if self.field == 0 => self.field = 1,
             b' ' if !self.blank => {
                 self.field = self.field.saturating_add(1);
                 self.blank = true;
-                return None;
+                return;
             }
             _ => self.add(byte),
         }
         self.blank = false;
-        None
     }
 
     fn add(&mut self, byte: u8) {
@@ -134,21 +163,25 @@ impl Lines {
 mod tests {
     use super::{Lines, Window, is_program_text};
 
-    const MAPS: &str = "5555-5557 r-xp 00001000 fe:00 1234                       /usr/bin/x\n\
+    const MAPS: &str = "5550-5555 r--p 00000000 fe:00 1234                       /usr/bin/x\n\
+        5555-5557 r-xp 00001000 fe:00 1234                       /usr/bin/x\n\
+        5557-5558 r-xp 00003000 fe:00 1234                       /usr/bin/x\n\
         6000-7000 rwxp 00000000 00:00 0 \n\
         7000-8000 r-xp 00000000 00:00 0                          [vdso]\n";
 
-    fn ask(address: u64) -> Option<bool> {
+    fn ask(address: u64) -> Option<(u64, u64)> {
         let mut lines = Lines::new(address);
-        MAPS.bytes().find_map(|byte| lines.take(byte))
+        MAPS.bytes().find_map(|byte| lines.take(byte)).unwrap_or_else(|| lines.text())
     }
 
     #[test]
     fn only_code_of_files_counts() {
-        assert_eq!(ask(0x5556), Some(true));
-        assert_eq!(ask(0x5557), None);
-        assert_eq!(ask(0x6800), Some(false));
-        assert_eq!(ask(0x7800), Some(false));
+        for text in [0x5555, 0x5556, 0x5557] {
+            assert_eq!(ask(text), Some((0x5555, 0x5558)));
+        }
+        for other in [0x5554, 0x5558, 0x6800, 0x7800, 0x9000] {
+            assert_eq!(ask(other), None, "{other:x}");
+        }
     }
 
     #[test]

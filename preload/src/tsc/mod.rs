@@ -1,7 +1,10 @@
-//! The time-stamp counter: `rdtsc` traps, and its reader gets the virtual clock.
+//! The time-stamp counter: `rdtsc` traps, and its reader gets the virtual clock. Where it is found a second time it does not
+//! trap any more ([`sites`]).
 //!
 //! The trap is an attribute of each thread, inherited by its children, kept over `exec` (where `ld.so` would die of it,
 //! so it is lifted first) and lost when a checkpoint is restored.
+
+mod sites;
 
 use core::ffi::{c_int, c_void};
 
@@ -78,18 +81,29 @@ unsafe fn emulate(context: &mut libc::ucontext_t) -> bool {
             _ => return false,
         }
     };
-    let tls = tls::current();
-    let now = match (tls.managed(), tls.active()) {
-        // An operation, as the clock is: a loop that waits for time to pass makes it pass.
-        (_, true) => world::dmt(|call| call.monotonic()),
-        (true, false) => world::call_as(tls.id() as u16).with(|k| k.monotonic()),
-        _ => 0,
+    let next = if length == 2 && tls::current().active() {
+        let _section = tls::Passthrough::enter();
+        sites::behind(at as u64) as i64
+    } else {
+        at as i64 + length
     };
+    let now = now();
     registers[libc::REG_RAX as usize] = (now & 0xffff_ffff) as i64;
     registers[libc::REG_RDX as usize] = (now >> 32) as i64;
     if length == 3 {
         registers[libc::REG_RCX as usize] = PROCESSOR;
     }
-    registers[libc::REG_RIP as usize] += length;
+    registers[libc::REG_RIP as usize] = next;
     true
+}
+
+/// What the counter shows.
+fn now() -> u64 {
+    let tls = tls::current();
+    match (tls.managed(), tls.active()) {
+        // An operation, as the clock is: a loop that waits for time to pass makes it pass.
+        (_, true) => world::dmt(|call| call.monotonic()),
+        (true, false) => world::call_as(tls.id() as u16).with(|k| k.monotonic()),
+        _ => 0,
+    }
 }
