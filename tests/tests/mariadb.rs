@@ -13,7 +13,7 @@ use brolga_tests::{layers, serial};
 /// Clients that move money.
 const CLIENTS: u32 = 8;
 /// Acknowledged transactions between two failures.
-const TRANSACTIONS_BETWEEN: u64 = 500;
+const TRANSACTIONS_BETWEEN: u64 = 300;
 
 fn start(label: &str, user: &str) -> Cluster {
     let scratch = Scratch::new(label);
@@ -100,7 +100,7 @@ fn sysbench_runs_without_errors_and_a_dump_is_a_true_copy() {
     sql(port, "CREATE DATABASE sbtest; CREATE DATABASE copy").expect("make databases");
     sysbench(port, "oltp_read_write", 1, 1, "prepare").expect("make sysbench's tables");
     for (script, threads) in [("oltp_read_write", 8), ("oltp_point_select", 16)] {
-        let report = sysbench(port, script, threads, 3, "run").expect("a run of sysbench");
+        let report = sysbench(port, script, threads, 2, "run").expect("a run of sysbench");
         let wanted = ["transactions:", "ignored errors:", "95th percentile"];
         report.lines().filter(|l| wanted.iter().any(|w| l.contains(w))).for_each(|l| println!("{l}"));
     }
