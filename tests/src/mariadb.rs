@@ -100,7 +100,16 @@ pub struct Transfers {
 impl Transfers {
     /// Starts them.
     pub fn start(port: u16, clients: u32) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/transfers.py");
+        Self::run("transfers.py", port, clients)
+    }
+
+    /// The same of psycopg, for PostgreSQL.
+    pub fn of_postgres(port: u16, clients: u32) -> Self {
+        Self::run("transfers_postgres.py", port, clients)
+    }
+
+    fn run(script: &str, port: u16, clients: u32) -> Self {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients").join(script);
         let mut command = Command::new("python3");
         command.arg(script).args([port.to_string(), clients.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run python3");
