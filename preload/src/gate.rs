@@ -70,6 +70,11 @@ macro_rules! raw {
     }};
 }
 
+/// Whether the instruction at `address` is one of the gate's.
+pub fn holds(address: usize) -> bool {
+    (GATE_ADDRESS..GATE_ADDRESS + GATE_BYTES).contains(&address)
+}
+
 /// Maps the gate page and sends all further calls through it.
 pub fn open() -> Result<(), isize> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;

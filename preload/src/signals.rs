@@ -256,7 +256,8 @@ unsafe extern "C" fn on_preempt(_signal: c_int, _info: *mut libc::siginfo_t, con
 }
 
 /// The program's instruction that the watchdog's signal interrupted. A signal that comes together with a fault interrupts
-/// the first instruction of the fault's handler. `None` in the handler of a system call: that is an operation.
+/// the first instruction of the fault's handler. `None` in a system call and its handler: on another replica the thread may be
+/// before that call, or behind it.
 ///
 /// # Safety
 /// `context` is the kernel's.
@@ -265,7 +266,7 @@ unsafe fn interrupted(context: *mut c_void) -> Option<i64> {
     unsafe {
         let registers = &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
         match registers[libc::REG_RIP as usize] {
-            at if at == crate::sigsys::entry() as i64 => None,
+            at if at == crate::sigsys::entry() as i64 || crate::gate::holds(at as usize) => None,
             at if at == crate::tsc::entry() as i64 => {
                 let outer = registers[libc::REG_RDX as usize] as *const libc::ucontext_t;
                 Some((*outer).uc_mcontext.gregs[libc::REG_RIP as usize])

@@ -9,7 +9,7 @@ use crate::calls::disk::writing;
 use crate::calls::refuse::{self, Other};
 use crate::raw;
 use crate::sigsys::{self, Frame};
-use crate::tls;
+use crate::tls::{self, Passthrough};
 use crate::world::{self, dmt};
 use crate::{apart, signals, threads, tsc};
 
@@ -48,6 +48,8 @@ pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
     }
     // The child gets the descriptors, too, but nobody would count it as a writer.
     writing::closing_all(0, usize::MAX);
+    // A child that has not begun must not be taken for a thread that computes: nothing of it is an operation yet.
+    let inside = Passthrough::enter();
     // No exit signal: dmt sends SIGCHLD when it is due.
     // SAFETY: a copy of this process; the child goes on right here.
     let pid = unsafe { raw!(libc::SYS_clone, flags, 0, parent_tid, child_tid, 0) };
@@ -63,6 +65,7 @@ pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
     } else {
         dmt(|call| call.fork_done(reserved as u16, pid as i32));
     }
+    drop(inside);
     frame.set_result(if pid > 0 { launch(number, a, reserved as u16, pid) } else { pid });
 }
 
