@@ -276,14 +276,13 @@ fn event_serves_files_scripts_php_and_https_and_any_replica_may_be_killed() {
     for name in ["one", "two", "three"] {
         curl(&cluster, &format!("/dav/{name}"), &["-X", "PUT", "--data", name]);
     }
-    let all = curl(&cluster, "/dav/", &["-X", "PROPFIND", "-H", "Depth: 1"]);
+    // The tag of a file that was changed within the last second is marked as weak.
+    let list =
+        |cluster: &Cluster| curl(cluster, "/dav/", &["-X", "PROPFIND", "-H", "Depth: 1"]).replace("W/", "");
+    let all = list(&cluster);
     assert!(all.contains("/dav/two") && all.contains("getlastmodified"), "{all}");
     failovers(&mut cluster, "/index.html");
-    assert_eq!(
-        all,
-        curl(&cluster, "/dav/", &["-X", "PROPFIND", "-H", "Depth: 1"]),
-        "before and after failovers"
-    );
+    assert_eq!(all, list(&cluster), "before and after failovers");
     assert!(curl(&cluster, "/page.php?x=6", &[]).starts_with("php 6 "));
     finish(cluster);
 }

@@ -212,6 +212,8 @@ fn a_torn_log_is_cut_and_a_corrupt_one_is_named() {
     for number in 0..200 {
         client.must(&["SET", &format!("k{number}"), "v"]);
     }
+    // What is torn here was acknowledged: every other replica must have it.
+    cluster.await_level();
     cluster.stop();
     let file = segment(&cluster, 1);
     let mut bytes = fs::read(&file).expect("read the log");
