@@ -308,6 +308,7 @@ impl<'a> Call<'a> {
         // SAFETY: as in `grant`. The slot's address does not depend on any other state of the kernel.
         let grant = unsafe { &(*Kernel::thread_slot(self.arena.kernel(), self.me)).granted };
         grant.take(self.platform);
+        self.platform.took_turn();
     }
 
     fn halt(&self) -> ! {

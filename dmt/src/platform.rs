@@ -17,6 +17,8 @@ pub trait Platform {
     /// Sends the signal to the calling thread itself, so that its handler (or the default action) has run when this
     /// returns.
     fn deliver(&self, signal: &crate::process::PendingSignal);
+    /// The calling thread was given the turn and is about to go on.
+    fn took_turn(&self) {}
     /// The branch at this address of the calling process has become a spin point: from now on a thread that takes it
     /// comes to [`crate::call::Call::spin_point`].
     fn arm_spin_point(&self, branch: u64) {

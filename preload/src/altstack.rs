@@ -14,7 +14,6 @@ use dmt::thread::ThreadId;
 
 use crate::apart;
 use crate::raw;
-use crate::threads;
 use crate::tls::{self, Tls};
 
 /// A program's stack of this size is used as it is: that of a goroutine's thread, which its runtime must find itself on.
@@ -113,8 +112,6 @@ fn take() -> Option<usize> {
     if *first == 0 {
         return None;
     }
-    // Whose it was may still be inside its last system call.
-    threads::await_leaving();
     let own = *first;
     // SAFETY: a stack of ours that nobody uses.
     *first = unsafe { *(own as *const usize) };

@@ -1,11 +1,11 @@
 //! Threads: the real ones are libc's, dmt decides when each runs.
 //!
 //! A new thread runs a few instructions of libc's own beside its creator and then waits for its first turn. A thread that ends gives the turn
-//! away in its very last system call, after all destructors ran; the short life of its kernel thread after that is waited for where a
-//! result could depend on it: libc gives the stack of a dead thread to the next one.
+//! away in its very last system call, after all destructors ran. The kernel then clears the word by which libc knows that the stack is
+//! free, and libc looks at it whenever a thread begins, ends or is joined: so no other thread of the process runs before.
 
-use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use dmt::thread::ThreadId;
 
@@ -24,12 +24,8 @@ pub type Create =
 /// Offset of the kernel thread id in libc's thread descriptor, the same since glibc 2.4 on x86-64.
 const TID_OFFSET: usize = 720;
 
-/// Kernel threads of this process that ended in dmt's eyes and may still exist.
-const MAX_LEAVING: usize = dmt::bounds::MAX_THREADS;
-struct Leaving(UnsafeCell<([i32; MAX_LEAVING], usize)>);
-// SAFETY: only the turn holder touches it; a forked child forgets it.
-unsafe impl Sync for Leaving {}
-static LEAVING: Leaving = Leaving(UnsafeCell::new(([0; MAX_LEAVING], 0)));
+/// The word that the kernel clears when it is done with the thread that ended last, or 0. Only the turn holder touches it.
+static LEAVING: AtomicUsize = AtomicUsize::new(0);
 
 /// Kernel id of the thread behind a handle.
 pub fn tid_of(handle: libc::pthread_t) -> i32 {
@@ -52,7 +48,6 @@ pub unsafe fn create(
         return -reserved as c_int;
     }
     let id = reserved as ThreadId;
-    await_leaving();
     // SAFETY: the caller's own arguments; the trampoline finds the program's routine by the number.
     let result = unsafe { real(out, attributes, trampoline, id as usize as *mut c_void) };
     world::dmt(|call| match result {
@@ -91,14 +86,7 @@ extern "C" fn trampoline(argument: *mut c_void) -> *mut c_void {
 pub fn exit(status: usize) -> ! {
     let tls = tls::current();
     let id = tls.id() as ThreadId;
-    // SAFETY: this thread holds the turn.
-    unsafe {
-        let (leaving, count) = &mut *LEAVING.0.get();
-        if *count < MAX_LEAVING {
-            leaving[*count] = tls.tid();
-            *count += 1;
-        }
-    }
+    LEAVING.store(cleared_at_exit(), Ordering::Relaxed);
     altstack::give_back(tls);
     tls.abandon();
     world::call_as(id).thread_exit();
@@ -108,30 +96,36 @@ pub fn exit(status: usize) -> ! {
     }
 }
 
-/// Waits until the kernel has none of the ended threads any more. Bounded: they are inside their last system call.
-pub fn await_leaving() {
-    // SAFETY: this thread holds the turn.
-    let (leaving, count) = unsafe { &mut *LEAVING.0.get() };
-    // SAFETY: signal 0 only asks; yielding has no arguments.
-    unsafe {
-        let pid = raw!(libc::SYS_getpid);
-        for &tid in &leaving[..*count] {
-            while raw!(libc::SYS_tgkill, pid, tid, 0) == 0 {
-                raw!(libc::SYS_sched_yield);
-            }
-        }
+/// The word of the calling thread that the kernel clears when the thread has ended, 0 if there is none.
+fn cleared_at_exit() -> usize {
+    let mut word = 0usize;
+    // SAFETY: the kernel stores an address into our variable.
+    match unsafe { raw!(libc::SYS_prctl, libc::PR_GET_TID_ADDRESS, &raw mut word) } {
+        0 => word,
+        // A kernel without it: libc gives all its threads this one.
+        // SAFETY: reads the thread's own handle.
+        _ => unsafe { libc::pthread_self() as usize + TID_OFFSET },
     }
-    *count = 0;
 }
 
-/// Waits until the kernel thread behind `handle` is gone, so that libc's join finds it so and does not wait.
-pub fn await_end(handle: libc::pthread_t) {
-    let word = (handle as usize + TID_OFFSET) as *const i32;
+/// Waits until the kernel is done with the thread of this process that ended last. To be called by each thread that
+/// takes the turn. Bounded: the other thread is inside its last system call.
+#[inline]
+pub fn await_leaving() {
+    if LEAVING.load(Ordering::Relaxed) != 0 {
+        await_cleared(LEAVING.swap(0, Ordering::Relaxed));
+    }
+}
+
+#[cold]
+fn await_cleared(word: usize) {
+    let word = word as *const i32;
     loop {
-        // SAFETY: the descriptor lives until it is joined; the kernel clears the word and wakes its futex.
+        // SAFETY: a word in libc's descriptor of the thread, which nobody frees before it is cleared; the kernel wakes its
+        // futex then.
         unsafe {
             let tid = word.read_volatile();
-            if tid <= 0 {
+            if tid == 0 {
                 return;
             }
             raw!(libc::SYS_futex, word, libc::FUTEX_WAIT, tid, 0);
@@ -141,8 +135,6 @@ pub fn await_end(handle: libc::pthread_t) {
 
 /// A forked child has no other threads.
 pub fn forget_others() {
-    // SAFETY: the child's only thread.
-    unsafe { (*LEAVING.0.get()).1 = 0 };
     crate::timers::forget();
 }
 

@@ -87,6 +87,10 @@ impl Platform for World {
         crate::signals::deliver(signal);
     }
 
+    fn took_turn(&self) {
+        crate::threads::await_leaving();
+    }
+
     fn arm_spin_point(&self, branch: u64) {
         crate::spin::points::arm(branch);
     }

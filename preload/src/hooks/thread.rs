@@ -17,7 +17,6 @@ unsafe fn join(thread: libc::pthread_t, out: *mut *mut c_void, wait: bool, limit
     if error != 0 {
         return error;
     }
-    threads::await_end(thread);
     // SAFETY: the program's own arguments; the thread has ended.
     unsafe { pthread_join::real()(thread, out) }
 }
