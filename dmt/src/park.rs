@@ -44,7 +44,7 @@ pub enum Space {
     Exec = 15,
 }
 
-/// A wait's key.
+/// A wait's key. It is copied between the arena and the program's stack, so it has no bytes that nobody sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct WaitKey {
@@ -54,12 +54,20 @@ pub struct WaitKey {
     pub process: u16,
     /// What it is.
     pub space: Space,
+    rest: [u8; 5],
 }
+
+const _: () = assert!(size_of::<WaitKey>() == size_of::<u64>() + size_of::<u16>() + 1 + 5);
 
 impl WaitKey {
     /// A key for an object with a number.
     pub const fn number(space: Space, id: u64) -> Self {
-        Self { id, process: 0, space }
+        Self::within(0, space, id)
+    }
+
+    /// A key for an address of `process`, or of memory that processes share if that is 0.
+    pub const fn within(process: u16, space: Space, id: u64) -> Self {
+        Self { id, process, space, rest: [0; 5] }
     }
 }
 

@@ -97,9 +97,6 @@ pub fn install_own(signal: c_int, handler: usize, flags: c_int) -> Result<(), is
     }
 }
 
-/// No signal.
-pub const NONE: PendingSignal = PendingSignal { signal: 0, code: 0, pid: 0, uid: 0, value: 0, fatal: false };
-
 /// The kernel's structure for a signal.
 pub fn siginfo(signal: &PendingSignal, code: c_int) -> libc::siginfo_t {
     // SAFETY: an all-zero siginfo is valid.

@@ -10,7 +10,7 @@ use crate::args;
 use crate::calls::signal::rt_sigprocmask;
 use crate::calls::timer::{self, Event};
 use crate::hooks::thread::pthread_create;
-use crate::signals::{self, LIBC_INTERNAL, SET_BYTES, bit};
+use crate::signals::{LIBC_INTERNAL, SET_BYTES, bit};
 use crate::threads;
 use crate::world::dmt;
 
@@ -147,7 +147,7 @@ fn start(
 
 extern "C" fn helper(_argument: *mut c_void) -> *mut c_void {
     loop {
-        let mut found = signals::NONE;
+        let mut found = dmt::process::PendingSignal::NONE;
         let taken = dmt(|call| call.signal_wait(bit(TIMER_SIGNAL), None, &mut found));
         let number = found.pid as usize;
         if taken == i64::from(TIMER_SIGNAL) && found.code == libc::SI_TIMER && number < MAX_PROCESS_TIMERS {

@@ -158,6 +158,7 @@ impl Kernel {
             uid: missed,
             value: timer.value,
             fatal: false,
+            ..PendingSignal::NONE
         };
         self.send_signal(target, info);
     }

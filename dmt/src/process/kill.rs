@@ -37,7 +37,7 @@ impl Kernel {
 
     fn signal_from(&self, me: ThreadId, signal: i32, code: i32, value: u64) -> PendingSignal {
         let process = self.processes.get(self.process_of(me));
-        PendingSignal { signal, code, pid: process.pid, uid: process.uid, value, fatal: false }
+        PendingSignal { signal, code, pid: process.pid, uid: process.uid, value, ..PendingSignal::NONE }
     }
 
     /// The live thread with kernel id `tid`, of process `pid` unless that is -1.

@@ -202,6 +202,7 @@ impl Kernel {
             uid: process.uid,
             value: value as u64,
             fatal: false,
+            ..PendingSignal::NONE
         };
         let disposition = self.processes.get(parent).dispositions[SIGCHLD as usize];
         if disposition.handling == Handling::Ignore || disposition.flags & SA_NOCLDWAIT != 0 {

@@ -22,7 +22,8 @@ const IGNORED_BY_DEFAULT: SignalSet = bit(SIGCHLD) | bit(SIGCONT) | bit(SIGURG) 
 /// Signals whose default action stops the process; here it does nothing, there is no job control.
 const STOPS: SignalSet = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);
 
-/// A signal to be delivered to the calling thread.
+/// A signal to be delivered to the calling thread. It comes from the arena and is copied to the program's stack, so it has no bytes
+/// that nobody sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct PendingSignal {
@@ -38,7 +39,16 @@ pub struct PendingSignal {
     pub value: u64,
     /// Its default action ends the process: preload calls [`crate::call::Call::fatal_signal`], then dies of it.
     pub fatal: bool,
+    /// Zeros.
+    pub rest: [u8; 7],
 }
+
+impl PendingSignal {
+    /// No signal.
+    pub const NONE: Self = Self { signal: 0, code: 0, pid: 0, uid: 0, value: 0, fatal: false, rest: [0; 7] };
+}
+
+const _: () = assert!(size_of::<PendingSignal>() == 4 * size_of::<i32>() + size_of::<u64>() + 1 + 7);
 
 /// What a process does on a signal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

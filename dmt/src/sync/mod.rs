@@ -61,7 +61,7 @@ impl Call<'_> {
     /// The key of a wait on an object of this process, or of all processes if it is shared.
     fn address_key(&self, space: Space, address: u64, shared: bool) -> WaitKey {
         let process = if shared { 0 } else { self.with(|k| k.threads.get(self.thread()).process) };
-        WaitKey { id: address, process, space }
+        WaitKey::within(process, space, address)
     }
 }
 

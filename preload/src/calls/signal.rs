@@ -159,7 +159,7 @@ unsafe fn timed_wait(a: [usize; 6]) -> isize {
         };
         (*(a[0] as *const u64), limit)
     };
-    let mut found = signals::NONE;
+    let mut found = dmt::process::PendingSignal::NONE;
     let result = dmt(|call| call.signal_wait(set, limit, &mut found)) as isize;
     if result > 0 && a[1] != 0 {
         // SAFETY: the program's structure.
