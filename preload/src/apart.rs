@@ -78,10 +78,10 @@ global_asm!(
     "pxor xmm11, xmm11",
     "pxor xmm12, xmm12",
     "pxor xmm13, xmm13",
-    "pxor xmm14, xmm14",
     // Not all zeros: whether the processor counts such registers as used depends on when it was interrupted last, and where
-    // the loader saves them, it says so.
-    "pcmpeqd xmm15, xmm15",
+    // the loader saves them, it says so. Not the last register: Go takes it for zero after calls of the vDSO.
+    "pcmpeqd xmm14, xmm14",
+    "pxor xmm15, xmm15",
     "cmp byte ptr [rip + {wide}], 0",
     "jne 2f",
     "ret",
