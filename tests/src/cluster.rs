@@ -174,6 +174,14 @@ impl Cluster {
         self.scratch.path().join("brolga.err")
     }
 
+    /// The lines of all replicas' logs with this text.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        let log = |id| self.state().join(format!("replica-{id}/coordinator.log"));
+        let texts = (1..=self.plan.replicas).map(|id| std::fs::read_to_string(log(id)).unwrap_or_default());
+        let lines = texts.flat_map(|log| log.lines().map(str::to_owned).collect::<Vec<_>>());
+        lines.filter(|line| line.contains(text)).collect()
+    }
+
     /// What `brolga run` printed so far.
     pub fn printed(&self) -> String {
         std::fs::read_to_string(self.error_file()).unwrap_or_default()

@@ -4,19 +4,24 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::cluster::{Cluster, Plan};
 use crate::http::Http;
 use crate::layers;
 use crate::scratch::Scratch;
 use crate::wait::{PATIENCE, poll, until};
+use crate::workload::{Verdict, Workload, gaps};
 
 /// Clients at once.
 const CLIENTS: usize = 8;
 /// Acknowledged entries between two failures.
 const ENTRIES_BETWEEN: u64 = 250;
+/// Pause between two entries of a client at rest.
+const REST_PAUSE: Duration = Duration::from_millis(100);
 /// Port of the server inside.
 const PORT: u16 = 80;
 /// Of so many requests of a client one asks for what would differ between two copies.
@@ -42,26 +47,29 @@ pub fn compile_c(source: &str, binary: &Path, libraries: &[&str]) {
     compile(cc.args(libraries));
 }
 
-/// Runs `command`, made by `prepare` in the server's directory, through everything; `PORT` in it is the server's port.
+/// Starts `command`, made by `prepare` in the server's directory; `PORT` in it is the server's port.
+pub fn start(label: &str, options: &[&str], replicas: u8, prepare: impl Fn(&Path) -> Vec<String>) -> Cluster {
+    let scratch = Scratch::new(label);
+    let data = scratch.path().join("data");
+    std::fs::create_dir_all(&data).expect("make the server's directory");
+    let mut command = prepare(scratch.path());
+    command.iter_mut().filter(|word| *word == "PORT").for_each(|word| *word = PORT.to_string());
+    let plan = Plan::new(&command).options(options).replicas(replicas).port(PORT);
+    let mut cluster = plan.start_in(scratch);
+    cluster.await_complete();
+    cluster
+}
+
+/// Runs `command`, made by `prepare`, through everything.
 pub fn run(label: &str, options: &[&str], prepare: impl Fn(&Path) -> Vec<String>) {
-    for replicas in [1, 3] {
-        let scratch = Scratch::new(label);
-        let data = scratch.path().join("data");
-        std::fs::create_dir_all(&data).expect("make the server's directory");
-        let mut command = prepare(scratch.path());
-        command.iter_mut().filter(|word| *word == "PORT").for_each(|word| *word = PORT.to_string());
-        let plan = Plan::new(&command).options(options).replicas(replicas).port(PORT);
-        let mut cluster = plan.start_in(scratch);
-        cluster.await_complete();
-        if replicas == 1 {
-            alone(&cluster);
-        } else {
-            let answer = python_client(&cluster, 4, 25);
-            assert!(answer.starts_with("100 entries"), "{answer}");
-            three(&mut cluster);
-        }
-        cluster.stop();
-    }
+    let mut one = start(label, options, 1, &prepare);
+    alone(&one);
+    one.stop();
+    let mut cluster = start(label, options, 3, &prepare);
+    let answer = python_client(&cluster, 4, 25);
+    assert!(answer.starts_with("100 entries"), "{answer}");
+    three(&mut cluster);
+    cluster.stop();
 }
 
 fn alone(cluster: &Cluster) {
@@ -74,38 +82,90 @@ fn alone(cluster: &Cluster) {
 }
 
 fn three(cluster: &mut Cluster) {
-    let (port, stop, done) = (cluster.port(), AtomicBool::new(false), AtomicU64::new(0));
-    let acknowledged = thread::scope(|scope| {
-        let (stop, done) = (&stop, &done);
-        let clients: Vec<_> =
-            (0..CLIENTS).map(|own| scope.spawn(move || write(port, own, stop, done))).collect();
-        let mut goes_on = progress(done);
-        for leader in [true, false] {
-            let victim = if leader { cluster.leader() } else { cluster.follower() };
-            cluster.kill_replica(victim);
-            goes_on &= progress(done);
-            cluster.await_complete();
-        }
-        stop.store(true, Ordering::Relaxed);
-        let all: Vec<_> = clients.into_iter().flat_map(|client| client.join().expect("a client")).collect();
-        assert!(goes_on, "only {} entries were acknowledged", all.len());
-        all
-    });
-    check(&list(port), &acknowledged);
+    let mut entries = Entries::start(cluster.port());
+    let mut goes_on = entries.progress();
+    for leader in [true, false] {
+        let victim = if leader { cluster.leader() } else { cluster.follower() };
+        cluster.kill_replica(victim);
+        goes_on &= entries.progress();
+        cluster.await_complete();
+    }
+    let (verdict, _) = Box::new(entries).finish(&[]).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(goes_on, "only {} entries were acknowledged", verdict.acknowledged);
     let status = cluster.await_level();
     let (files, bytes) = layers::assert_identical(&cluster.state(), 3);
     let preemptions: u64 = status.replicas.iter().map(|replica| replica.preemptions).sum();
     assert!(status.replicas.iter().all(|replica| replica.rebuilds == 0), "rebuilt: {}", status.raw);
     println!(
         "acknowledged {}, entries {}, preemptions {preemptions}, files {files}, bytes {bytes}",
-        acknowledged.len(),
-        status.replicas[0].committed
+        verdict.acknowledged, status.replicas[0].committed
     );
 }
 
-fn progress(done: &AtomicU64) -> bool {
-    let goal = done.load(Ordering::Relaxed) + ENTRIES_BETWEEN;
-    poll(PATIENCE, || (done.load(Ordering::Relaxed) >= goal).then_some(())).is_some()
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    rests: AtomicBool,
+    done: AtomicU64,
+}
+
+/// One client's entries that were acknowledged, with place and time, and how many were not.
+#[derive(Debug, Default)]
+struct Notes {
+    acknowledged: Vec<(usize, String, Instant)>,
+    unknown: usize,
+}
+
+/// Running clients, which add entries.
+#[derive(Debug)]
+pub struct Entries {
+    port: u16,
+    shared: Arc<Shared>,
+    clients: Vec<JoinHandle<Notes>>,
+}
+
+impl Entries {
+    /// Starts them.
+    pub fn start(port: u16) -> Self {
+        let shared = Arc::new(Shared::default());
+        let start = |own| {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || write(port, own, &shared))
+        };
+        Self { port, clients: (0..CLIENTS).map(start).collect(), shared }
+    }
+
+    fn progress(&mut self) -> bool {
+        let goal = self.acknowledged() + ENTRIES_BETWEEN;
+        poll(PATIENCE, || (self.acknowledged() >= goal).then_some(())).is_some()
+    }
+}
+
+impl Workload for Entries {
+    fn acknowledged(&mut self) -> u64 {
+        self.shared.done.load(Ordering::Relaxed)
+    }
+
+    fn rest(&mut self, rests: bool) {
+        self.shared.rests.store(rests, Ordering::Relaxed);
+    }
+
+    fn finish(mut self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let clients = std::mem::take(&mut self.clients);
+        let notes: Vec<_> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+        let acknowledged: Vec<_> = notes.iter().flat_map(|notes| &notes.acknowledged).collect();
+        let list = list(self.port);
+        check(&list, &acknowledged)?;
+        let unknown: usize = notes.iter().map(|notes| notes.unknown).sum();
+        let own = list.iter().filter(|text| text.starts_with("client ")).count();
+        let unknown_done = own - acknowledged.len();
+        let unknown_lost =
+            unknown.checked_sub(unknown_done).ok_or("there are more entries than were sent")?;
+        let ends = acknowledged.iter().map(|(_, _, moment)| *moment).collect();
+        let verdict = Verdict { acknowledged: acknowledged.len(), unknown_done, unknown_lost };
+        Ok((verdict, gaps(ends, failures)))
+    }
 }
 
 fn connect(port: u16) -> Http {
@@ -115,12 +175,12 @@ fn connect(port: u16) -> Http {
     })
 }
 
-/// Adds entries until told to stop; returns the acknowledged ones with their numbers.
-fn write(port: u16, own: usize, stop: &AtomicBool, done: &AtomicU64) -> Vec<(usize, String)> {
-    let mut acknowledged = Vec::new();
+/// Adds entries until told to stop.
+fn write(port: u16, own: usize, shared: &Shared) -> Notes {
+    let mut notes = Notes::default();
     let mut connection = None;
     for number in 0.. {
-        if stop.load(Ordering::Relaxed) {
+        if shared.stop.load(Ordering::Relaxed) {
             break;
         }
         let http = connection.get_or_insert_with(|| connect(port));
@@ -128,18 +188,22 @@ fn write(port: u16, own: usize, stop: &AtomicBool, done: &AtomicU64) -> Vec<(usi
         let added = http.put("/add", text.as_bytes()).ok().filter(|answer| answer.code == 200);
         let Some(added) = added else {
             connection = None;
+            notes.unknown += 1;
             continue;
         };
         let place = String::from_utf8_lossy(&added.body).trim().parse().expect("a number");
-        acknowledged.push((place, text));
-        done.fetch_add(1, Ordering::Relaxed);
+        notes.acknowledged.push((place, text, Instant::now()));
+        shared.done.fetch_add(1, Ordering::Relaxed);
         let extra = [(CHANCE_EVERY, "/chance"), (WORK_EVERY, "/work")];
         let due = extra.iter().filter(|(every, _)| number % every == every - 1);
         if !due.fold(true, |fine, (_, path)| fine && http.get(path).is_ok()) {
             connection = None;
         }
+        if shared.rests.load(Ordering::Relaxed) {
+            thread::sleep(REST_PAUSE);
+        }
     }
-    acknowledged
+    notes
 }
 
 fn list(port: u16) -> Vec<String> {
@@ -147,13 +211,18 @@ fn list(port: u16) -> Vec<String> {
     String::from_utf8(body).expect("text").lines().map(str::to_owned).collect()
 }
 
-fn check(list: &[String], acknowledged: &[(usize, String)]) {
-    for (place, text) in acknowledged {
+fn check(list: &[String], acknowledged: &[&(usize, String, Instant)]) -> Result<(), String> {
+    for (place, text, _) in acknowledged {
         let found = place.checked_sub(1).and_then(|at| list.get(at));
-        assert_eq!(found, Some(text), "entry {place} was acknowledged");
+        if found != Some(text) {
+            return Err(format!("{text:?} was acknowledged as entry {place}, where {found:?} is"));
+        }
     }
     let different: HashSet<_> = list.iter().collect();
-    assert_eq!(different.len(), list.len(), "an entry is there twice");
+    match list.len() - different.len() {
+        0 => Ok(()),
+        twice => Err(format!("{twice} entries are there twice")),
+    }
 }
 
 /// Runs the client of Python's own `http.client` against a server.

@@ -3,13 +3,17 @@
 //!
 //! Everything here panics with a full sentence when something is not as it must be: the caller is a test.
 
+pub mod answers;
+pub mod clamd;
 pub mod cluster;
+pub mod gerbera;
 pub mod http;
 pub mod journal;
 pub mod layers;
 pub mod ledger;
 pub mod mariadb;
 pub mod memcache;
+pub mod postgres;
 pub mod process;
 pub mod redis_benchmark;
 pub mod resp;

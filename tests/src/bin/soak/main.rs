@@ -15,9 +15,15 @@ use brolga_tests::workload::Workload;
 
 use services::{SERVICES, Service};
 
-const KILLS_IN_A_ROUND: usize = 5;
-/// Between two kills of redis there are random numbers of writes, of a slower server at least this time, too.
-const TIME_BETWEEN: Duration = Duration::from_secs(15);
+const KILLS_IN_A_ROUND: u32 = 6;
+/// Between two kills there is a random number of operations, but load lasts no longer than this...
+const LOAD_LIMIT: Duration = Duration::from_secs(4);
+/// ... and of a slow server at least this time, too. Every second kill is one of the leader.
+const TIME_BETWEEN: Duration = Duration::from_secs(8);
+/// What a replica's log says of one that differs.
+const DIVERGED: &str = "DIVERGED";
+/// What it says when it throws its server's state away, which a leader that was replaced must do at times.
+const REBUILDS: &str = "rebuilds its server";
 
 /// A small generator: the choices of a soak run can be repeated with its seed.
 pub struct Choice(u64);
@@ -38,6 +44,9 @@ struct Report {
     unknown: usize,
     entries: u64,
     preemptions: u64,
+    rebuilds: usize,
+    /// Time between the deaths of two leaders in a row.
+    failovers: Vec<Duration>,
     /// Time without an acknowledged write after the death of a leader, and of a follower.
     gaps: [Vec<Duration>; 2],
     /// From a death until all replicas are there again.
@@ -95,23 +104,29 @@ fn play(service: &dyn Service, choice: &mut Choice, report: &mut Report, directo
     let begin = Instant::now();
     let (mut cluster, kind) = service.start(choice);
     *directory.lock().expect("nobody panicked") = cluster.directory().to_owned();
-    let mut load = service.load(cluster.port());
+    let mut load = service.load(&cluster);
     let mut kills = Vec::new();
-    for _ in 0..KILLS_IN_A_ROUND {
-        kills.push(kill_one(service, &mut cluster, load.as_mut(), choice, report));
+    for number in 0..KILLS_IN_A_ROUND {
+        // A replica that led is killed at every second step, and at the others whoever it may be.
+        let any = (number % 2 == 1).then(|| 1 + choice.below(u64::from(cluster.replicas())));
+        kills.push(kill_one(service, &mut cluster, load.as_mut(), any, choice, report));
     }
     let moments: Vec<_> = kills.iter().map(|(_, moment)| *moment).collect();
     let (verdict, gaps) = load.finish(&moments).unwrap_or_else(|wrong| panic!("LOST OR DOUBLED: {wrong}"));
     let status = cluster.await_level();
     let leader = status.leader().expect("a leader");
-    for ((led, _), gap) in kills.iter().zip(gaps) {
-        report.gaps[usize::from(!led)].push(gap);
-    }
+    report.note_kills(&kills, gaps);
     report.acknowledged += verdict.acknowledged;
     report.unknown += verdict.unknown_done + verdict.unknown_lost;
     report.entries += leader.committed;
     report.preemptions += leader.preemptions;
     let files = service.end(&mut cluster);
+    // A replica that was rebuilt is right again, and would not be noticed.
+    let diverged = cluster.logged(DIVERGED);
+    assert!(diverged.is_empty(), "{}", diverged.join("\n"));
+    let rebuilds = cluster.logged(REBUILDS);
+    rebuilds.iter().for_each(|line| println!("round {}: {line}", report.rounds));
+    report.rebuilds += rebuilds.len();
     println!(
         "round {}: {kind}: {} operations acknowledged, none missing, none doubled; {} without an answer; {} entries; \
          digests and {files} files equal; {:.0?}",
@@ -123,21 +138,22 @@ fn play(service: &dyn Service, choice: &mut Choice, report: &mut Report, directo
     );
 }
 
-/// Kills a replica after a random amount of load, and again a random amount later lets it catch up. Returns whether it led,
-/// and when it died.
+/// Kills a replica after a random amount of load, the leader if none is named, and again a random amount later lets it catch
+/// up. Returns whether it led, and when it died.
 fn kill_one(
     service: &dyn Service,
     cluster: &mut Cluster,
     load: &mut dyn Workload,
+    victim: Option<u64>,
     choice: &mut Choice,
     report: &mut Report,
 ) -> (bool, Instant) {
     let begin = Instant::now();
     await_load(load, 1 + choice.below(service.most_between()));
-    let victim = u8::try_from(1 + choice.below(u64::from(cluster.replicas()))).expect("a small number");
-    let leads = cluster.leader() == victim;
+    let leader = cluster.leader();
+    let victim = victim.map_or(leader, |id| u8::try_from(id).expect("a small number"));
     let moment = cluster.kill_replica(victim);
-    await_load(load, choice.below(service.most_between()));
+    await_load(load, 1 + choice.below(service.most_between()));
     load.rest(true);
     cluster.await_complete();
     report.rejoins.push(moment.elapsed());
@@ -145,15 +161,27 @@ fn kill_one(
         await_load(load, 1);
     }
     load.rest(false);
-    (leads, moment)
+    (leader == victim, moment)
 }
 
+/// Waits for so many operations, or for those of [`LOAD_LIMIT`], but for one at least.
 fn await_load(load: &mut dyn Workload, operations: u64) {
-    let goal = load.acknowledged() + operations;
-    until("operations go on", PATIENCE, || (load.acknowledged() >= goal).then_some(()));
+    let (begin, before) = (Instant::now(), load.acknowledged());
+    until("operations go on", PATIENCE, || {
+        let done = load.acknowledged() - before;
+        (done >= operations || (done > 0 && begin.elapsed() >= LOAD_LIMIT)).then_some(())
+    });
 }
 
 impl Report {
+    fn note_kills(&mut self, kills: &[(bool, Instant)], gaps: Vec<Duration>) {
+        for ((led, _), gap) in kills.iter().zip(gaps) {
+            self.gaps[usize::from(!led)].push(gap);
+        }
+        let leaders: Vec<_> = kills.iter().filter(|(led, _)| *led).map(|(_, moment)| *moment).collect();
+        self.failovers.extend(leaders.windows(2).map(|pair| pair[1] - pair[0]));
+    }
+
     fn print(self, took: Duration) {
         let row = |name: &str, value: String| println!("  {name:<50} {value}");
         let spread = |times: Vec<Duration>| {
@@ -165,10 +193,14 @@ impl Report {
             format!("{count} kills: median {:.0?}, worst {:.0?}", times.percentile(50), times.percentile(100))
         };
         let [leader, follower] = self.gaps;
+        let kills = self.rejoins.len();
         println!("soak: no fault in {} rounds, {:.0} s", self.rounds, took.as_secs_f64());
         row("acknowledged operations, none missing or doubled", self.acknowledged.to_string());
         row("operations without an answer, either way right", self.unknown.to_string());
+        row("divergences; rebuilds of leaders that were replaced", format!("0; {}", self.rebuilds));
         row("entries, preemptions", format!("{}, {}", self.entries, self.preemptions));
+        row("kills", kills.to_string());
+        row("from a leader's death to the next", spread(self.failovers));
         row("none acknowledged: a leader died", spread(leader));
         row("  a follower died", spread(follower));
         row("back and level after a death", spread(self.rejoins));

@@ -1,19 +1,22 @@
 //! The servers that can be soaked: how each is started, loaded and ended.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, io};
 
-use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::answers::Answers;
+use brolga_tests::cluster::{Cluster, Plan, brolga};
 use brolga_tests::http::Http;
 use brolga_tests::journal::Writer;
-use brolga_tests::layers;
+use brolga_tests::ledger::{self, Entries};
 use brolga_tests::mariadb::{self, Transfers};
 use brolga_tests::memcache::Memcache;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::stores::{Store, Stores};
 use brolga_tests::wait::{PATIENCE, until};
 use brolga_tests::workload::Workload;
+use brolga_tests::{clamd, gerbera, layers, postgres};
 
 use crate::Choice;
 
@@ -30,7 +33,7 @@ pub trait Service {
     fn start(&self, choice: &mut Choice) -> (Cluster, String);
 
     /// Starts its clients.
-    fn load(&self, port: u16) -> Box<dyn Workload>;
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload>;
 
     /// Operations between two kills, at the most.
     fn most_between(&self) -> u64 {
@@ -51,7 +54,21 @@ pub trait Service {
 }
 
 /// All of them.
-pub const SERVICES: [&dyn Service; 5] = [&Redis, &Memcached, &Nginx, &Apache, &MariaDb];
+pub const SERVICES: [&dyn Service; 13] = [
+    &Redis,
+    &Memcached,
+    &Nginx,
+    &Apache,
+    &MariaDb,
+    &Postgres,
+    &Clamd,
+    &Gerbera,
+    &Ledger::Python,
+    &Ledger::Civetweb,
+    &Ledger::Microhttpd,
+    &Ledger::Tokio,
+    &Ledger::Java,
+];
 
 fn complete(plan: Plan, scratch: Scratch) -> Cluster {
     let mut cluster = plan.start_in(scratch);
@@ -88,8 +105,8 @@ impl Service for Redis {
         (complete(plan, Scratch::new("soak")), format!("io-threads {io_threads}, {durability}"))
     }
 
-    fn load(&self, port: u16) -> Box<dyn Workload> {
-        Box::new(Writer::start(port, CLIENTS))
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
+        Box::new(Writer::start(cluster.port(), CLIENTS))
     }
 
     fn most_between(&self) -> u64 {
@@ -113,8 +130,8 @@ impl Service for Memcached {
         (complete(plan, Scratch::new("soak")), "4 threads".into())
     }
 
-    fn load(&self, port: u16) -> Box<dyn Workload> {
-        stores::<Memcache>(port)
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
+        stores::<Memcache>(cluster.port())
     }
 }
 
@@ -157,8 +174,8 @@ impl Service for Nginx {
         (complete(plan, scratch), format!("{workers} workers"))
     }
 
-    fn load(&self, port: u16) -> Box<dyn Workload> {
-        stores::<Http>(port)
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
+        stores::<Http>(cluster.port())
     }
 }
 
@@ -189,8 +206,8 @@ impl Service for Apache {
         (complete(plan, scratch), mpm.into())
     }
 
-    fn load(&self, port: u16) -> Box<dyn Workload> {
-        stores::<Http>(port)
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
+        stores::<Http>(cluster.port())
     }
 }
 
@@ -219,8 +236,8 @@ impl Service for MariaDb {
         (cluster, "pymysql".into())
     }
 
-    fn load(&self, port: u16) -> Box<dyn Workload> {
-        Box::new(Transfers::start(port, 8))
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
+        Box::new(Transfers::start(cluster.port(), 8))
     }
 
     fn most_between(&self) -> u64 {
@@ -232,5 +249,128 @@ impl Service for MariaDb {
         let ended = cluster.await_end();
         assert!(ended.success(), "brolga run ended with {ended}:\n{}", cluster.printed());
         layers::assert_identical(&cluster.state(), 3).0
+    }
+}
+
+struct Postgres;
+
+impl Service for Postgres {
+    fn name(&self) -> &'static str {
+        "postgres"
+    }
+
+    fn start(&self, _choice: &mut Choice) -> (Cluster, String) {
+        (postgres::start("soak"), "psycopg".into())
+    }
+
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
+        Box::new(Transfers::of_postgres(cluster.port(), 8))
+    }
+
+    fn most_between(&self) -> u64 {
+        500
+    }
+
+    fn end(&self, cluster: &mut Cluster) -> usize {
+        postgres::shut_down(cluster);
+        layers::assert_identical(&cluster.state(), 3).0
+    }
+}
+
+struct Clamd;
+
+impl Service for Clamd {
+    fn name(&self) -> &'static str {
+        "clamd"
+    }
+
+    fn start(&self, _choice: &mut Choice) -> (Cluster, String) {
+        (clamd::start("soak", 3), "texts and files".into())
+    }
+
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
+        let (port, files) = (cluster.port(), cluster.data().join("files"));
+        Box::new(Answers::start(CLIENTS as u64, move |number| clamd::question(port, &files, number)))
+    }
+}
+
+struct Gerbera;
+
+impl Service for Gerbera {
+    fn name(&self) -> &'static str {
+        "gerbera"
+    }
+
+    fn start(&self, _choice: &mut Choice) -> (Cluster, String) {
+        gerbera::own_network();
+        (gerbera::start("soak"), "SOAP".into())
+    }
+
+    fn load(&self, _cluster: &Cluster) -> Box<dyn Workload> {
+        let files = gerbera::await_files();
+        let right = until("an answer", PATIENCE, || gerbera::browse(&files));
+        Box::new(Answers::start(4, move |_| {
+            let answer = gerbera::browse(&files).ok_or(io::ErrorKind::ConnectionReset)?;
+            Ok((answer, right.clone()))
+        }))
+    }
+
+    fn most_between(&self) -> u64 {
+        100
+    }
+}
+
+/// The servers that keep a ledger over HTTP, see `tests/servers`.
+enum Ledger {
+    Python,
+    Civetweb,
+    Microhttpd,
+    Tokio,
+    Java,
+}
+
+impl Ledger {
+    fn command(&self, scratch: &Path) -> Vec<String> {
+        let own = |path: PathBuf| path.to_str().expect("a plain path").to_owned();
+        let mut command = match self {
+            Self::Python => vec!["python3".to_owned(), own(ledger::sources().join("ledger.py"))],
+            Self::Civetweb | Self::Microhttpd => {
+                let binary = scratch.join(self.name());
+                let library = if matches!(self, Self::Civetweb) { "-lcivetweb" } else { "-lmicrohttpd" };
+                ledger::compile_c(&format!("{}.c", self.name()), &binary, &[library]);
+                vec![own(binary)]
+            }
+            Self::Tokio => vec![own(brolga().with_file_name("tokio-ledger"))],
+            Self::Java => {
+                let classes = scratch.join("classes");
+                let source = ledger::sources().join("Ledger.java");
+                ledger::compile(Command::new("javac").arg("-d").arg(&classes).arg(source));
+                let options = ["-XX:+UseSerialGC", "-Xmx64m", "-cp"].map(str::to_owned);
+                [&["java".to_owned()][..], &options, &[own(classes), "Ledger".to_owned()]].concat()
+            }
+        };
+        command.push("PORT".to_owned());
+        command
+    }
+}
+
+impl Service for Ledger {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::Civetweb => "civetweb",
+            Self::Microhttpd => "microhttpd",
+            Self::Tokio => "tokio",
+            Self::Java => "java",
+        }
+    }
+
+    fn start(&self, _choice: &mut Choice) -> (Cluster, String) {
+        let options: &[&str] = if matches!(self, Self::Java) { &["--spin-limit", "2000000"] } else { &[] };
+        (ledger::start("soak", options, 3, |scratch| self.command(scratch)), "a ledger".into())
+    }
+
+    fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
+        Box::new(Entries::start(cluster.port()))
     }
 }
