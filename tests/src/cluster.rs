@@ -241,6 +241,15 @@ impl Cluster {
         })
     }
 
+    /// The same, but only for so long; says whether they are.
+    pub fn level_within(&mut self, limit: Duration) -> bool {
+        let (begin, count) = (Instant::now(), self.plan.replicas);
+        let now =
+            self.await_status("a replica leads", |status| status.leader().map(|leader| leader.committed));
+        let level = || self.status().filter(|status| status.complete(count) && status.level_at(now));
+        poll(limit.saturating_sub(begin.elapsed()), level).is_some()
+    }
+
     /// The leader's id.
     pub fn leader(&mut self) -> u8 {
         self.await_status("a replica leads", |status| status.leader().map(|leader| leader.id))

@@ -20,6 +20,8 @@ const KILLS_IN_A_ROUND: u32 = 6;
 const LOAD_LIMIT: Duration = Duration::from_secs(4);
 /// ... and of a slow server at least this time, too. Every second kill is one of the leader.
 const TIME_BETWEEN: Duration = Duration::from_secs(8);
+/// How long a replica that came back may replay before the next one dies.
+const LEVEL_LIMIT: Duration = Duration::from_secs(6);
 /// What a replica's log says of one that differs.
 const DIVERGED: &str = "DIVERGED";
 /// What it says when it throws its server's state away, which a leader that was replaced must do at times.
@@ -49,8 +51,10 @@ struct Report {
     failovers: Vec<Duration>,
     /// Time without an acknowledged write after the death of a leader, and of a follower.
     gaps: [Vec<Duration>; 2],
-    /// From a death until all replicas are there again.
+    /// From a death until all replicas were level again, as far as that was awaited.
     rejoins: Vec<Duration>,
+    /// Deaths while a replica was replaying yet.
+    behind: usize,
 }
 
 fn main() {
@@ -156,7 +160,11 @@ fn kill_one(
     await_load(load, 1 + choice.below(service.most_between()));
     load.rest(true);
     cluster.await_complete();
-    report.rejoins.push(moment.elapsed());
+    // On a machine with too much to do a replay takes long, and the next death comes in the middle of it.
+    match cluster.level_within(LEVEL_LIMIT) {
+        true => report.rejoins.push(moment.elapsed()),
+        false => report.behind += 1,
+    }
     while service.is_slow() && begin.elapsed() < TIME_BETWEEN {
         await_load(load, 1);
     }
@@ -193,13 +201,13 @@ impl Report {
             format!("{count} kills: median {:.0?}, worst {:.0?}", times.percentile(50), times.percentile(100))
         };
         let [leader, follower] = self.gaps;
-        let kills = self.rejoins.len();
+        let kills = self.rejoins.len() + self.behind;
         println!("soak: no fault in {} rounds, {:.0} s", self.rounds, took.as_secs_f64());
         row("acknowledged operations, none missing or doubled", self.acknowledged.to_string());
         row("operations without an answer, either way right", self.unknown.to_string());
         row("divergences; rebuilds of leaders that were replaced", format!("0; {}", self.rebuilds));
         row("entries, preemptions", format!("{}, {}", self.entries, self.preemptions));
-        row("kills", kills.to_string());
+        row("kills; while a replica was replaying yet", format!("{kills}; {}", self.behind));
         row("from a leader's death to the next", spread(self.failovers));
         row("none acknowledged: a leader died", spread(leader));
         row("  a follower died", spread(follower));
