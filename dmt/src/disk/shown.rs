@@ -73,7 +73,7 @@ impl Disk {
     #[inline]
     pub fn key(&mut self, real: &Real) -> FileKey {
         match real.mark() {
-            Some(Mark { inode: 1.., .. }) => FileKey::of_inode(real.accessed.nanoseconds as u32),
+            Some(Mark { inode: inode @ 1.., .. }) => FileKey::of_inode(inode),
             _ => FileKey::of_real(self.devices.index(real.device), real.inode),
         }
     }
@@ -98,10 +98,7 @@ impl Disk {
                 (real.inode, end(real.modified), end(real.changed))
             }
         };
-        let key = match mark {
-            Some(Mark { inode: 1.., .. }) => FileKey::of_inode(real.accessed.nanoseconds as u32),
-            _ => FileKey::of_real(index, real.inode),
-        };
+        let key = self.key(real);
         let slot = self.written.find(key);
         if let Some(id) = slot {
             let slot = self.written.get(id);
