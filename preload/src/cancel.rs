@@ -151,7 +151,7 @@ macro_rules! cancellation_points {
         ///
         /// # Safety
         /// As the function that it replaces.
-        #[unsafe(no_mangle)]
+        #[cfg_attr(not(test), unsafe(no_mangle))]
         #[unsafe(naked)]
         pub unsafe extern "C" fn $name($($arg: $ty),*) -> $ret {
             unsafe extern "C" fn body($($arg: $ty),*) -> $ret {

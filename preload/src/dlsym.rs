@@ -18,7 +18,7 @@ static REAL: AtomicPtr<c_void> = AtomicPtr::new(core::ptr::null_mut());
 ///
 /// # Safety
 /// As the function that it replaces.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 pub unsafe extern "C" fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void {
     core::arch::naked_asm!(

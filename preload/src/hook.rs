@@ -90,7 +90,7 @@ macro_rules! hook {
         ///
         /// # Safety
         /// As the function that it replaces.
-        #[unsafe(no_mangle)]
+        #[cfg_attr(not(test), unsafe(no_mangle))]
         pub unsafe extern "C" fn $name($($arg: $ty),*) $(-> $ret)? {
             if !$crate::tls::current().plain() {
                 return $crate::traced::hooked(

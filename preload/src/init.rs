@@ -16,6 +16,7 @@ use crate::signals::{self, NEVER_BLOCKED};
 use crate::world;
 use crate::{apart, faults, filter, gate, process, sigsys, tsc, vdso};
 
+#[cfg(not(test))]
 #[used]
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = construct;

@@ -20,7 +20,7 @@ impl Write for Out {
 }
 
 /// Writes one line for each hook (`hook NAME FAMILY`) and each system call (`syscall NUMBER NAME CLASS`).
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 pub extern "C" fn brolga_tables(sink: Sink, context: *mut c_void) {
     let mut out = Out(sink, context);
     for row in hook::table() {

@@ -56,7 +56,7 @@ crate::replaced! { fn pthread_exit(result: *mut c_void) }
 ///
 /// # Safety
 /// As the function that it replaces.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 pub unsafe extern "C" fn pthread_exit(result: *mut c_void) {
     unsafe extern "C" fn body() -> usize {

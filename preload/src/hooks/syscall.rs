@@ -14,7 +14,7 @@ crate::replaced! { fn syscall(number: c_long, a: usize, b: usize, c: usize, d: u
 ///
 /// # Safety
 /// As the function that it replaces.
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 #[unsafe(naked)]
 pub unsafe extern "C" fn syscall(
     number: c_long,
