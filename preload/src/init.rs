@@ -45,8 +45,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     }
     process::begin(role, pid);
     overwrite_random_bytes();
-    replace_guards();
-    crate::apart::clear_below();
+    apart::clear_below();
 }
 
 fn gate_getpid() -> i32 {
@@ -84,7 +83,8 @@ fn unblock_own_signals() {
 }
 
 /// The 16 random bytes that the kernel gave to the process, from the virtual stream instead; and what `ld.so` has made
-/// of them: the canary that functions leave on their stacks, and the key of the pointers in `jmp_buf`s.
+/// of them: the canary that functions leave on their stacks, and the key of stored code addresses (`jmp_buf`, `atexit`).
+/// New threads copy both.
 fn overwrite_random_bytes() {
     let Some(at) = maps::auxiliary(libc::AT_RANDOM) else { return };
     // SAFETY: the auxiliary vector points to 16 bytes on the stack.
@@ -114,20 +114,6 @@ fn overwrite_random_bytes() {
             in(reg) key,
             options(nostack)
         );
-    }
-}
-
-/// libc's guards of stack frames and of stored code addresses came from the kernel's random bytes, and functions leave
-/// them on the stack. Nothing has used either yet: the loader has none of its own, and no other constructor has run.
-fn replace_guards() {
-    let mut guards = [0u64; 2];
-    // SAFETY: sixteen bytes of ours.
-    crate::calls::random::fill(unsafe { core::slice::from_raw_parts_mut(guards.as_mut_ptr().cast(), 16) });
-    // As libc has it: strings end before they reach the guard.
-    let [frames, addresses] = [guards[0] & !0xff, guards[1]];
-    // SAFETY: the two words of the thread's descriptor that the x86-64 ABI of libc gives them; new threads copy them.
-    unsafe {
-        core::arch::asm!("mov fs:[0x28], {}", "mov fs:[0x30], {}", in(reg) frames, in(reg) addresses, options(nostack));
     }
 }
 
