@@ -128,19 +128,17 @@ fn is_near_target(text: &[u8], at: usize) -> bool {
 /// through without a branch first.
 fn is_far_target(text: &[u8], at: usize, phase: usize) -> bool {
     let wanted = (at as u32).wrapping_sub(4);
-    let text = &text[phase.min(text.len())..];
-    let leads = |offset: usize, distance: [u8; 4]| {
-        u32::from_le_bytes(distance).wrapping_add((offset + phase) as u32) == wanted
-    };
-    text.chunks(BLOCK_BYTES).enumerate().any(|(number, block)| {
-        let start = number * BLOCK_BYTES;
+    let leads =
+        |place: usize, distance: [u8; 4]| u32::from_le_bytes(distance).wrapping_add(place as u32) == wanted;
+    let shifted = &text[phase.min(text.len())..];
+    shifted.chunks(BLOCK_BYTES).enumerate().any(|(number, block)| {
+        let start = phase + number * BLOCK_BYTES;
         let words = block.as_chunks::<4>().0;
         let hit = words.iter().enumerate().fold(false, |hit, (word, &d)| hit | leads(start + 4 * word, d));
         hit && words.iter().enumerate().any(|(word, &distance)| {
-            let offset = start + 4 * word;
-            let code = |back: usize| offset.checked_sub(back).map_or(0, |at| text[at]);
-            // The first bytes of the text are no jump that we would miss: its entry comes first.
-            leads(offset, distance) && (code(1) == 0xe9 || code(1) & 0xf0 == 0x80 && code(2) == 0x0f)
+            let place = start + 4 * word;
+            let code = |back: usize| place.checked_sub(back).map_or(0, |at| text[at]);
+            leads(place, distance) && (code(1) == 0xe9 || code(1) & 0xf0 == 0x80 && code(2) == 0x0f)
         })
     })
 }
