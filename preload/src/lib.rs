@@ -31,6 +31,7 @@ mod hook;
 mod hooks;
 mod init;
 mod kernel;
+mod mappings;
 mod maps;
 mod place;
 mod process;

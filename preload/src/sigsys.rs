@@ -1,9 +1,9 @@
 //! The handler of SIGSYS: where every system call lands that the filter caught.
 //!
 //! It runs in the middle of any code of the program or of libc, so it changes nothing but the registers that the call
-//! would have changed. It runs on the thread's alternate stack, if it has one: the stacks of goroutines and their like have
-//! no room for it. In a thread that dmt does not manage, and inside pass-through sections, the call goes on to the
-//! kernel by the gate.
+//! would have changed. It runs on the alternate stack that the program gave the thread, if it did: the stacks of goroutines
+//! and their like have no room for it. Otherwise its frame lies where it would without one ([`crate::moved_handler!`]). In a
+//! thread that dmt does not manage, and inside pass-through sections, the call goes on to the kernel by the gate.
 
 use core::ffi::{c_int, c_void};
 

@@ -1,5 +1,6 @@
 //! The code around an instruction, as the program has it, and whether it is the program's text.
 
+use crate::mappings::{self, Mapping};
 use crate::raw;
 
 use super::loops::LOOP_BYTES;
@@ -59,119 +60,51 @@ pub fn is_program_text(address: u64) -> bool {
 /// The program's text around `address`, from and to: private mappings of files, without a gap between them, that are
 /// executable and not writable. Code that a compiler at run time may change is left alone.
 pub fn text_around(address: u64) -> Option<(u64, u64)> {
-    // SAFETY: opens for reading; the path ends with 0.
-    let fd =
-        unsafe { raw!(libc::SYS_open, c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC, 0) };
-    if fd < 0 {
-        return None;
-    }
-    let mut lines = Lines::new(address);
-    let mut buffer = [0u8; 2048];
-    let found = loop {
-        // SAFETY: reads into our buffer.
-        let count = unsafe { raw!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) };
-        if count <= 0 {
-            break lines.text();
-        }
-        if let Some(found) = buffer[..count as usize].iter().find_map(|&byte| lines.take(byte)) {
-            break found;
-        }
-    };
-    // SAFETY: our own descriptor.
-    unsafe { raw!(libc::SYS_close, fd) };
-    found
+    let mut run = Run { address, stretch: (0, 0) };
+    mappings::find(|line| run.take(line)).unwrap_or_else(|| run.text())
 }
 
-/// The lines of `/proc/self/maps`, as they come: `from-to rights offset device inode path`.
-struct Lines {
+/// Looks for the text around an address in the mappings, which come in order.
+struct Run {
     address: u64,
-    /// The stretch of text that ends with the line before, if it did not end earlier.
-    run: (u64, u64),
-    line: Line,
+    /// The stretch of text that ends with the mapping before, empty if that is none.
+    stretch: (u64, u64),
 }
 
-#[derive(Default)]
-struct Line {
-    field: u8,
-    from: u64,
-    to: u64,
-    rights: [u8; 4],
-    letters: usize,
-    inode: bool,
-    blank: bool,
-}
-
-impl Lines {
-    fn new(address: u64) -> Self {
-        Self { address, run: (0, 0), line: Line::default() }
-    }
-
+impl Run {
     /// The stretch of text, if the address is in it.
     fn text(&self) -> Option<(u64, u64)> {
-        (self.run.0..self.run.1).contains(&self.address).then_some(self.run)
+        (self.stretch.0..self.stretch.1).contains(&self.address).then_some(self.stretch)
     }
 
-    /// The answer, once the line behind the stretch of the address has ended.
-    fn take(&mut self, byte: u8) -> Option<Option<(u64, u64)>> {
-        if byte != b'\n' {
-            self.line.take(byte);
+    /// The answer, once a mapping lies behind the stretch of the address.
+    fn take(&mut self, line: &Mapping) -> Option<Option<(u64, u64)>> {
+        let is_text = line.rights == *b"r-xp" && line.is_file;
+        if is_text && line.from == self.stretch.1 {
+            self.stretch.1 = line.to;
             return None;
         }
-        let line = core::mem::take(&mut self.line);
-        let is_text = line.rights == *b"r-xp" && line.inode;
-        if is_text && line.from == self.run.1 {
-            self.run.1 = line.to;
-            return None;
-        }
-        let passed = self.text().is_some() || line.from > self.address;
         let answer = self.text();
-        self.run = if is_text { (line.from, line.to) } else { (0, 0) };
+        let passed = answer.is_some() || line.from > self.address;
+        self.stretch = if is_text { (line.from, line.to) } else { (0, 0) };
         passed.then_some(answer)
-    }
-}
-
-impl Line {
-    fn take(&mut self, byte: u8) {
-        match byte {
-            b'-' if self.field == 0 => self.field = 1,
-            b' ' if !self.blank => {
-                self.field = self.field.saturating_add(1);
-                self.blank = true;
-                return;
-            }
-            _ => self.add(byte),
-        }
-        self.blank = false;
-    }
-
-    fn add(&mut self, byte: u8) {
-        let digit = || u64::from((byte as char).to_digit(16).unwrap_or(0));
-        match self.field {
-            0 => self.from = self.from << 4 | digit(),
-            1 => self.to = self.to << 4 | digit(),
-            2 if self.letters < 4 => {
-                self.rights[self.letters] = byte;
-                self.letters += 1;
-            }
-            5 => self.inode |= byte != b'0',
-            _ => {}
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Lines, Window, is_program_text};
+    use super::{Run, Window, is_program_text};
+    use crate::mappings::Lines;
 
-    const MAPS: &str = "5550-5555 r--p 00000000 fe:00 1234                       /usr/bin/x\n\
+    const MAPS: &[u8] = b"5550-5555 r--p 00000000 fe:00 1234                       /usr/bin/x\n\
         5555-5557 r-xp 00001000 fe:00 1234                       /usr/bin/x\n\
         5557-5558 r-xp 00003000 fe:00 1234                       /usr/bin/x\n\
         6000-7000 rwxp 00000000 00:00 0 \n\
         7000-8000 r-xp 00000000 00:00 0                          [vdso]\n";
 
     fn ask(address: u64) -> Option<(u64, u64)> {
-        let mut lines = Lines::new(address);
-        MAPS.bytes().find_map(|byte| lines.take(byte)).unwrap_or_else(|| lines.text())
+        let mut run = Run { address, stretch: (0, 0) };
+        Lines::new().feed(MAPS, &mut |line| run.take(line)).unwrap_or_else(|| run.text())
     }
 
     #[test]
