@@ -14,6 +14,7 @@ use super::signal::signal_number;
 use crate::launcher::cluster::MAX_REPLICAS;
 use crate::launcher::state::default_path;
 use crate::launcher::{Destination, Publication};
+use crate::replica::polling::DEFAULT_POLL_US;
 
 /// Replicates an unmodified server.
 ///
@@ -263,6 +264,13 @@ pub(super) struct RunArgs {
     #[arg(long, default_value_t = dmt::bounds::DEFAULT_SPIN_LIMIT_US, value_name = "MICROSECONDS",
         value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     pub spin_limit: u32,
+    /// How long a replica looks for the next news of its clients before it sleeps; 0 = not at all
+    ///
+    /// Waking it takes longer than most requests. It gives way to whoever else wants the processor, and stops looking where that
+    /// does not pay; 0 saves the power.
+    #[arg(long, default_value_t = DEFAULT_POLL_US, value_name = "MICROSECONDS",
+        value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub poll: u32,
     /// The server's command; all that follows it belongs to it
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

@@ -88,6 +88,7 @@ fn run(args: RunArgs) -> Result<i32, LauncherError> {
         },
         quantum: args.quantum,
         spin_limit_us: args.spin_limit,
+        poll_us: args.poll,
         fresh: args.fresh,
         command: args.command,
     };

@@ -65,6 +65,7 @@ fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, La
         admission: cluster.admission,
         quantum: cluster.quantum,
         spin_limit_us: cluster.spin_limit_us,
+        poll_us: cluster.poll_us,
         outbound: outbound::payload(&own, &cluster.outbound),
         own,
         server: server(&cluster, &args, directory),

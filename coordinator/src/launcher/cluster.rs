@@ -46,6 +46,8 @@ pub struct Cluster {
     pub quantum: u32,
     /// CPU time without an operation before a preemption, microseconds.
     pub spin_limit_us: u32,
+    /// How long a replica looks for news before it sleeps, microseconds. It may change from run to run.
+    pub poll_us: u32,
     /// Where the server may connect and send. It may change from run to run.
     pub outbound: Vec<Rule>,
     /// The network interfaces that the server sees.
@@ -130,7 +132,7 @@ impl Cluster {
     }
 
     /// Says what keeps `wanted` from running on this directory's logs. The environment is not compared: the stored one
-    /// is used again, and so are the interfaces. Durability and where it may connect may change from run to run.
+    /// is used again, and so are the interfaces. Durability, polling and where it may connect may change from run to run.
     pub fn difference(&self, wanted: &Self) -> Option<String> {
         if (&self.version, self.layout) != (&wanted.version, wanted.layout) {
             return Some(format!("version {} of Brolga (this is {})", self.version, wanted.version));
@@ -182,6 +184,7 @@ mod tests {
             admission: Admission::Speculative,
             quantum: 1024,
             spin_limit_us: 2000,
+            poll_us: 200,
             outbound: vec![],
             interfaces: vec![],
         }

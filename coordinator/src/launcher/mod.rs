@@ -50,6 +50,8 @@ pub struct RunOptions {
     pub quantum: u32,
     /// CPU time without an operation before a preemption, microseconds.
     pub spin_limit_us: u32,
+    /// How long a replica looks for news before it sleeps, microseconds.
+    pub poll_us: u32,
     /// Discard the data of earlier runs.
     pub fresh: bool,
     /// The server's command.
@@ -68,7 +70,10 @@ pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
         None => wanted,
         Some(stored) => match stored.difference(&wanted) {
             Some(what) => return Err(LauncherError::Mismatch { state: state.path().to_owned(), what }),
-            None => Cluster { durability: wanted.durability, outbound: wanted.outbound, ..stored },
+            None => {
+                let (durability, poll_us, outbound) = (wanted.durability, wanted.poll_us, wanted.outbound);
+                Cluster { durability, poll_us, outbound, ..stored }
+            }
         },
     };
     cluster.save(state.path())?;
@@ -97,6 +102,7 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
         admission: options.admission,
         quantum: options.quantum,
         spin_limit_us: options.spin_limit_us,
+        poll_us: options.poll_us,
         outbound: outbound::resolve(&options.allow_outbound)?,
         interfaces: interfaces::of_this_machine()
             .map_err(LauncherError::system("list the network interfaces"))?,

@@ -78,6 +78,8 @@ pub struct ReplicaConfig {
     pub admission: Admission,
     /// Operations after which a thread passes the turn on, for entry 0.
     pub quantum: u32,
+    /// How long the replica looks for news before it sleeps, microseconds; 0 = not at all.
+    pub poll_us: u32,
     /// CPU time without an operation after which a leader preempts, microseconds, for entry 0.
     pub spin_limit_us: u32,
     /// Payload of the `Outbound` event: see [`super::outbound::payload`].

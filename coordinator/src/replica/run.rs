@@ -25,6 +25,7 @@ use super::keeper::Keeper;
 use super::outputs::Outputs;
 use super::peers::{PeerNews, Peers};
 use super::poll::{Poll, Ready, Token};
+use super::polling::Polling;
 use super::ports::{ACCEPTS_PER_TURN, Ports};
 use super::relay::Relay;
 use super::server::{Recipe, Server, make_kick};
@@ -37,8 +38,6 @@ use crate::paxos::{self, Config, Input, Paxos};
 
 /// Longest sleep, nanoseconds; also how often the supervisor gets a status.
 pub const STATUS_NS: u64 = 1_000_000_000;
-/// How soon to look again whether the server has room for inputs, nanoseconds.
-const ROOM_RETRY_NS: u64 = 5_000_000;
 
 /// See the module. The fields are what the other files of this module work on.
 pub(super) struct Replica {
@@ -61,6 +60,9 @@ pub(super) struct Replica {
     pub(super) digest_file: DigestWriter,
     pub(super) status: ReplicaStatus,
     pub(super) status_at: u64,
+    pub(super) polling: Polling,
+    /// Entries of the log before this turn.
+    pub(super) entries_before: u64,
     pub(super) stop: bool,
     pub(super) signals: Signals,
     pub(super) death: Option<Death>,
@@ -137,6 +139,8 @@ impl Replica {
             digest_file,
             status: ReplicaStatus { id: config.id, ..ReplicaStatus::default() },
             status_at: 0,
+            polling: Polling::new(u64::from(config.poll_us) * 1000),
+            entries_before: 0,
             stop: false,
             signals: Signals::default(),
             death: None,
@@ -157,13 +161,10 @@ impl Replica {
     fn run_loop(&mut self) -> Result<(), ReplicaError> {
         let mut ready = Vec::new();
         while !self.stop {
-            let timeout = self.sleep_time();
-            self.poll.wait(timeout, &mut ready).map_err(ReplicaError::system("wait for events"))?;
-            if let Some(server) = &self.server {
-                server.link.woke();
-            }
+            self.await_news(&mut ready).map_err(ReplicaError::system("wait for events"))?;
             let begun = self.now();
             self.turn(&ready)?;
+            self.note_traffic(&ready);
             self.note_turn(self.now() - begun);
         }
         Ok(())
@@ -368,36 +369,7 @@ impl Replica {
         let link = self.server.as_ref().map(|server| &server.link);
         self.driver.run_crane(Moment { now, wall: wall_clock() }, link);
     }
-
-    /// How long to sleep; tells the server that we do.
-    fn sleep_time(&mut self) -> u64 {
-        let now = self.now();
-        let consensus = &self.driver.consensus;
-        let mut deadline = consensus.deadline().min(self.peers.deadline()).min(self.status_at);
-        deadline = deadline.min(self.ports.deadline()).min(self.death_deadline());
-        if let Some(due) = self.report.due_ms(consensus.paxos().commit()) {
-            deadline = deadline.min(due * 1_000_000);
-        }
-        if self.clients.waits_for_room() || self.datagrams.waits_for_room() {
-            deadline = deadline.min(now + ROOM_RETRY_NS);
-        }
-        deadline = deadline.min(self.driver.wake_deadline().unwrap_or(u64::MAX));
-        let link = self.server.as_ref().map(|server| &server.link);
-        if let Some(due) = self.driver.crane_deadline(now, link) {
-            deadline = deadline.min(due);
-        }
-        let sleep = deadline.saturating_sub(now).min(STATUS_NS);
-        let Some(server) = &self.server else { return sleep };
-        if !server.link.prepare_sleep() {
-            return 0;
-        }
-        // A running server wakes us at its bubble's end; a long computation behind a reply must not hold the reply back.
-        if server.link.control().server_runs() { sleep.min(RUNNING_LOOK_NS) } else { sleep }
-    }
 }
-
-/// How long the loop sleeps at the most while its server runs, nanoseconds.
-const RUNNING_LOOK_NS: u64 = 1_000_000;
 
 /// The real time, nanoseconds since the Unix epoch.
 pub(super) fn wall_clock() -> u64 {

@@ -1,0 +1,122 @@
+//! How long a replica looks for news again and again before it sleeps.
+//!
+//! Waking a sleeping process takes longer than most of what a request makes it do, above all on a virtual machine whose processors
+//! halt when idle. So after traffic of clients the loop looks on for a moment, and gives way to whoever else wants its processor.
+//! Whether that pays is learnt, as the kernel's halt polling does: looking in vain halves the moment until it is nothing, and news
+//! that came soon after falling asleep brings it back. Pure.
+
+/// What is usual for `--poll`, microseconds.
+pub const DEFAULT_POLL_US: u32 = 200;
+/// The shortest moment that is worth the while, nanoseconds.
+const SHORTEST_NS: u64 = 20_000;
+
+/// What the replica waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Its peers' answer to an entry.
+    Answer,
+    /// What its server, which runs, has to say.
+    Server,
+    /// The next request.
+    Request,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Polling {
+    longest: u64,
+    /// The moments by what is awaited.
+    moments: [u64; 3],
+    /// When there was traffic of clients last.
+    traffic_at: Option<u64>,
+    began_at: u64,
+    /// It was told to look then.
+    looked: bool,
+    /// What was awaited in a short sleep that has just ended.
+    missed: Option<Awaited>,
+}
+
+impl Polling {
+    /// Looks for news for `longest` nanoseconds at the most; 0 = never.
+    pub fn new(longest: u64) -> Self {
+        Self { longest, moments: [longest; 3], traffic_at: None, began_at: 0, looked: false, missed: None }
+    }
+
+    /// What the loop has just done was for clients, directly or as another replica's follower.
+    pub fn note_traffic(&mut self, now: u64) {
+        self.traffic_at = Some(now);
+        if let Some(awaited) = self.missed.take() {
+            self.moments[awaited as usize] = self.longest;
+        }
+    }
+
+    /// Nothing is left to do: how long to look for news, nanoseconds.
+    pub fn begin(&mut self, now: u64, awaited: Awaited) -> u64 {
+        self.began_at = now;
+        self.missed = None;
+        let recent = self.traffic_at.is_some_and(|at| now.saturating_sub(at) < self.longest);
+        let moment = if recent { self.moments[awaited as usize] } else { 0 };
+        self.looked = moment > 0;
+        moment
+    }
+
+    /// The loop looked in vain for as long as it was told.
+    pub fn in_vain(&mut self, awaited: Awaited) {
+        if self.looked {
+            let half = self.moments[awaited as usize] / 2;
+            self.moments[awaited as usize] = if half < SHORTEST_NS { 0 } else { half };
+        }
+    }
+
+    /// News ended the sleep that followed. If it is for clients ([`Polling::note_traffic`]), looking would have paid.
+    pub fn woken(&mut self, now: u64, awaited: Awaited) {
+        if now.saturating_sub(self.began_at) < self.longest {
+            self.missed = Some(awaited);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONGEST_NS: u64 = 200_000;
+
+    #[test]
+    fn only_traffic_is_followed_by_looking() {
+        let mut polling = Polling::new(LONGEST_NS);
+        assert_eq!(polling.begin(5, Awaited::Request), 0);
+        polling.note_traffic(10);
+        assert_eq!(polling.begin(20, Awaited::Request), LONGEST_NS);
+        assert_eq!(polling.begin(10 + LONGEST_NS, Awaited::Request), 0);
+        let mut never = Polling::new(0);
+        never.note_traffic(10);
+        never.woken(11, Awaited::Request);
+        never.note_traffic(11);
+        assert_eq!(never.begin(11, Awaited::Request), 0);
+    }
+
+    #[test]
+    fn looking_in_vain_ends_and_comes_back_when_it_would_have_paid() {
+        let mut polling = Polling::new(LONGEST_NS);
+        let mut moments = Vec::new();
+        for now in 0..6 {
+            polling.note_traffic(now);
+            let moment = polling.begin(now, Awaited::Request);
+            moments.push(moment);
+            polling.in_vain(Awaited::Request);
+        }
+        assert_eq!(moments, [200_000, 100_000, 50_000, 25_000, 0, 0]);
+        assert_eq!(polling.begin(6, Awaited::Answer), LONGEST_NS, "the other kind is on its own");
+        polling.begin(10, Awaited::Request);
+        polling.woken(10 + LONGEST_NS, Awaited::Request);
+        polling.note_traffic(10 + LONGEST_NS);
+        let now = 500_000;
+        assert_eq!(polling.begin(now, Awaited::Request), 0, "that was too late to be worth it");
+        polling.woken(now + 20, Awaited::Request);
+        assert_eq!(polling.begin(now + 30, Awaited::Request), 0, "that was no news of clients");
+        polling.woken(now + 50, Awaited::Request);
+        polling.note_traffic(now + 50);
+        assert_eq!(polling.begin(now + 60, Awaited::Request), LONGEST_NS);
+    }
+}

@@ -1,0 +1,99 @@
+//! How the replica's loop waits: until when, and whether it looks for news a while before it sleeps.
+
+use std::io;
+
+use super::poll::{Ready, Token};
+use super::polling::Awaited;
+use super::run::{Replica, STATUS_NS};
+
+/// How soon to look again whether the server has room for inputs, nanoseconds.
+const ROOM_RETRY_NS: u64 = 5_000_000;
+/// How long the loop sleeps at the most while its server runs, nanoseconds.
+const RUNNING_LOOK_NS: u64 = 1_000_000;
+
+impl Replica {
+    /// Returns when something happened or is due.
+    pub(super) fn await_news(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
+        let begun = self.now();
+        let awaited = self.awaited();
+        // Also while it only looks: the server kicks at the end of a bubble, and not for each reply.
+        let sleep = self.prepare_sleep(begun);
+        let moment = self.polling.begin(begun, awaited);
+        if !self.look_for_news(begun + moment.min(sleep), ready)? {
+            if moment < sleep {
+                self.polling.in_vain(awaited);
+            }
+            self.poll.wait(sleep.saturating_sub(moment), ready)?;
+            if !ready.is_empty() {
+                self.polling.woken(self.now(), awaited);
+            }
+        }
+        if let Some(server) = &self.server {
+            server.link.woke();
+        }
+        Ok(())
+    }
+
+    /// True if there was news before `until`.
+    fn look_for_news(&self, until: u64, ready: &mut Vec<Ready>) -> io::Result<bool> {
+        while self.now() < until {
+            self.poll.wait(0, ready)?;
+            if !ready.is_empty() {
+                return Ok(true);
+            }
+            std::thread::yield_now();
+        }
+        Ok(false)
+    }
+
+    /// Notes whether the turn for what was `ready` was for clients.
+    pub(super) fn note_traffic(&mut self, ready: &[Ready]) {
+        let serves = self.driver.serves();
+        let of_clients = |event: &Ready| match event.token {
+            Token::Client(_) | Token::Relay(_) | Token::Datagram(_) => true,
+            Token::Kick => serves,
+            _ => false,
+        };
+        let len = self.driver.consensus.paxos().len();
+        if ready.iter().any(of_clients) || len != std::mem::replace(&mut self.entries_before, len) {
+            self.polling.note_traffic(self.now());
+        }
+    }
+
+    fn awaited(&self) -> Awaited {
+        let paxos = self.driver.consensus.paxos();
+        let server_runs = || self.server.as_ref().is_some_and(|server| server.link.control().server_runs());
+        match self.driver.serves() {
+            true if paxos.commit() < paxos.len() => Awaited::Answer,
+            true if server_runs() => Awaited::Server,
+            _ => Awaited::Request,
+        }
+    }
+
+    /// When there is something to do even if nothing happens.
+    fn next_due(&mut self, now: u64) -> u64 {
+        let consensus = &self.driver.consensus;
+        let mut deadline = consensus.deadline().min(self.peers.deadline()).min(self.status_at);
+        deadline = deadline.min(self.ports.deadline()).min(self.death_deadline());
+        if let Some(due) = self.report.due_ms(consensus.paxos().commit()) {
+            deadline = deadline.min(due * 1_000_000);
+        }
+        if self.clients.waits_for_room() || self.datagrams.waits_for_room() {
+            deadline = deadline.min(now + ROOM_RETRY_NS);
+        }
+        deadline = deadline.min(self.driver.wake_deadline().unwrap_or(u64::MAX));
+        let link = self.server.as_ref().map(|server| &server.link);
+        deadline.min(self.driver.crane_deadline(now, link).unwrap_or(u64::MAX))
+    }
+
+    /// How long to sleep; tells the server that we do.
+    fn prepare_sleep(&mut self, now: u64) -> u64 {
+        let sleep = self.next_due(now).saturating_sub(now).min(STATUS_NS);
+        let Some(server) = &self.server else { return sleep };
+        if !server.link.prepare_sleep() {
+            return 0;
+        }
+        // A running server wakes us at its bubble's end; a long computation behind a reply must not hold the reply back.
+        if server.link.control().server_runs() { sleep.min(RUNNING_LOOK_NS) } else { sleep }
+    }
+}
