@@ -1,73 +1,106 @@
 #!/usr/bin/env python3
-"""Clients that move money between accounts of a MariaDB server and note every transaction that it acknowledged.
+"""Clients that move money between accounts of a database and note every transaction that it acknowledged.
 
 Each transaction also writes its own name into a table. A transaction whose answer did not come may or may not have
 happened; its name is never used again. In the end each acknowledged name must be there once, no name twice, and the
 balances must be what the transactions in the table make of them.
 
-Usage: transfers.py PORT CLIENTS, with commands on standard input, one in a line, each answered by one line:
+Usage: transfers.py DRIVER PORT CLIENTS, where DRIVER is pymysql (MariaDB) or psycopg (PostgreSQL), with commands on
+standard input, one in a line, each answered by one line:
   count    acknowledged transactions so far
   rest     a few transactions a second from now on (a replica that comes back replays the whole log)
   go       as many as the server takes
   finish   stops, compares, and ends: `ok ACKNOWLEDGED UNKNOWN_DONE UNKNOWN_LOST`, or `wrong REASON`
 """
 
+import importlib
 import random
 import sys
 import threading
 import time
-
-import pymysql
 
 ACCOUNTS = 40
 BALANCE = 1000
 ANSWER_SECONDS = 60
 RECONNECT_PAUSE = 0.01
 REST_PAUSE = 0.2
-# The server rolled the transaction back, and says so: a deadlock, a wait for a lock that was too long.
-ROLLED_BACK = (1213, 1205)
 
 
-def connect(port):
-    return pymysql.connect(
-        host="127.0.0.1", port=port, user="root", read_timeout=ANSWER_SECONDS, write_timeout=ANSWER_SECONDS,
-        connect_timeout=ANSWER_SECONDS, autocommit=False)
+class Pymysql:
+    """Clients of MariaDB."""
+
+    # No unique key, here and below: a transaction that happened twice must show.
+    JOURNAL = ("client INT, name INT, source INT, target INT, at DATETIME(6) DEFAULT NOW(6), "
+               "dice DOUBLE DEFAULT RAND(), KEY (client, name)")
+    # A deadlock, a wait for a lock that was too long.
+    ROLLED_BACK = (1213, 1205)
+
+    def __init__(self):
+        self.library = importlib.import_module("pymysql")
+        self.broken = (self.library.err.OperationalError, self.library.err.InterfaceError, OSError)
+
+    def connect(self, port):
+        return self.library.connect(
+            host="127.0.0.1", port=port, user="root", database="test", read_timeout=ANSWER_SECONDS,
+            write_timeout=ANSWER_SECONDS, connect_timeout=ANSWER_SECONDS, autocommit=False)
+
+    def rolled_back(self, error):
+        return error.args[0] in self.ROLLED_BACK
 
 
-def eventually(port, work):
+class Psycopg:
+    """Clients of PostgreSQL."""
+
+    JOURNAL = ("client INT, name INT, source INT, target INT, at TIMESTAMP DEFAULT clock_timestamp(), "
+               "dice DOUBLE PRECISION DEFAULT random()")
+
+    def __init__(self):
+        self.library = importlib.import_module("psycopg")
+        self.broken = (self.library.OperationalError, OSError)
+
+    def connect(self, port):
+        return self.library.connect(
+            host="127.0.0.1", port=port, user="postgres", dbname="postgres", connect_timeout=ANSWER_SECONDS)
+
+    def rolled_back(self, error):
+        errors = self.library.errors
+        return isinstance(error, (errors.DeadlockDetected, errors.SerializationFailure))
+
+
+DRIVERS = {"pymysql": Pymysql, "psycopg": Psycopg}
+
+
+def eventually(driver, port, work):
     """Does `work` on a connection, again with a new one whenever one breaks."""
     end = time.monotonic() + ANSWER_SECONDS
     while True:
         try:
-            connection = connect(port)
+            connection = driver.connect(port)
             try:
                 return work(connection)
             finally:
                 connection.close()
-        except (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError):
+        except driver.broken:
             if time.monotonic() > end:
                 raise
             time.sleep(RECONNECT_PAUSE)
 
 
-def prepare(connection):
+def prepare(driver, connection):
     with connection.cursor() as cursor:
-        cursor.execute("CREATE DATABASE IF NOT EXISTS bank")
-        cursor.execute("DROP TABLE IF EXISTS bank.account, bank.journal")
-        cursor.execute("CREATE TABLE bank.account (id INT PRIMARY KEY, balance INT NOT NULL) ENGINE=InnoDB")
-        # No unique key: a transaction that happened twice must show.
-        cursor.execute("CREATE TABLE bank.journal (client INT, name INT, source INT, target INT, at DATETIME(6), "
-                       "dice DOUBLE, KEY (client, name)) ENGINE=InnoDB")
-        cursor.executemany("INSERT INTO bank.account VALUES (%s, %s)", [(n, BALANCE) for n in range(ACCOUNTS)])
+        cursor.execute("DROP TABLE IF EXISTS account, journal")
+        cursor.execute("CREATE TABLE account (id INT PRIMARY KEY, balance INT NOT NULL)")
+        cursor.execute(f"CREATE TABLE journal ({driver.JOURNAL})")
+        cursor.executemany("INSERT INTO account VALUES (%s, %s)", [(n, BALANCE) for n in range(ACCOUNTS)])
     connection.commit()
 
 
 class Client(threading.Thread):
     """One client; `acknowledged` and `unknown` hold names."""
 
-    def __init__(self, port, number, shared):
+    def __init__(self, driver, port, number, shared):
         super().__init__(daemon=True)
-        self.port, self.number, self.shared = port, number, shared
+        self.driver, self.port, self.number, self.shared = driver, port, number, shared
         self.dice = random.Random(number)
         self.acknowledged, self.unknown = [], []
 
@@ -76,16 +109,17 @@ class Client(threading.Thread):
         while not self.shared.stop.is_set():
             if connection is None:
                 try:
-                    connection = connect(self.port)
-                except (pymysql.err.OperationalError, OSError):
+                    connection = self.driver.connect(self.port)
+                except self.driver.broken:
                     time.sleep(RECONNECT_PAUSE)
                 continue
             name += 1
             try:
                 if self.transfer(connection, name):
                     self.acknowledged.append(name)
-            except (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError):
+            except self.driver.broken:
                 self.unknown.append(name)
+                connection.close()
                 connection = None
             if self.shared.rest.is_set():
                 self.shared.stop.wait(REST_PAUSE)
@@ -95,15 +129,15 @@ class Client(threading.Thread):
         source, target = self.dice.sample(range(ACCOUNTS), 2)
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT balance FROM bank.account WHERE id = %s FOR UPDATE", (source,))
-                cursor.execute("UPDATE bank.account SET balance = balance - 1 WHERE id = %s", (source,))
-                cursor.execute("UPDATE bank.account SET balance = balance + 1 WHERE id = %s", (target,))
-                cursor.execute("INSERT INTO bank.journal VALUES (%s, %s, %s, %s, NOW(6), RAND())",
+                cursor.execute("SELECT balance FROM account WHERE id = %s FOR UPDATE", (source,))
+                cursor.execute("UPDATE account SET balance = balance - 1 WHERE id = %s", (source,))
+                cursor.execute("UPDATE account SET balance = balance + 1 WHERE id = %s", (target,))
+                cursor.execute("INSERT INTO journal (client, name, source, target) VALUES (%s, %s, %s, %s)",
                                (self.number, name, source, target))
             connection.commit()
             return True
-        except pymysql.err.OperationalError as error:
-            if error.args[0] not in ROLLED_BACK:
+        except self.driver.broken as error:
+            if not self.driver.rolled_back(error):
                 raise
             connection.rollback()
             return False
@@ -118,9 +152,9 @@ class Shared:
 
 def compare(connection, clients):
     with connection.cursor() as cursor:
-        cursor.execute("SELECT client, name, source, target FROM bank.journal")
+        cursor.execute("SELECT client, name, source, target FROM journal")
         journal = cursor.fetchall()
-        cursor.execute("SELECT id, balance FROM bank.account")
+        cursor.execute("SELECT id, balance FROM account")
         balances = dict(cursor.fetchall())
     names = {(client, name) for client, name, _, _ in journal}
     if len(names) != len(journal):
@@ -142,10 +176,10 @@ def compare(connection, clients):
 
 
 def main():
-    port, count = int(sys.argv[1]), int(sys.argv[2])
-    eventually(port, prepare)
+    driver, port, count = DRIVERS[sys.argv[1]](), int(sys.argv[2]), int(sys.argv[3])
+    eventually(driver, port, lambda connection: prepare(driver, connection))
     shared = Shared()
-    clients = [Client(port, number, shared) for number in range(count)]
+    clients = [Client(driver, port, number, shared) for number in range(count)]
     for client in clients:
         client.start()
     for line in sys.stdin:
@@ -160,7 +194,7 @@ def main():
         shared.stop.set()
         for client in clients:
             client.join()
-        print(eventually(port, lambda connection: compare(connection, clients)), flush=True)
+        print(eventually(driver, port, lambda connection: compare(connection, clients)), flush=True)
         break
 
 

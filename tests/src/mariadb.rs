@@ -89,7 +89,7 @@ pub struct Verdict {
     pub unknown_lost: u64,
 }
 
-/// Running clients of pymysql that move money between accounts; see `clients/transfers.py`.
+/// Running clients that move money between accounts; see `clients/transfers.py`.
 #[derive(Debug)]
 pub struct Transfers {
     child: Child,
@@ -100,18 +100,18 @@ pub struct Transfers {
 impl Transfers {
     /// Starts them.
     pub fn start(port: u16, clients: u32) -> Self {
-        Self::run("transfers.py", port, clients)
+        Self::run("pymysql", port, clients)
     }
 
     /// The same of psycopg, for PostgreSQL.
     pub fn of_postgres(port: u16, clients: u32) -> Self {
-        Self::run("transfers_postgres.py", port, clients)
+        Self::run("psycopg", port, clients)
     }
 
-    fn run(script: &str, port: u16, clients: u32) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients").join(script);
+    fn run(driver: &str, port: u16, clients: u32) -> Self {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/transfers.py");
         let mut command = Command::new("python3");
-        command.arg(script).args([port.to_string(), clients.to_string()]);
+        command.arg(script).args([driver, &port.to_string(), &clients.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run python3");
         let commands = child.stdin.take().expect("it was piped");
         let answers = BufReader::new(child.stdout.take().expect("it was piped"));
