@@ -6,20 +6,12 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::clients::{Clients, Control};
 use crate::resp::{Redis, Reply};
 use crate::stats::Times;
 use crate::workload::{Verdict, Workload, gaps};
-
-/// Pause before a client connects again after a failure.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
-
-/// Pause between two writes of a client at rest.
-const REST_PAUSE: Duration = Duration::from_millis(50);
 
 /// What became of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,67 +67,42 @@ pub struct Note {
     pub outcome: Outcome,
 }
 
-/// What the clients and their owner share.
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    rests: AtomicBool,
-    acknowledged: AtomicU64,
-}
-
 /// Running clients.
 #[derive(Debug)]
 pub struct Writer {
     port: u16,
-    shared: Arc<Shared>,
-    clients: Vec<JoinHandle<Vec<Note>>>,
+    clients: Clients<Vec<Note>>,
 }
 
 impl Writer {
     /// Starts `clients` clients against a port of this machine.
     pub fn start(port: u16, clients: usize) -> Self {
-        let shared = Arc::new(Shared::default());
-        let start = |client| {
-            let shared = Arc::clone(&shared);
-            std::thread::spawn(move || write(port, client, &shared))
-        };
-        let clients = (0..clients).map(start).collect();
-        Self { port, shared, clients }
+        Self { port, clients: Clients::start(clients, move |client, control| write(port, client, control)) }
     }
 
     /// Turns the load down to a few writes a second, or up again. A replica that comes back replays the whole log; beside
     /// a leader at full speed, on the same few CPUs, it may never get to its end.
     pub fn rest(&self, rests: bool) {
-        self.shared.rests.store(rests, Ordering::Relaxed);
+        self.clients.rest(rests);
     }
 
     /// Acknowledged writes so far.
     pub fn acknowledged(&self) -> u64 {
-        self.shared.acknowledged.load(Ordering::Relaxed)
+        self.clients.acknowledged()
     }
 
     /// Stops the clients and takes their notes.
     pub fn finish(self) -> Journal {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        let clients = self.clients.len();
-        let notes =
-            self.clients.into_iter().flat_map(|client| client.join().expect("a writer failed")).collect();
-        Journal { clients, notes }
+        Journal { clients: self.clients.count(), notes: self.clients.finish().concat() }
     }
 }
 
-fn write(port: u16, client: usize, shared: &Shared) -> Vec<Note> {
+fn write(port: u16, client: usize, control: &Control) -> Vec<Note> {
     let mut notes = Vec::new();
     let mut connection = None;
     let mut name = 0;
-    while !shared.stop.load(Ordering::Relaxed) {
-        let Some(redis) = connection.as_mut() else {
-            connection = Redis::connect(port).ok();
-            if connection.is_none() {
-                std::thread::sleep(RECONNECT_PAUSE);
-            }
-            continue;
-        };
+    while control.goes_on() {
+        let Some(redis) = control.connected(&mut connection, || Redis::connect(port)) else { continue };
         name += 1;
         let stream = [Stream::Counter, Stream::List, Stream::Text][usize::try_from(name % 3).unwrap_or(0)];
         let sent = Instant::now();
@@ -147,11 +114,9 @@ fn write(port: u16, client: usize, shared: &Shared) -> Vec<Note> {
         if outcome == Outcome::Unknown {
             connection = None;
         } else {
-            shared.acknowledged.fetch_add(1, Ordering::Relaxed);
+            control.acknowledge();
         }
-        if shared.rests.load(Ordering::Relaxed) {
-            std::thread::sleep(REST_PAUSE);
-        }
+        control.pace();
     }
     notes
 }
@@ -209,21 +174,17 @@ impl Journal {
 
     /// Holds the store against the journal.
     pub fn compare(&self, redis: &mut Redis) -> Result<Verdict, String> {
-        let mut verdict = Verdict { acknowledged: 0, unknown_done: 0, unknown_lost: 0 };
-        for client in 0..self.clients {
-            for stream in [Stream::Counter, Stream::List, Stream::Text] {
-                let notes: Vec<&Note> =
-                    self.notes.iter().filter(|n| n.client == client && n.stream == stream).collect();
-                let part = match stream {
-                    Stream::Counter => check_counter(redis, client, &notes)?,
-                    Stream::List | Stream::Text => check_names(redis, client, stream, &notes)?,
-                };
-                verdict.acknowledged += part.acknowledged;
-                verdict.unknown_done += part.unknown_done;
-                verdict.unknown_lost += part.unknown_lost;
+        let streams = [Stream::Counter, Stream::List, Stream::Text];
+        let all = (0..self.clients).flat_map(|client| streams.map(|stream| (client, stream)));
+        let parts = all.map(|(client, stream)| {
+            let notes: Vec<&Note> =
+                self.notes.iter().filter(|n| n.client == client && n.stream == stream).collect();
+            match stream {
+                Stream::Counter => check_counter(redis, client, &notes),
+                Stream::List | Stream::Text => check_names(redis, client, stream, &notes),
             }
-        }
-        Ok(verdict)
+        });
+        parts.sum()
     }
 }
 

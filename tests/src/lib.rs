@@ -5,6 +5,7 @@
 
 pub mod answers;
 pub mod clamd;
+pub mod clients;
 pub mod cluster;
 pub mod gerbera;
 pub mod http;

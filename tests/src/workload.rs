@@ -1,5 +1,6 @@
 //! Clients that keep a journal while replicas die, whatever the server is.
 
+use std::iter::Sum;
 use std::time::{Duration, Instant};
 
 /// A gap that begins later than this after a failure is not of that failure.
@@ -14,6 +15,16 @@ pub struct Verdict {
     pub unknown_done: usize,
     /// Operations without an answer that had not happened.
     pub unknown_lost: usize,
+}
+
+impl Sum for Verdict {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |sum, part| Self {
+            acknowledged: sum.acknowledged + part.acknowledged,
+            unknown_done: sum.unknown_done + part.unknown_done,
+            unknown_lost: sum.unknown_lost + part.unknown_lost,
+        })
+    }
 }
 
 /// Running clients.
