@@ -30,6 +30,9 @@
 #define ERR(e) ((e) < 0 ? errno : 0)
 #define MUST(e) do { if (!(e)) { printf("line %d: %s failed: %s\n", __LINE__, #e, strerror(errno)); exit(1); } } while (0)
 
+// Programs sleep where another thread or process has said that it is about to block, and is given time to do so: that it
+// waits shows only in what the test does next. In a replica it runs while this one sleeps, however long that takes;
+// natively it is a matter of the machine's speed, so a test must not tell more by it than that somebody waits.
 static inline struct timespec soon(clockid_t clock, long ms) {
     struct timespec t;
     clock_gettime(clock, &t);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Pause between two questions.
+/// Pause between two questions; what is awaited may be in another process, which nobody could wake us from.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// What a loaded machine may need for a step of a cluster (start, election, rebuild).
 pub const PATIENCE: Duration = Duration::from_secs(60);

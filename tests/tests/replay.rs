@@ -68,6 +68,7 @@ impl Counter {
                     return;
                 }
                 file.write_all_at(format!("{number:08}").as_bytes(), 0).expect("write the file");
+                // A pace, not a wait: the file differs whenever somebody looks.
                 std::thread::sleep(Duration::from_millis(1));
             }
         });

@@ -83,6 +83,7 @@ fn watch(cluster: &Cluster, done: &Arc<AtomicBool>) -> std::thread::JoinHandle<M
         let mut most = Memory::default();
         while !done.load(Ordering::SeqCst) {
             most = most.max(measure(&pids, &arenas));
+            // A pace, not a wait: how often the highest value is looked for.
             std::thread::sleep(Duration::from_millis(20));
         }
         most

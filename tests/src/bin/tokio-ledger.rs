@@ -95,6 +95,7 @@ async fn add(body: Vec<u8>, ledger: &Arc<Ledger>) -> usize {
 
 /// What would differ between two copies.
 async fn chance(ledger: &Ledger) -> String {
+    // What is tested: the runtime's timers.
     tokio::time::sleep(Duration::from_millis(1)).await;
     let drawn = RandomState::new().build_hasher().finish();
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
