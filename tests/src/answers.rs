@@ -1,100 +1,97 @@
 //! Clients that ask a server questions whose right answers are known, while replicas die.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::clients::{Clients, Control};
 use crate::workload::{Verdict, Workload, gaps};
 
-/// Pause of a client that got no answer.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
-/// Pause between two questions of a client at rest.
-const REST_PAUSE: Duration = Duration::from_millis(100);
-
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    rests: AtomicBool,
-    answered: AtomicU64,
-    unanswered: AtomicUsize,
-    wrong: Mutex<Option<String>>,
-}
+/// The first wrong answer.
+type Wrong = Arc<Mutex<Option<String>>>;
 
 /// Running clients.
 #[derive(Debug)]
 pub struct Answers {
-    shared: Arc<Shared>,
-    clients: Vec<JoinHandle<Vec<Instant>>>,
+    clients: Clients<Notes>,
+    wrong: Wrong,
+}
+
+/// When one client's answers came, and how many did not.
+#[derive(Debug, Default)]
+struct Notes {
+    ends: Vec<Instant>,
+    unanswered: usize,
 }
 
 impl Answers {
     /// Starts `clients` clients. `ask` puts the question of this number and returns what came and what is right.
-    pub fn start<A>(clients: u64, ask: A) -> Self
+    pub fn start<A>(clients: usize, ask: A) -> Self
     where
         A: Fn(u64) -> io::Result<(String, String)> + Clone + Send + 'static,
     {
-        let shared = Arc::new(Shared::default());
-        let start = |first| {
-            let (shared, ask) = (Arc::clone(&shared), ask.clone());
-            std::thread::spawn(move || work(first, &ask, &shared))
-        };
-        let clients = (0..clients).map(start).collect();
-        Self { shared, clients }
+        let wrong = Wrong::default();
+        let told = Arc::clone(&wrong);
+        let work = move |client, control: &Control| work(client as u64, &ask, control, &told);
+        Self { clients: Clients::start(clients, work), wrong }
     }
 
     fn wrong(&self) -> Option<String> {
-        self.shared.wrong.lock().expect("no client panics").clone()
+        self.wrong.lock().expect("no client panics").clone()
     }
 }
 
 impl Workload for Answers {
     fn acknowledged(&mut self) -> u64 {
         assert_eq!(self.wrong(), None, "a wrong answer");
-        self.shared.answered.load(Ordering::Relaxed)
+        self.clients.acknowledged()
     }
 
     fn rest(&mut self, rests: bool) {
-        self.shared.rests.store(rests, Ordering::Relaxed);
+        self.clients.rest(rests);
     }
 
-    fn finish(mut self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        let clients = std::mem::take(&mut self.clients);
-        let ends: Vec<_> =
-            clients.into_iter().flat_map(|client| client.join().expect("a client failed")).collect();
-        let unknown_lost = self.shared.unanswered.load(Ordering::Relaxed);
+    fn finish(self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+        let Self { clients, wrong } = *self;
+        let notes = clients.finish();
+        if let Some(wrong) = wrong.lock().expect("no client panics").take() {
+            return Err(wrong);
+        }
+        let unknown_lost = notes.iter().map(|notes| notes.unanswered).sum();
+        let ends: Vec<_> = notes.into_iter().flat_map(|notes| notes.ends).collect();
         let verdict = Verdict { acknowledged: ends.len(), unknown_done: 0, unknown_lost };
-        self.wrong().map_or(Ok((verdict, gaps(ends, failures))), Err)
+        Ok((verdict, gaps(ends, failures)))
     }
 }
 
-/// One client; returns when its answers came.
-fn work(first: u64, ask: &impl Fn(u64) -> io::Result<(String, String)>, shared: &Shared) -> Vec<Instant> {
-    let mut ends = Vec::new();
+/// One client.
+fn work(
+    first: u64,
+    ask: &impl Fn(u64) -> io::Result<(String, String)>,
+    control: &Control,
+    wrong: &Mutex<Option<String>>,
+) -> Notes {
+    let mut notes = Notes::default();
     for number in first.. {
-        if shared.stop.load(Ordering::Relaxed) {
+        if !control.goes_on() {
             break;
         }
         match ask(number) {
             Ok((answer, right)) if answer == right => {
-                ends.push(Instant::now());
-                shared.answered.fetch_add(1, Ordering::Relaxed);
+                notes.ends.push(Instant::now());
+                control.acknowledge();
             }
             Ok((answer, right)) => {
                 let said = format!("question {number} is answered by {answer:?}, right is {right:?}");
-                shared.wrong.lock().expect("no client panics").get_or_insert(said);
+                wrong.lock().expect("no client panics").get_or_insert(said);
                 break;
             }
             Err(_) => {
-                shared.unanswered.fetch_add(1, Ordering::Relaxed);
-                std::thread::sleep(RECONNECT_PAUSE);
+                notes.unanswered += 1;
+                control.back_off();
             }
         }
-        if shared.rests.load(Ordering::Relaxed) {
-            std::thread::sleep(REST_PAUSE);
-        }
+        control.pace();
     }
-    ends
+    notes
 }

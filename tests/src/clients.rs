@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Pause before a client connects again after a failure.
+/// Pause before a client asks again after a failure: a pace, nothing tells when the server is back.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
 /// Pause between two operations of a client at rest: a pace, nothing is awaited.
 const REST_PAUSE: Duration = Duration::from_millis(50);
@@ -37,6 +37,11 @@ impl Control {
         }
     }
 
+    /// Holds a client that got no answer.
+    pub fn back_off(&self) {
+        std::thread::sleep(RECONNECT_PAUSE);
+    }
+
     /// The client's connection, a new one if it has none, or `None` after a pause.
     pub fn connected<'a, C>(
         &self,
@@ -46,7 +51,7 @@ impl Control {
         if connection.is_none() {
             *connection = connect().ok();
             if connection.is_none() {
-                std::thread::sleep(RECONNECT_PAUSE);
+                self.back_off();
             }
         }
         connection.as_mut()

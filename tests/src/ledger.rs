@@ -4,11 +4,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use crate::clients::{Clients, Control};
 use crate::cluster::{Cluster, Plan};
 use crate::http::Http;
 use crate::layers;
@@ -20,8 +18,6 @@ use crate::workload::{Verdict, Workload, gaps};
 const CLIENTS: usize = 8;
 /// Acknowledged entries between two failures.
 const ENTRIES_BETWEEN: u64 = 250;
-/// Pause between two entries of a client at rest.
-const REST_PAUSE: Duration = Duration::from_millis(100);
 /// Port of the server inside.
 const PORT: u16 = 80;
 /// Of so many requests of a client one asks for what would differ between two copies.
@@ -82,7 +78,7 @@ fn alone(cluster: &Cluster) {
 }
 
 fn three(cluster: &mut Cluster) {
-    let mut entries = Entries::start(cluster.port());
+    let entries = Entries::start(cluster.port());
     let mut goes_on = entries.progress();
     for leader in [true, false] {
         let victim = if leader { cluster.leader() } else { cluster.follower() };
@@ -102,13 +98,6 @@ fn three(cluster: &mut Cluster) {
     );
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    stop: AtomicBool,
-    rests: AtomicBool,
-    done: AtomicU64,
-}
-
 /// One client's entries that were acknowledged, with place and time, and how many were not.
 #[derive(Debug, Default)]
 struct Notes {
@@ -120,40 +109,32 @@ struct Notes {
 #[derive(Debug)]
 pub struct Entries {
     port: u16,
-    shared: Arc<Shared>,
-    clients: Vec<JoinHandle<Notes>>,
+    clients: Clients<Notes>,
 }
 
 impl Entries {
     /// Starts them.
     pub fn start(port: u16) -> Self {
-        let shared = Arc::new(Shared::default());
-        let start = |own| {
-            let shared = Arc::clone(&shared);
-            thread::spawn(move || write(port, own, &shared))
-        };
-        Self { port, clients: (0..CLIENTS).map(start).collect(), shared }
+        Self { port, clients: Clients::start(CLIENTS, move |own, control| write(port, own, control)) }
     }
 
-    fn progress(&mut self) -> bool {
-        let goal = self.acknowledged() + ENTRIES_BETWEEN;
-        poll(PATIENCE, || (self.acknowledged() >= goal).then_some(())).is_some()
+    fn progress(&self) -> bool {
+        let goal = self.clients.acknowledged() + ENTRIES_BETWEEN;
+        poll(PATIENCE, || (self.clients.acknowledged() >= goal).then_some(())).is_some()
     }
 }
 
 impl Workload for Entries {
     fn acknowledged(&mut self) -> u64 {
-        self.shared.done.load(Ordering::Relaxed)
+        self.clients.acknowledged()
     }
 
     fn rest(&mut self, rests: bool) {
-        self.shared.rests.store(rests, Ordering::Relaxed);
+        self.clients.rest(rests);
     }
 
-    fn finish(mut self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        let clients = std::mem::take(&mut self.clients);
-        let notes: Vec<_> = clients.into_iter().map(|client| client.join().expect("a client")).collect();
+    fn finish(self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+        let notes = self.clients.finish();
         let acknowledged: Vec<_> = notes.iter().flat_map(|notes| &notes.acknowledged).collect();
         let list = list(self.port);
         check(&list, &acknowledged)?;
@@ -176,11 +157,11 @@ fn connect(port: u16) -> Http {
 }
 
 /// Adds entries until told to stop.
-fn write(port: u16, own: usize, shared: &Shared) -> Notes {
+fn write(port: u16, own: usize, control: &Control) -> Notes {
     let mut notes = Notes::default();
     let mut connection = None;
     for number in 0.. {
-        if shared.stop.load(Ordering::Relaxed) {
+        if !control.goes_on() {
             break;
         }
         let http = connection.get_or_insert_with(|| connect(port));
@@ -193,15 +174,13 @@ fn write(port: u16, own: usize, shared: &Shared) -> Notes {
         };
         let place = String::from_utf8_lossy(&added.body).trim().parse().expect("a number");
         notes.acknowledged.push((place, text, Instant::now()));
-        shared.done.fetch_add(1, Ordering::Relaxed);
+        control.acknowledge();
         let extra = [(CHANCE_EVERY, "/chance"), (WORK_EVERY, "/work")];
         let due = extra.iter().filter(|(every, _)| number % every == every - 1);
         if !due.fold(true, |fine, (_, path)| fine && http.get(path).is_ok()) {
             connection = None;
         }
-        if shared.rests.load(Ordering::Relaxed) {
-            thread::sleep(REST_PAUSE);
-        }
+        control.pace();
     }
     notes
 }

@@ -290,7 +290,7 @@ impl Service for Clamd {
 
     fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
         let (port, files) = (cluster.port(), cluster.data().join("files"));
-        Box::new(Answers::start(CLIENTS as u64, move |number| clamd::question(port, &files, number)))
+        Box::new(Answers::start(CLIENTS, move |number| clamd::question(port, &files, number)))
     }
 }
 
