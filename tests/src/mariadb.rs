@@ -1,16 +1,51 @@
-//! MariaDB's own programs, and clients that keep a journal of their transactions, as a test drives them.
+//! MariaDB and its own programs, as a test drives them. Its clients that keep a journal are [`crate::transfers`].
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use crate::process;
-use crate::wait::PATIENCE;
-use crate::workload::{self, Workload};
+use crate::cluster::{Cluster, Plan};
+use crate::database;
+use crate::scratch::Scratch;
+use crate::wait::{PATIENCE, until};
+
+/// Three replicas with a new data directory, run as `user`, which answer.
+pub fn start(label: &str, user: &str) -> Cluster {
+    let scratch = Scratch::new(label);
+    let tables = database::tables(&scratch, user);
+    install(&tables, user);
+    let [user, directory, socket] = [
+        format!("--user={user}"),
+        format!("--datadir={}", tables.display()),
+        format!("--socket={}", tables.join("server.sock").display()),
+    ];
+    let command = [
+        "mariadbd",
+        "--no-defaults",
+        &user,
+        &directory,
+        &socket,
+        "--bind-address=0.0.0.0",
+        "--port=3306",
+        "--skip-name-resolve",
+        "--innodb-use-native-aio=0",
+        "--innodb-buffer-pool-size=64M",
+    ];
+    let mut cluster = Plan::new(&command).port(3306).start_in(scratch);
+    cluster.await_complete();
+    until("MariaDB answers", PATIENCE, || sql(cluster.port(), "SELECT 1").ok());
+    cluster
+}
+
+/// Ends the server in order, and with it the cluster.
+pub fn shut_down(cluster: &mut Cluster) {
+    sql(cluster.port(), "SHUTDOWN").expect("shut the server down");
+    let ended = cluster.await_end();
+    assert!(ended.success(), "brolga run ended with {ended}:\n{}", cluster.printed());
+}
 
 /// Makes a data directory of a server's own, with a root user without a password.
-pub fn install(data: &Path, user: &str) {
+fn install(data: &Path, user: &str) {
     let data = format!("--datadir={}", data.display());
     let user = format!("--user={user}");
     let arguments = ["--no-defaults", &user, &data, "--auth-root-authentication-method=normal"];
@@ -75,107 +110,5 @@ fn run(command: &mut Command) -> Result<String, String> {
         Ok(text(&output.stdout))
     } else {
         Err(text(&output.stdout) + &text(&output.stderr))
-    }
-}
-
-/// What became of the transactions of [`Transfers`], when nothing was wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Acknowledged, all there exactly once.
-    pub acknowledged: u64,
-    /// Without an answer, but they had happened.
-    pub unknown_done: u64,
-    /// Without an answer, and they had not happened.
-    pub unknown_lost: u64,
-}
-
-/// Running clients that move money between accounts; see `clients/transfers.py`.
-#[derive(Debug)]
-pub struct Transfers {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Transfers {
-    /// Starts them.
-    pub fn start(port: u16, clients: u32) -> Self {
-        Self::run("pymysql", port, clients)
-    }
-
-    /// The same of psycopg, for PostgreSQL.
-    pub fn of_postgres(port: u16, clients: u32) -> Self {
-        Self::run("psycopg", port, clients)
-    }
-
-    fn run(driver: &str, port: u16, clients: u32) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/transfers.py");
-        let mut command = Command::new("python3");
-        command.arg(script).args([driver, &port.to_string(), &clients.to_string()]);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run python3");
-        let commands = child.stdin.take().expect("it was piped");
-        let answers = BufReader::new(child.stdout.take().expect("it was piped"));
-        Self { child, commands, answers }
-    }
-
-    fn ask(&mut self, command: &str) -> String {
-        writeln!(self.commands, "{command}").expect("the clients take commands");
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect("the clients answer");
-        answer.trim_end().to_owned()
-    }
-
-    fn number(&mut self, command: &str) -> u64 {
-        let answer = self.ask(command);
-        answer.parse().unwrap_or_else(|_| panic!("the clients answered {command} by {answer:?}"))
-    }
-
-    /// Acknowledged transactions so far.
-    pub fn acknowledged(&mut self) -> u64 {
-        self.number("count")
-    }
-
-    /// A few transactions a second from now on, or again as many as the server takes. A replica that comes back replays the
-    /// whole log; beside a leader at full speed, on the same few CPUs, it may never get to its end.
-    pub fn rest(&mut self, rests: bool) {
-        self.number(if rests { "rest" } else { "go" });
-    }
-
-    /// Stops the clients and holds the tables against their notes.
-    pub fn finish(mut self) -> Verdict {
-        let answer = self.ask("finish");
-        let numbers: Vec<u64> = answer.split(' ').skip(1).filter_map(|word| word.parse().ok()).collect();
-        match (answer.split(' ').next(), &numbers[..]) {
-            (Some("ok"), &[acknowledged, unknown_done, unknown_lost]) => {
-                Verdict { acknowledged, unknown_done, unknown_lost }
-            }
-            _ => panic!("the clients found: {answer}"),
-        }
-    }
-}
-
-impl Drop for Transfers {
-    fn drop(&mut self) {
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            process::signal(pid, libc::SIGKILL);
-        }
-        let _ = self.child.wait();
-    }
-}
-
-impl Workload for Transfers {
-    fn acknowledged(&mut self) -> u64 {
-        Self::acknowledged(self)
-    }
-
-    fn rest(&mut self, rests: bool) {
-        Self::rest(self, rests);
-    }
-
-    fn finish(self: Box<Self>, _failures: &[Instant]) -> Result<(workload::Verdict, Vec<Duration>), String> {
-        let Verdict { acknowledged, unknown_done, unknown_lost } = Self::finish(*self);
-        let [acknowledged, unknown_done, unknown_lost] = [acknowledged, unknown_done, unknown_lost]
-            .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
-        Ok((workload::Verdict { acknowledged, unknown_done, unknown_lost }, Vec::new()))
     }
 }

@@ -1,9 +1,9 @@
-//! PostgreSQL's own programs, as a test drives them. Its clients that keep a journal are [`crate::mariadb::Transfers`].
+//! PostgreSQL and its own programs, as a test drives them. Its clients that keep a journal are [`crate::transfers`].
 
-use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
 
 use crate::cluster::{Cluster, Plan};
+use crate::database;
 use crate::scratch::Scratch;
 use crate::wait::{PATIENCE, until};
 
@@ -40,12 +40,7 @@ fn program(name: &str) -> String {
 /// Three replicas with a new data directory, which answer.
 pub fn start(label: &str) -> Cluster {
     let scratch = Scratch::new(label);
-    let tables = scratch.path().join("data/tables");
-    std::fs::create_dir_all(&tables).expect("make the data directory");
-    // SAFETY: a C string; the entry is read before anybody else could ask for another.
-    let user = unsafe { libc::getpwnam(c"postgres".as_ptr()).as_ref().map(|u| (u.pw_uid, u.pw_gid)) };
-    let (user, group) = user.expect("the package made a user postgres");
-    chown(&tables, Some(user), Some(group)).expect("give the data directory away");
+    let tables = database::tables(&scratch, "postgres");
     let tables = tables.to_str().expect("a plain path");
     let made = Command::new(AS_USER[0])
         .args(&AS_USER[1..])

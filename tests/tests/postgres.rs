@@ -2,56 +2,25 @@
 //! transaction is lost or doubled, whoever is killed, a crash of a server process is the same event everywhere, and after
 //! an orderly end the data directories are the same, byte by byte.
 
-use brolga_tests::cluster::Cluster;
-use brolga_tests::mariadb::Transfers;
-use brolga_tests::postgres::{self, run, sql, start};
-use brolga_tests::wait::{PATIENCE, until};
-use brolga_tests::{layers, serial};
-
-/// Clients that move money.
-const CLIENTS: u32 = 8;
-/// Acknowledged transactions between two failures.
-const TRANSACTIONS_BETWEEN: u64 = 300;
-
-/// Ends the server in order, and compares what the replicas leave behind.
-fn shut_down(cluster: &mut Cluster) {
-    cluster.await_level();
-    postgres::shut_down(cluster);
-    let (files, bytes) = layers::assert_identical(&cluster.state(), 3);
-    assert!(files > 20, "only {files} files were compared");
-    println!("files {files}, bytes {bytes}");
-}
-
-fn more(transfers: &mut Transfers, what: &str) {
-    let enough = transfers.acknowledged() + TRANSACTIONS_BETWEEN;
-    until(what, PATIENCE, || (transfers.acknowledged() >= enough).then_some(()));
-}
+use brolga_tests::database::{self, TRANSACTIONS_BETWEEN};
+use brolga_tests::postgres::{run, shut_down, sql, start};
+use brolga_tests::serial;
+use brolga_tests::transfers::{Database, Transfers};
 
 #[test]
 fn any_replica_or_process_may_be_killed_and_no_transaction_is_lost_or_doubled() {
     let _turn = serial::turn();
     let mut cluster = start("postgres");
-    let mut transfers = Transfers::of_postgres(cluster.port(), CLIENTS);
-    more(&mut transfers, "transactions");
-    for leader in [true, false] {
-        let victim = if leader { cluster.leader() } else { cluster.follower() };
-        cluster.kill_replica(victim);
-        more(&mut transfers, "transactions after a failure");
-        transfers.rest(true);
-        cluster.await_complete();
-        transfers.rest(false);
-        more(&mut transfers, "transactions with all replicas");
-    }
+    let mut transfers = Transfers::start(Database::Postgres, cluster.port());
+    database::kill_replicas(&mut cluster, &mut transfers);
     // A server process that crashes: the first one ends all others, recovers from its log, and begins anew.
     for signal in ["KILL", "SEGV"] {
         let crash = format!("COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; kill -{signal} $PPID'");
         sql(cluster.port(), &crash).expect_err("the process that would answer is dead");
-        more(&mut transfers, "transactions after a crash");
+        database::await_more(&mut transfers, "transactions after a crash");
     }
-    let verdict = transfers.finish();
-    println!("{verdict:?}");
-    assert!(verdict.acknowledged >= 7 * TRANSACTIONS_BETWEEN);
-    shut_down(&mut cluster);
+    database::check(transfers, 7 * TRANSACTIONS_BETWEEN);
+    database::end(&mut cluster, shut_down);
 }
 
 #[test]
@@ -79,5 +48,5 @@ fn pgbench_runs_without_errors_and_a_dump_is_a_true_copy() {
     run("psql", port, &["-qX", "-v", "ON_ERROR_STOP=1", "-f", file, "copy"]).expect("load the dump");
     let copied = run("psql", port, &["-qAtX", "-c", sums, "copy"]).expect("sums of the copy");
     assert_eq!(copied, before, "the copy differs");
-    shut_down(&mut cluster);
+    database::end(&mut cluster, shut_down);
 }

@@ -10,13 +10,13 @@ use brolga_tests::cluster::{Cluster, Plan, brolga};
 use brolga_tests::http::Http;
 use brolga_tests::journal::Writer;
 use brolga_tests::ledger::{self, Entries};
-use brolga_tests::mariadb::{self, Transfers};
 use brolga_tests::memcache::Memcache;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::stores::{Store, Stores};
+use brolga_tests::transfers::{Database, Transfers};
 use brolga_tests::wait::{PATIENCE, until};
 use brolga_tests::workload::Workload;
-use brolga_tests::{clamd, gerbera, layers, postgres};
+use brolga_tests::{clamd, gerbera, layers, mariadb, postgres};
 
 use crate::Choice;
 
@@ -219,25 +219,11 @@ impl Service for MariaDb {
     }
 
     fn start(&self, _choice: &mut Choice) -> (Cluster, String) {
-        let scratch = Scratch::new("soak");
-        let tables = scratch.path().join("data/tables");
-        fs::create_dir_all(&tables).expect("make the data directory");
-        mariadb::install(&tables, "root");
-        let options = [
-            format!("--datadir={}", tables.display()),
-            format!("--socket={}", tables.join("server.sock").display()),
-        ];
-        let mut command =
-            vec!["mariadbd", "--no-defaults", "--user=root", "--bind-address=0.0.0.0", "--port=3306"];
-        command.extend(["--skip-name-resolve", "--innodb-buffer-pool-size=64M"]);
-        command.extend(options.iter().map(String::as_str));
-        let cluster = complete(Plan::new(&command).port(3306), scratch);
-        until("MariaDB answers", PATIENCE, || mariadb::sql(cluster.port(), "SELECT 1").ok());
-        (cluster, "pymysql".into())
+        (mariadb::start("soak", "root"), "pymysql".into())
     }
 
     fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
-        Box::new(Transfers::start(cluster.port(), 8))
+        Box::new(Transfers::start(Database::MariaDb, cluster.port()))
     }
 
     fn most_between(&self) -> u64 {
@@ -245,9 +231,7 @@ impl Service for MariaDb {
     }
 
     fn end(&self, cluster: &mut Cluster) -> usize {
-        mariadb::sql(cluster.port(), "SHUTDOWN").expect("shut the server down");
-        let ended = cluster.await_end();
-        assert!(ended.success(), "brolga run ended with {ended}:\n{}", cluster.printed());
+        mariadb::shut_down(cluster);
         layers::assert_identical(&cluster.state(), 3).0
     }
 }
@@ -264,7 +248,7 @@ impl Service for Postgres {
     }
 
     fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
-        Box::new(Transfers::of_postgres(cluster.port(), 8))
+        Box::new(Transfers::start(Database::Postgres, cluster.port()))
     }
 
     fn most_between(&self) -> u64 {
