@@ -194,16 +194,17 @@ impl Cluster {
     }
 
     /// Waits until `probe` finds what it wants in a status. A replay takes as long as it takes: patience begins anew
-    /// whenever the replica that is farthest behind comes closer.
+    /// whenever the replica that is farthest behind comes closer to what was decided when the waiting began.
     pub fn await_status<T>(&mut self, what: &str, mut probe: impl FnMut(&Status) -> Option<T>) -> T {
-        let (mut end, mut closest) = (Instant::now() + PATIENCE, u64::MAX);
+        let (mut end, mut goal, mut closest) = (Instant::now() + PATIENCE, None, u64::MAX);
         loop {
             let status = self.status();
             if let Some(found) = status.as_ref().and_then(&mut probe) {
                 return found;
             }
-            if let Some(behind) = status.as_ref().and_then(Status::replay_left).filter(|&left| left < closest)
-            {
+            goal = goal.or_else(|| status.as_ref()?.replicas.iter().map(|replica| replica.committed).max());
+            let left = status.as_ref().zip(goal).and_then(|(status, goal)| status.replay_left(goal));
+            if let Some(behind) = left.filter(|&left| left < closest) {
                 (end, closest) = (Instant::now() + PATIENCE, behind);
             }
             if let Some(ended) = self.run.as_mut().and_then(|run| run.try_wait().ok().flatten()) {

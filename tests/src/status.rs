@@ -44,11 +44,11 @@ impl Status {
         self.leader().is_some() && followers + 1 == usize::from(count)
     }
 
-    /// Entries that the replica which is farthest behind has to replay yet; `None` if none has told about itself.
-    pub fn replay_left(&self) -> Option<u64> {
-        let decided = self.replicas.iter().map(|replica| replica.committed).max()?;
+    /// Of the first `goal` entries, those that the replica which is farthest behind has to replay yet; `None` if none has told
+    /// about itself.
+    pub fn replay_left(&self, goal: u64) -> Option<u64> {
         let others = self.replicas.iter().filter(|replica| replica.role != Role::Leader);
-        others.map(|replica| decided.saturating_sub(replica.applied)).max()
+        others.map(|replica| goal.saturating_sub(replica.applied)).max()
     }
 
     /// All followers have applied the first `count` entries and agree with the leader on all but the last, whose bubble
