@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Pause before a client asks again after a failure: a pace, nothing tells when the server is back.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(2);
 /// Pause between two operations of a client at rest: a pace, nothing is awaited.
-const REST_PAUSE: Duration = Duration::from_millis(50);
+const REST_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the clients and their owner share.
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! Compares what the replicas' servers wrote: the upper layers of their file systems, byte by byte.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,8 @@ use crate::wait::{PATIENCE, poll};
 
 /// Name of the directory that holds a replica's upper layers.
 const LAYERS: &str = "layers";
+/// Name of the directory in there with the layers of the host's other file systems.
+const MOUNTS: &str = "mounts";
 /// Directories of overlayfs' own in there.
 const OVERLAY_WORK: &str = "work";
 
@@ -37,7 +39,7 @@ fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) {
 /// A file of the replica with these layers, by its path without the first `/`.
 pub fn find(layers: &Path, path: &Path) -> Option<PathBuf> {
     let mut uppers = vec![layers.join("upper")];
-    if let Ok(mounts) = fs::read_dir(layers.join("mounts")) {
+    if let Ok(mounts) = fs::read_dir(layers.join(MOUNTS)) {
         uppers.extend(mounts.flatten().map(|mount| mount.path().join("upper")));
     }
     // Below a mount the path is shorter.
@@ -51,11 +53,20 @@ pub fn find(layers: &Path, path: &Path) -> Option<PathBuf> {
     uppers.iter().flat_map(|upper| tails.iter().map(move |tail| upper.join(tail))).find(|path| path.is_file())
 }
 
-/// Everything below a `layers` directory.
+/// Everything below a `layers` directory. Each file system of the host has a layer `mounts/N`, also one that was mounted after
+/// another replica was started, which has none; so those in which nothing was written are left out.
 pub fn picture(layers: &Path) -> Picture {
     let mut all = Picture::new();
     walk(layers, layers, &mut all);
+    let written: BTreeSet<PathBuf> =
+        all.keys().filter(|path| path.iter().count() > 3).map(|path| head(path)).collect();
+    all.retain(|path, _| !path.starts_with(MOUNTS) || written.contains(&head(path)));
     all
+}
+
+/// The first two names of a path.
+fn head(path: &Path) -> PathBuf {
+    path.iter().take(2).collect()
 }
 
 fn walk(top: &Path, directory: &Path, all: &mut Picture) {

@@ -186,7 +186,7 @@ fn write(port: u16, own: usize, control: &Control) -> Notes {
 }
 
 fn list(port: u16) -> Vec<String> {
-    let body = connect(port).get("/list").expect("the list").body;
+    let body = until("the list", PATIENCE, || connect(port).get("/list").ok()).body;
     String::from_utf8(body).expect("text").lines().map(str::to_owned).collect()
 }
 

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Control};
+use crate::wait::{PATIENCE, poll};
 use crate::workload::{Verdict, Workload, gaps};
 
 /// A connection to a server that stores things.
@@ -43,11 +44,9 @@ impl<S: Store> Stores<S> {
 
     /// Looks at all that one client noted.
     fn compare(port: u16, notes: &[Note]) -> Result<Verdict, String> {
-        let broken = |error: io::Error| format!("cannot look at what was stored: {error}");
-        let mut connection = S::connect(port).map_err(broken)?;
-        let mut verdict = Verdict::default();
+        let (mut connection, mut verdict) = (None, Verdict::default());
         for note in notes {
-            match (note.acknowledged, connection.has(&note.name).map_err(broken)?) {
+            match (note.acknowledged, Self::look(port, &mut connection, &note.name)?) {
                 (Some(_), true) => verdict.acknowledged += 1,
                 (Some(_), false) => return Err(format!("{} was acknowledged and is missing", note.name)),
                 (None, true) => verdict.unknown_done += 1,
@@ -55,6 +54,19 @@ impl<S: Store> Stores<S> {
             }
         }
         Ok(verdict)
+    }
+
+    /// Whether it is there. On a machine that is full the leader may change although nobody killed it, so this connects again.
+    fn look(port: u16, connection: &mut Option<S>, name: &str) -> Result<bool, String> {
+        let mut last = String::new();
+        let found = poll(PATIENCE, || {
+            let open = connection.take().map_or_else(|| S::connect(port), Ok);
+            let looked = open.and_then(|mut open| open.has(name).map(|there| (open, there)));
+            let (open, there) = looked.map_err(|error| last = error.to_string()).ok()?;
+            *connection = Some(open);
+            Some(there)
+        });
+        found.ok_or_else(|| format!("cannot look at what was stored: {last}"))
     }
 
     /// The same for all clients at once: one after the other would take minutes on a loaded machine.
