@@ -200,6 +200,11 @@ impl<'a> Call<'a> {
             if !self.with(|k| k.waits_for_decision(self.shared())) {
                 self.kick();
             }
+            self.with(|k| {
+                let thread = k.threads.get(self.me);
+                let place = self.platform.let_go(thread.tid, thread.place, &k.processors);
+                k.threads.get_mut(self.me).place = place;
+            });
         });
     }
 
@@ -299,6 +304,11 @@ impl<'a> Call<'a> {
     }
 
     fn grant(&self, next: ThreadId) {
+        self.with(|k| {
+            let thread = k.threads.get(next);
+            let place = self.platform.bring(thread.tid, thread.place, &k.processors);
+            k.threads.get_mut(next).place = place;
+        });
         let grant: *const Grant = self.with(|k| &raw const k.threads.get(next).granted);
         // SAFETY: the word is in the arena, which outlives every Call; it is atomic, so sharing it with its thread is fine.
         unsafe { &*grant }.give(self.platform);

@@ -6,6 +6,7 @@
 
 use core::sync::atomic::Ordering;
 
+use crate::affinity::CpuMask;
 use crate::digest::{self, Trace, Traced};
 use crate::disk::Disk;
 use crate::file::Files;
@@ -33,6 +34,8 @@ pub enum Step<T> {
 /// All deterministic state of a replica's server. All zeroes is its first state.
 #[repr(C)]
 pub struct Kernel {
+    /// Processors that the server may use, for the platform; empty = not known.
+    pub processors: CpuMask,
     /// Turn, run queue, bubbles.
     pub sched: Scheduler,
     /// Threads.

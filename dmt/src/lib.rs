@@ -6,6 +6,7 @@
 #![cfg_attr(not(any(test, loom)), no_std)]
 
 pub mod admission;
+pub mod affinity;
 pub mod apply;
 pub mod arena;
 pub mod atomic;

@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use crate::affinity::{CpuMask, Place};
 use crate::atomic::AtomicU32;
 
 /// Implemented by preload with system calls through the gate, and by the simulator without an operating system.
@@ -38,6 +39,17 @@ pub trait Platform {
         let _ = me;
         // SAFETY: forwarded promise.
         unsafe { function(data) };
+    }
+    /// The calling thread passes the turn to the thread with kernel id `tid`, which may run in `place`, and then sleeps:
+    /// brings that thread to this processor, if that is worth it. Returns where it may run now.
+    fn bring(&self, tid: i32, place: Place, processors: &CpuMask) -> Place {
+        let _ = (tid, processors);
+        place
+    }
+    /// The calling thread sleeps until the coordinator wakes it: it may wake anywhere. Returns where it may run now.
+    fn let_go(&self, tid: i32, place: Place, processors: &CpuMask) -> Place {
+        let _ = (tid, processors);
+        place
     }
     /// Wakes a sleeping coordinator (a write to its eventfd).
     fn kick_coordinator(&self);

@@ -1,4 +1,5 @@
 //! The thread table: one slot for each thread of each process of the server.
+use crate::affinity::Place;
 use crate::bounds::MAX_THREADS;
 use crate::grant::Grant;
 
@@ -72,6 +73,8 @@ pub struct Thread {
     pub serial: u32,
     /// Kernel thread id in the replica's pid namespace; 0 until it is known.
     pub tid: i32,
+    /// Where it may run: a note of the platform.
+    pub(crate) place: Place,
     /// Start routine and its argument (addresses in its process), kept here until it starts.
     pub start: [u64; 2],
     /// Its `pthread_t`, for joins and kills.

@@ -15,6 +15,7 @@
 
 extern crate std;
 
+mod affinity;
 mod altstack;
 mod apart;
 mod calls;

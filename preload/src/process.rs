@@ -2,6 +2,7 @@
 
 use dmt::thread::ThreadId;
 
+use crate::affinity;
 use crate::apart;
 use crate::tls;
 use crate::world;
@@ -32,6 +33,7 @@ pub fn begin(role: Role, pid: i32) {
             let id = world::call_as(0).first_process(pid);
             tls::current().adopt(id.into(), pid);
             apart::open(id);
+            affinity::learn();
             world::dmt(|call| call.start_first());
             crate::calls::signal::publish_inherited();
             crate::calls::disk::mounts::register();

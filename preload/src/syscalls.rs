@@ -237,7 +237,7 @@ pub const TABLE: &[(u16, &str, Class)] = &[
     (200, "tkill", Scheduled),
     (201, "time", Emulated),
     (202, "futex", Scheduled),
-    (203, "sched_setaffinity", Passed(HINT)),
+    (203, "sched_setaffinity", Emulated),
     (204, "sched_getaffinity", Emulated),
     (205, "set_thread_area", Refused(libc::ENOSYS)),
     (206, "io_setup", Refused(libc::ENOSYS)),

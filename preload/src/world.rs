@@ -3,6 +3,7 @@
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use dmt::affinity::{CpuMask, Place};
 use dmt::arena::Arena;
 use dmt::bounds::ARENA_ADDRESS;
 use dmt::call::Call;
@@ -10,6 +11,7 @@ use dmt::platform::Platform;
 use dmt::process::PendingSignal;
 use dmt::thread::ThreadId;
 
+use crate::affinity;
 use crate::raw;
 use crate::tls::{self, Passthrough};
 
@@ -98,6 +100,14 @@ impl Platform for World {
     unsafe fn apart(&self, me: ThreadId, function: unsafe extern "C" fn(*mut c_void), data: *mut c_void) {
         // SAFETY: forwarded promise.
         unsafe { crate::apart::run(me, function, data) };
+    }
+
+    fn bring(&self, tid: i32, place: Place, processors: &CpuMask) -> Place {
+        affinity::bring(tid, place, processors)
+    }
+
+    fn let_go(&self, tid: i32, place: Place, processors: &CpuMask) -> Place {
+        affinity::free(tid, place, processors)
     }
 
     fn kick_coordinator(&self) {

@@ -24,6 +24,16 @@ pub unsafe fn sched_getaffinity(a: [usize; 6]) -> isize {
     MASK_BYTES as isize
 }
 
+/// `sched_setaffinity`: nothing to choose from; where threads really run is up to [`crate::affinity`].
+pub unsafe fn sched_setaffinity(a: [usize; 6]) -> isize {
+    if a[1] == 0 {
+        return -(libc::EINVAL as isize);
+    }
+    // SAFETY: the program's mask of at least one byte.
+    let first = unsafe { *(a[2] as *const u8) };
+    if first & 1 == 0 { -(libc::EINVAL as isize) } else { 0 }
+}
+
 /// `prctl`: what would take the ground away from under us is refused.
 pub unsafe fn prctl(a: [usize; 6]) -> isize {
     const PR_GET_TSC: c_int = 25;

@@ -70,6 +70,7 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_futex => futex::futex(a),
             libc::SYS_sched_yield => misc::sched_yield(),
             libc::SYS_sched_getaffinity => misc::sched_getaffinity(a),
+            libc::SYS_sched_setaffinity => misc::sched_setaffinity(a),
             libc::SYS_prctl => misc::prctl(a),
             libc::SYS_getrusage => misc::getrusage(a),
             libc::SYS_times => misc::times(a),
