@@ -15,8 +15,6 @@ const SHORTEST_NS: u64 = 20_000;
 pub enum Awaited {
     /// Its peers' answer to an entry.
     Answer,
-    /// What its server, which runs, has to say.
-    Server,
     /// The next request.
     Request,
 }
@@ -26,12 +24,13 @@ pub enum Awaited {
 pub struct Polling {
     longest: u64,
     /// The moments by what is awaited.
-    moments: [u64; 3],
+    moments: [u64; 2],
     /// When there was traffic of clients last.
     traffic_at: Option<u64>,
+    /// What the loop awaits, since when, and for how long it was told to look for it.
+    awaited: Option<Awaited>,
     began_at: u64,
-    /// It was told to look then.
-    looked: bool,
+    moment: u64,
     /// What was awaited in a short sleep that has just ended.
     missed: Option<Awaited>,
 }
@@ -39,7 +38,8 @@ pub struct Polling {
 impl Polling {
     /// Looks for news for `longest` nanoseconds at the most; 0 = never.
     pub fn new(longest: u64) -> Self {
-        Self { longest, moments: [longest; 3], traffic_at: None, began_at: 0, looked: false, missed: None }
+        let moments = [longest; 2];
+        Self { longest, moments, traffic_at: None, awaited: None, began_at: 0, moment: 0, missed: None }
     }
 
     /// What the loop has just done was for clients, directly or as another replica's follower.
@@ -50,28 +50,26 @@ impl Polling {
         }
     }
 
-    /// Nothing is left to do: how long to look for news, nanoseconds.
-    pub fn begin(&mut self, now: u64, awaited: Awaited) -> u64 {
-        self.began_at = now;
-        self.missed = None;
+    /// Nothing is left to do: how long to look for what is awaited, nanoseconds.
+    pub fn begin(&mut self, now: u64, awaited: Option<Awaited>) -> u64 {
         let recent = self.traffic_at.is_some_and(|at| now.saturating_sub(at) < self.longest);
-        let moment = if recent { self.moments[awaited as usize] } else { 0 };
-        self.looked = moment > 0;
+        let moment = awaited.filter(|_| recent).map_or(0, |awaited| self.moments[awaited as usize]);
+        (self.awaited, self.began_at, self.moment, self.missed) = (awaited, now, moment, None);
         moment
     }
 
     /// The loop looked in vain for as long as it was told.
-    pub fn in_vain(&mut self, awaited: Awaited) {
-        if self.looked {
-            let half = self.moments[awaited as usize] / 2;
+    pub fn in_vain(&mut self) {
+        if let Some(awaited) = self.awaited.filter(|_| self.moment > 0) {
+            let half = self.moment / 2;
             self.moments[awaited as usize] = if half < SHORTEST_NS { 0 } else { half };
         }
     }
 
     /// News ended the sleep that followed. If it is for clients ([`Polling::note_traffic`]), looking would have paid.
-    pub fn woken(&mut self, now: u64, awaited: Awaited) {
+    pub fn woken(&mut self, now: u64) {
         if now.saturating_sub(self.began_at) < self.longest {
-            self.missed = Some(awaited);
+            self.missed = self.awaited;
         }
     }
 }
@@ -81,19 +79,21 @@ mod tests {
     use super::*;
 
     const LONGEST_NS: u64 = 200_000;
+    const REQUEST: Option<Awaited> = Some(Awaited::Request);
 
     #[test]
     fn only_traffic_is_followed_by_looking() {
         let mut polling = Polling::new(LONGEST_NS);
-        assert_eq!(polling.begin(5, Awaited::Request), 0);
+        assert_eq!(polling.begin(5, REQUEST), 0);
         polling.note_traffic(10);
-        assert_eq!(polling.begin(20, Awaited::Request), LONGEST_NS);
-        assert_eq!(polling.begin(10 + LONGEST_NS, Awaited::Request), 0);
+        assert_eq!(polling.begin(20, REQUEST), LONGEST_NS);
+        assert_eq!(polling.begin(20, None), 0, "there is nothing to look for");
+        assert_eq!(polling.begin(10 + LONGEST_NS, REQUEST), 0);
         let mut never = Polling::new(0);
         never.note_traffic(10);
-        never.woken(11, Awaited::Request);
+        never.woken(11);
         never.note_traffic(11);
-        assert_eq!(never.begin(11, Awaited::Request), 0);
+        assert_eq!(never.begin(11, REQUEST), 0);
     }
 
     #[test]
@@ -102,21 +102,21 @@ mod tests {
         let mut moments = Vec::new();
         for now in 0..6 {
             polling.note_traffic(now);
-            let moment = polling.begin(now, Awaited::Request);
+            let moment = polling.begin(now, REQUEST);
             moments.push(moment);
-            polling.in_vain(Awaited::Request);
+            polling.in_vain();
         }
         assert_eq!(moments, [200_000, 100_000, 50_000, 25_000, 0, 0]);
-        assert_eq!(polling.begin(6, Awaited::Answer), LONGEST_NS, "the other kind is on its own");
-        polling.begin(10, Awaited::Request);
-        polling.woken(10 + LONGEST_NS, Awaited::Request);
+        assert_eq!(polling.begin(6, Some(Awaited::Answer)), LONGEST_NS, "the other kind is on its own");
+        polling.begin(10, REQUEST);
+        polling.woken(10 + LONGEST_NS);
         polling.note_traffic(10 + LONGEST_NS);
         let now = 500_000;
-        assert_eq!(polling.begin(now, Awaited::Request), 0, "that was too late to be worth it");
-        polling.woken(now + 20, Awaited::Request);
-        assert_eq!(polling.begin(now + 30, Awaited::Request), 0, "that was no news of clients");
-        polling.woken(now + 50, Awaited::Request);
+        assert_eq!(polling.begin(now, REQUEST), 0, "that was too late to be worth it");
+        polling.woken(now + 20);
+        assert_eq!(polling.begin(now + 30, REQUEST), 0, "that was no news of clients");
+        polling.woken(now + 50);
         polling.note_traffic(now + 50);
-        assert_eq!(polling.begin(now + 60, Awaited::Request), LONGEST_NS);
+        assert_eq!(polling.begin(now + 60, REQUEST), LONGEST_NS);
     }
 }

@@ -21,11 +21,11 @@ impl Replica {
         let moment = self.polling.begin(begun, awaited);
         if !self.look_for_news(begun + moment.min(sleep), ready)? {
             if moment < sleep {
-                self.polling.in_vain(awaited);
+                self.polling.in_vain();
             }
             self.poll.wait(sleep.saturating_sub(moment), ready)?;
             if !ready.is_empty() {
-                self.polling.woken(self.now(), awaited);
+                self.polling.woken(self.now());
             }
         }
         if let Some(server) = &self.server {
@@ -60,14 +60,15 @@ impl Replica {
         }
     }
 
-    fn awaited(&self) -> Awaited {
+    fn awaited(&self) -> Option<Awaited> {
         let paxos = self.driver.consensus.paxos();
         let server_runs = || self.server.as_ref().is_some_and(|server| server.link.control().server_runs());
-        match self.driver.serves() {
+        Some(match self.driver.serves() {
             true if paxos.commit() < paxos.len() => Awaited::Answer,
-            true if server_runs() => Awaited::Server,
+            // It may want this processor, and says when it is done.
+            true if server_runs() => return None,
             _ => Awaited::Request,
-        }
+        })
     }
 
     /// When there is something to do even if nothing happens.
