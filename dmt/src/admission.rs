@@ -13,13 +13,10 @@ use crate::bounds::{
     BUBBLE_TARGET_NS, LAYOUT_VERSION, MAX_GRANT_TICKS, MAX_SPECULATION_ENTRIES, MIN_GRANT_TICKS,
 };
 use crate::control::{CRANE_LEADER, FOLLOWER};
-use crate::entry::{
-    ENTRY_HEADER_BYTES, EVENT_HEADER_BYTES, Entry, EntryHeader, EntryKind, Event, EventHeader, EventKind,
-    STAMP_AUTO, next_event,
-};
+use crate::entry::{EVENT_HEADER_BYTES, EntryHeader, EntryKind, next_event};
 use crate::kernel::Kernel;
 use crate::link::Shared;
-use crate::thread::ThreadId;
+use crate::preemption::Inline;
 use crate::upcall::{ADMITTED, UpcallHeader, UpcallKind};
 
 /// A leader that was quiescent this long, nanoseconds, with nothing to admit makes one empty entry, so that followers,
@@ -37,82 +34,6 @@ pub enum Next {
     Wait(Option<u64>),
     /// This replica has diverged or was halted; it must not run any further.
     Halt,
-}
-
-/// What the next decided entry is, as far as a follower must know it before it applies it.
-#[derive(Clone, Copy)]
-struct Peeked {
-    stamp: u64,
-    kind: EntryKind,
-    /// Where the thread was, if it is a preemption.
-    place: u64,
-    /// That is the branch of a spin loop, where the thread is to be stopped.
-    branch: bool,
-}
-
-/// An event that dmt makes itself, alone in its entry.
-#[derive(Clone, Copy)]
-struct Inline {
-    kind: EventKind,
-    thread: ThreadId,
-    /// An address in the program.
-    place: u64,
-}
-
-impl Inline {
-    /// `None` without a branch.
-    fn spin_point(thread: ThreadId, branch: u64) -> Option<Self> {
-        (branch != 0).then_some(Self { kind: EventKind::SpinPoint, thread, place: branch })
-    }
-
-    fn of(event: &Event<'_>) -> Option<Self> {
-        let kind = event.kind;
-        matches!(kind, EventKind::Preempt | EventKind::SpinPoint).then(|| Self {
-            kind,
-            thread: event.header.arg.get() as ThreadId,
-            place: event.header.connection.get(),
-        })
-    }
-
-    fn header(&self, tick: u64) -> EventHeader {
-        EventHeader {
-            len: U32::new(0),
-            kind: U16::new(self.kind as u16),
-            reserved: U16::new(0),
-            connection: U64::new(self.place),
-            sequence: U64::new(tick),
-            arg: U64::new(u64::from(self.thread)),
-        }
-    }
-}
-
-/// What becomes of a thread that the watchdog interrupted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes on.
-    GoOn,
-    /// It passes the turn on.
-    Switch,
-    /// It goes on, and stops at this branch of its loop.
-    Arm(u64),
-}
-
-/// A stretch of a thread without an operation, as the handler of the watchdog's signal sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Stretch {
-    /// Who.
-    pub thread: ThreadId,
-    /// The instruction that the signal interrupted; 0 = unknown.
-    pub place: u64,
-    /// The branch that closes the spin loop around it; 0 if it is in none that is recognised.
-    pub branch: u64,
-    /// It used as much CPU time as a thread may, else it was only seen twice.
-    pub spent: bool,
-    /// It was so long that even the bubble of another leader may be cut. The watchdog may have measured a follower's,
-    /// which has just become leader.
-    pub inherited: bool,
-    /// Real time.
-    pub now: u64,
 }
 
 impl Kernel {
@@ -146,7 +67,7 @@ impl Kernel {
     }
 
     /// True if the bubble was opened by this very leadership.
-    fn owns_bubble(&self, shared: &Shared) -> bool {
+    pub(crate) fn owns_bubble(&self, shared: &Shared) -> bool {
         self.sched.bubble_ballot == shared.control.ballot.load(Ordering::Relaxed)
     }
 
@@ -241,113 +162,6 @@ impl Kernel {
         grant.clamp(least, MAX_GRANT_TICKS)
     }
 
-    /// A leader cuts the bubble for a thread that used up its limit, or that is seen where others spun before.
-    fn preempt_as_leader(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
-        let others = self.sched.queued + self.sched.spinners.count;
-        if !self.leads(shared) || others == 0 || self.sched.turn != stretch.thread {
-            return false;
-        }
-        if !stretch.inherited && !self.owns_bubble(shared) {
-            return false;
-        }
-        let ahead = self.sched.applied.saturating_sub(shared.control.committed.load(Ordering::SeqCst));
-        if ahead >= MAX_SPECULATION_ENTRIES || !(stretch.spent || self.spins_on(stretch)) {
-            return false;
-        }
-        self.renew_pending_cursor(shared);
-        let rest = self.sched.bubble_end.saturating_sub(self.sched.tick).max(1);
-        let inline = Inline { kind: EventKind::Preempt, thread: stretch.thread, place: stretch.place };
-        self.admit(shared, EntryKind::Preempt, rest, stretch.now, Some(inline));
-        true
-    }
-
-    /// A leader that recognises the loop around the thread makes the loop's branch a spin point, at the next operation or,
-    /// if the thread has spent its limit, at the branch itself.
-    fn suspect_as_leader(&mut self, shared: &Shared, stretch: &Stretch) -> Option<Verdict> {
-        let may = self.leads(shared) && (stretch.inherited || self.owns_bubble(shared));
-        let process = self.process_of(stretch.thread);
-        if stretch.branch == 0 || !may || self.sched.turn != stretch.thread {
-            return None;
-        }
-        if self.sched.spinners.knows(process, stretch.branch) {
-            return Some(Verdict::GoOn);
-        }
-        let others = self.sched.queued + self.sched.spinners.count > 0;
-        let cut = self.suspect(shared, stretch)?;
-        Some(if cut && others { Verdict::Arm(stretch.branch) } else { Verdict::GoOn })
-    }
-
-    /// At a branch that is no spin point: makes it one, if this leader has decided so or the log says so.
-    pub(crate) fn cut_at(&mut self, shared: &Shared, me: ThreadId, branch: u64, now: u64) -> bool {
-        if self.sched.crane != 0 {
-            let due = self.crane_branch_due(shared, me) == branch;
-            if due {
-                self.learn_spin_point(me, branch);
-            }
-            return due;
-        }
-        let (leads, owns) = (self.leads(shared), self.owns_bubble(shared));
-        if leads && self.cuts_at(me, branch, owns) {
-            let ahead = self.sched.applied.saturating_sub(shared.control.committed.load(Ordering::SeqCst));
-            if ahead >= MAX_SPECULATION_ENTRIES {
-                return false;
-            }
-            self.take_suspect();
-            self.renew_pending_cursor(shared);
-            let rest = self.sched.bubble_end.saturating_sub(self.sched.tick).max(1);
-            self.admit(shared, EntryKind::Preempt, rest, now, Inline::spin_point(me, branch));
-            return true;
-        }
-        !leads && self.branch_due(shared, me) == branch && self.follow(shared, false) == Next::Applied
-    }
-
-    /// The branch at which the log says that `me` is to be stopped in this very stretch, or 0.
-    fn branch_due(&self, shared: &Shared, me: ThreadId) -> u64 {
-        let due = |next: &Peeked| next.branch && next.stamp == self.sched.tick && self.sched.turn == me;
-        self.peek(shared).filter(due).map_or(0, |next| next.place)
-    }
-
-    /// True if the thread is in a known spin loop and was so when it was asked before. Once is not enough: while a thread
-    /// that was preempted there wakes up, its tick stands still, too, and it has not looked at its condition again.
-    fn spins_on(&mut self, stretch: &Stretch) -> bool {
-        self.sched.places.knows(stretch.place)
-            && core::mem::replace(&mut self.sched.asked_at, self.sched.tick) == self.sched.tick
-    }
-
-    /// Where the log says that the thread was preempted, here it is, too: after the whole limit, or as soon as it is in
-    /// the same known spin loop.
-    fn preempt_as_follower(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
-        let due = self.peek(shared).is_some_and(|next| {
-            next.kind == EntryKind::Preempt
-                && !next.branch
-                && next.stamp == self.sched.tick
-                && self.sched.turn == stretch.thread
-                && (stretch.spent || self.sched.places.are_one(stretch.place, next.place))
-        });
-        due && !self.leads(shared) && self.follow(shared, false) == Next::Applied
-    }
-
-    /// What a thread that makes no operation is to do.
-    pub fn preempt(&mut self, shared: &Shared, stretch: &Stretch) -> Verdict {
-        if self.sched.crane != 0 {
-            return self.suspect_in_crane(shared, stretch);
-        }
-        if let Some(verdict) = self.suspect_as_leader(shared, stretch) {
-            return verdict;
-        }
-        if !self.leads(shared) {
-            let branch = self.branch_due(shared, stretch.thread);
-            if branch != 0 {
-                return Verdict::Arm(branch);
-            }
-        }
-        if self.preempt_as_leader(shared, stretch) || self.preempt_as_follower(shared, stretch) {
-            Verdict::Switch
-        } else {
-            Verdict::GoOn
-        }
-    }
-
     /// What a quiescent leader lets waiting spinners do: turns, and how long it waits before, nanoseconds.
     fn spin_wait(&mut self, shared: &Shared, now: u64) -> Option<(u64, u64)> {
         let (turns, pause) = self.spin_pause()?;
@@ -356,7 +170,14 @@ impl Kernel {
     }
 
     /// Makes the next entry out of all waiting inputs (none for `Preempt` and `Close`), applies it, tells the coordinator.
-    fn admit(&mut self, shared: &Shared, kind: EntryKind, grant: u64, now: u64, alone: Option<Inline>) {
+    pub(crate) fn admit(
+        &mut self,
+        shared: &Shared,
+        kind: EntryKind,
+        grant: u64,
+        now: u64,
+        alone: Option<Inline>,
+    ) {
         let from = self.sched.pending_cursor;
         let (to, mut events_len, mut count) = match kind {
             EntryKind::Bubble => shared.pending_until(from),
@@ -428,91 +249,7 @@ impl Kernel {
         }
     }
 
-    fn peek(&self, shared: &Shared) -> Option<Peeked> {
-        // SAFETY: the turn holder is the consumer of the entries ring.
-        let frame = unsafe { shared.entries.peek(shared.entries.head()) }?;
-        let entry = entry_of(frame.body)?;
-        let kind = EntryKind::from_wire(entry.header.kind.get())?;
-        let event = match kind {
-            EntryKind::Preempt => entry.events().next().and_then(|event| Inline::of(&event)),
-            _ => None,
-        };
-        let branch = event.is_some_and(|event| event.kind == EventKind::SpinPoint);
-        let place = event.map_or(0, |event| event.place);
-        Some(Peeked { stamp: entry.header.stamp.get(), kind, place, branch })
-    }
-
-    /// The coordinator made the next entry in the place of this quiescent server.
-    fn follow_own(&mut self, shared: &Shared) -> Next {
-        if !self.take_over_offer(shared) {
-            return Next::Wait(None);
-        }
-        let next = self.follow(shared, true);
-        self.sched.admitted_last = 1;
-        self.sched.taken_last = 1;
-        next
-    }
-
-    fn follow(&mut self, shared: &Shared, quiescent: bool) -> Next {
-        shared.control.wanted.store(0, Ordering::Relaxed);
-        let Some(next) = self.peek(shared) else {
-            let granted = self.sched.crane != 0 && !quiescent && self.sched.tick < self.sched.bubble_end;
-            return if granted { Next::Run } else { Next::Wait(None) };
-        };
-        // A spin point of CRANE has taken effect at its stamp, if it has one.
-        let auto = next.stamp == STAMP_AUTO || (self.sched.crane != 0 && next.branch);
-        let due = if auto {
-            quiescent || self.sched.tick >= self.sched.bubble_end
-        } else {
-            self.sched.tick >= next.stamp
-        };
-        if !due && !quiescent {
-            return Next::Run;
-        }
-        if !auto && self.sched.applied > 0 && next.stamp != self.sched.tick {
-            self.diverge(shared, "the next entry's stamp is at another logical time");
-            return Next::Halt;
-        }
-        // SAFETY: as in `peek`.
-        let Some(frame) = (unsafe { shared.entries.peek(shared.entries.head()) }) else {
-            return Next::Wait(None);
-        };
-        let Some(entry) = entry_of(frame.body) else {
-            self.diverge(shared, "the next entry cannot be parsed");
-            return Next::Halt;
-        };
-        if entry.header.index.get() != self.sched.applied {
-            self.diverge(shared, "the next entry has another index than expected");
-            return Next::Halt;
-        }
-        self.report_digest(shared);
-        self.upcall(shared, UpcallKind::Applied, [self.sched.applied, self.sched.tick, 0, 0], 0, &[]);
-        self.sched.admitted_last = 0;
-        self.sched.idle_closed = 0;
-        self.apply_entry(shared, &entry);
-        shared.entries.release(frame.end);
-        Next::Applied
-    }
-
-    fn apply_entry(&mut self, shared: &Shared, entry: &Entry<'_>) {
-        if let Some(genesis) = entry.genesis() {
-            self.random.seed(&genesis.secret);
-            self.sched.set_parameters(&genesis.parameters);
-            self.sched.crane = genesis.crane.get();
-            self.sched.genesis_clock = entry.header.clock.get();
-            shared.control.spin_limit_us.store(self.sched.spin_limit_us, Ordering::Relaxed);
-        }
-        self.open_bubble(shared, entry.header);
-        for event in entry.events() {
-            match Inline::of(&event) {
-                Some(inline) => self.apply_inline(shared, inline),
-                None => self.apply_event(shared, event),
-            }
-        }
-        self.fire_timers(shared);
-    }
-
-    fn open_bubble(&mut self, shared: &Shared, header: &EntryHeader) {
+    pub(crate) fn open_bubble(&mut self, shared: &Shared, header: &EntryHeader) {
         let clock = header.clock.get().max(self.clock());
         let kind = EntryKind::from_wire(header.kind.get());
         if kind == Some(EntryKind::Bubble) || kind == Some(EntryKind::Genesis) {
@@ -537,30 +274,6 @@ impl Kernel {
         self.publish(shared);
     }
 
-    fn apply_inline(&mut self, shared: &Shared, event: Inline) {
-        if event.kind == EventKind::Preempt {
-            return self.apply_preempt(shared, event.thread, event.place);
-        }
-        shared.control.wanted.store(0, Ordering::Relaxed);
-        self.digest = crate::digest::mix(self.digest, event.place, u64::from(event.thread));
-        self.learn_spin_point(event.thread, event.place);
-    }
-
-    /// The preempted thread goes to the tail of the run queue.
-    fn apply_preempt(&mut self, shared: &Shared, thread: ThreadId, place: u64) {
-        self.sched.preemptions += 1;
-        self.sched.places.learn(place);
-        shared.control.preemptions.store(u64::from(self.sched.preemptions), Ordering::Relaxed);
-        shared.control.wanted.store(0, Ordering::Relaxed);
-        self.digest = crate::digest::mix(self.digest, u64::from(thread), u64::from(self.sched.turn));
-        if thread != self.sched.turn {
-            self.diverge(shared, "a preempted thread does not hold the turn here");
-            return;
-        }
-        self.sched.preempted = thread;
-        self.sched.enqueue(&mut self.threads, thread);
-    }
-
     /// Where the current bubble must stop next: the tick for [`crate::sched::Scheduler::stop_at`], or `None` if a
     /// follower may not run yet because it does not know the next entry.
     pub fn bubble_stop(&self, shared: &Shared) -> Option<u64> {
@@ -573,7 +286,7 @@ impl Kernel {
         Some(self.peek(shared)?.stamp)
     }
 
-    fn report_digest(&mut self, shared: &Shared) {
+    pub(crate) fn report_digest(&mut self, shared: &Shared) {
         if self.sched.reported == 0 && self.sched.applied > 0 {
             self.sched.reported = 1;
             self.upcall(
@@ -617,14 +330,4 @@ impl Kernel {
             &[why.as_bytes()],
         );
     }
-}
-
-/// The entry in a ring frame, whose body may be padded.
-pub(crate) fn entry_of(body: &[u8]) -> Option<Entry<'_>> {
-    let (header, rest) = zerocopy::Ref::<_, EntryHeader>::from_prefix(body).ok()?;
-    let whole = ENTRY_HEADER_BYTES + header.events_len.get() as usize;
-    if rest.len() + ENTRY_HEADER_BYTES < whole {
-        return None;
-    }
-    Entry::parse(&body[..whole]).ok()
 }

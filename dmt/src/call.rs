@@ -8,10 +8,9 @@
 
 use core::ffi::c_void;
 
-use crate::admission::{Next, Stretch, Verdict};
+use crate::admission::Next;
 use crate::arena::Arena;
 use crate::atomic::Ordering;
-use crate::control::wanted;
 use crate::grant::Grant;
 use crate::kernel::{Kernel, Step};
 use crate::link::Shared;
@@ -366,36 +365,6 @@ impl<'a> Call<'a> {
     pub(crate) fn give_way(&self) {
         if self.with(|k| k.rotate(self.me)) {
             self.switch();
-        }
-    }
-
-    /// Called by the handler of the watchdog's signal in a thread that runs its own code: gives the turn away if it
-    /// holds it and makes no progress. `place` is the instruction that was interrupted, `branch` the one that closes the
-    /// spin loop around it (0 = none that is recognised). Without a word of the watchdog in `wanted` the stretch is only
-    /// long enough for a thread in such a loop.
-    pub fn preempt(&self, place: u64, branch: u64) {
-        let bits = wanted::PREEMPT | wanted::PREEMPT_INHERITED | wanted::ASKED;
-        let wanted = self.shared().control.wanted.fetch_and(!bits, Ordering::SeqCst);
-        if self.with(|k| k.sched.turn) != self.me || !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES) {
-            return;
-        }
-        let stretch = Stretch {
-            thread: self.me,
-            place,
-            branch,
-            spent: wanted & wanted::PREEMPT != 0,
-            inherited: wanted & wanted::PREEMPT_INHERITED != 0,
-            now: self.platform.real_time(),
-        };
-        match self.with(|k| k.preempt(self.shared(), &stretch)) {
-            Verdict::GoOn => self.kick(),
-            Verdict::Arm(branch) => self.platform.arm_spin_point(branch),
-            Verdict::Switch => {
-                if self.with(|k| k.take_rotation(self.me)) {
-                    self.kick();
-                    self.switch();
-                }
-            }
         }
     }
 

@@ -4,11 +4,11 @@
 //! on every replica, and takes effect there although the entries before it are not applied yet. Without a stamp (the loop
 //! may end by itself) it takes effect in its order.
 
-use crate::admission::{Stretch, Verdict};
 use crate::control::CRANE_LEADER;
 use crate::entry::{EntryKind, EventKind, STAMP_AUTO};
 use crate::kernel::Kernel;
 use crate::link::Shared;
+use crate::preemption::{Stretch, Verdict};
 use crate::thread::ThreadId;
 use crate::upcall::UpcallKind;
 
@@ -40,7 +40,7 @@ impl Kernel {
         // SAFETY: the turn holder is the consumer of the entries ring; the cursor is a frame's end.
         while let Some(frame) = unsafe { shared.entries.peek(at) } {
             at = frame.end;
-            let Some(entry) = crate::admission::entry_of(frame.body) else { continue };
+            let Some(entry) = crate::following::entry_of(frame.body) else { continue };
             if entry.kind() != EntryKind::Preempt || entry.header.stamp.get() != self.sched.tick {
                 continue;
             }

@@ -11,12 +11,12 @@
 
 use crate::atomic::Ordering;
 
-use crate::admission::Stretch;
 use crate::call::{Call, UPCALL_HEADROOM_BYTES};
 use crate::control::wanted;
 use crate::kernel::Kernel;
 use crate::link::Shared;
 use crate::op::Op;
+use crate::preemption::Stretch;
 use crate::sched::Scheduler;
 use crate::thread::{ThreadId, Threads};
 
