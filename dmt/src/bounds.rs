@@ -115,8 +115,13 @@ pub const MAX_GRANT_TICKS: u64 = 65_536;
 pub const BUBBLE_TARGET_NS: u64 = 250_000;
 /// Default of operations after which a thread passes the turn on, ticks.
 pub const DEFAULT_QUANTUM_TICKS: u32 = 1024;
-/// Default of CPU time without an operation after which a leader preempts a thread, microseconds.
-pub const DEFAULT_SPIN_LIMIT_US: u32 = 10_000;
+/// Default of CPU time without an operation after which a leader preempts a thread, microseconds. A preemption in the
+/// middle of a computation is for many programs a race, which costs a replica, so it comes late: as late as it may
+/// without making a failover longer, which waits for [`INHERITED_SPIN_LIMIT_US`] anyway.
+pub const DEFAULT_SPIN_LIMIT_US: u32 = 1_000_000;
+/// CPU time after which a thread is stopped in a loop that shows that it only waits: by its code, or because threads
+/// were preempted there before. Microseconds.
+pub const LOOP_LIMIT_US: u64 = 10_000;
 /// CPU time without an operation after which a leader closes the bubble at the next operation, microseconds.
 pub const CLOSE_GAP_US: u64 = 1000;
 /// CPU time without an operation after which a leader preempts in a bubble that another leader opened, microseconds.

@@ -25,6 +25,8 @@ pub mod wanted {
     pub const PREEMPT_INHERITED: u32 = 4;
     /// The watchdog asked a thread whether it is in a known spin loop, and it has not answered.
     pub const ASKED: u32 = 8;
+    /// The stretch is as long as a loop that only waits may last: whoever handles the preempt signal stops it if it is one.
+    pub const SPIN: u32 = 16;
 }
 
 /// Values of [`Control::offer`].

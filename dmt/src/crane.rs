@@ -22,7 +22,7 @@ impl Kernel {
         let leads = shared.control.lead_from.load(crate::atomic::Ordering::SeqCst) == CRANE_LEADER;
         let process = self.process_of(stretch.thread);
         let known = stretch.branch == 0 || self.sched.spinners.knows(process, stretch.branch);
-        let stamp = if stretch.spent { self.sched.tick } else { STAMP_AUTO };
+        let stamp = if stretch.spun { self.sched.tick } else { STAMP_AUTO };
         if leads
             && !known
             && self.sched.turn == stretch.thread

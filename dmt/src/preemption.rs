@@ -73,8 +73,10 @@ pub struct Stretch {
     pub place: u64,
     /// The branch that closes the spin loop around it; 0 if it is in none that is recognised.
     pub branch: u64,
-    /// It used as much CPU time as a thread may, else it was only seen twice.
+    /// It used as much CPU time as a thread may; if neither this nor `spun` is true it was only seen twice.
     pub spent: bool,
+    /// It used as much as a thread may in a loop that only waits.
+    pub spun: bool,
     /// It was so long that even the bubble of another leader may be cut. The watchdog may have measured a follower's,
     /// which has just become leader.
     pub inherited: bool,
@@ -93,7 +95,10 @@ impl Kernel {
             return false;
         }
         let ahead = self.sched.applied.saturating_sub(shared.control.committed.load(Ordering::SeqCst));
-        if ahead >= MAX_SPECULATION_ENTRIES || !(stretch.spent || self.spins_on(stretch)) {
+        let due = stretch.spent
+            || stretch.spun && self.sched.places.suspect(stretch.place)
+            || self.spins_on(stretch);
+        if ahead >= MAX_SPECULATION_ENTRIES || !due {
             return false;
         }
         self.renew_pending_cursor(shared);
@@ -104,7 +109,7 @@ impl Kernel {
     }
 
     /// A leader that recognises the loop around the thread makes the loop's branch a spin point, at the next operation or,
-    /// if the thread has spent its limit, at the branch itself.
+    /// if the thread has spun for long enough, at the branch itself.
     fn suspect_as_leader(&mut self, shared: &Shared, stretch: &Stretch) -> Option<Verdict> {
         let may = self.leads(shared) && (stretch.inherited || self.owns_bubble(shared));
         let process = self.process_of(stretch.thread);
@@ -159,12 +164,15 @@ impl Kernel {
     /// Where the log says that the thread was preempted, here it is, too: after the whole limit, or as soon as it is in
     /// the same known spin loop.
     fn preempt_as_follower(&mut self, shared: &Shared, stretch: &Stretch) -> bool {
+        let places = &self.sched.places;
         let due = self.peek(shared).is_some_and(|next| {
             next.kind == EntryKind::Preempt
                 && !next.branch
                 && next.stamp == self.sched.tick
                 && self.sched.turn == stretch.thread
-                && (stretch.spent || self.sched.places.are_one(stretch.place, next.place))
+                && (stretch.spent
+                    || stretch.spun && places.may_be_one(stretch.place, next.place)
+                    || places.are_one(stretch.place, next.place))
         });
         due && !self.leads(shared) && self.follow(shared, false) == Next::Applied
     }
@@ -221,7 +229,7 @@ impl Call<'_> {
     /// spin loop around it (0 = none that is recognised). Without a word of the watchdog in `wanted` the stretch is only
     /// long enough for a thread in such a loop.
     pub fn preempt(&self, place: u64, branch: u64) {
-        let bits = wanted::PREEMPT | wanted::PREEMPT_INHERITED | wanted::ASKED;
+        let bits = wanted::PREEMPT | wanted::PREEMPT_INHERITED | wanted::SPIN | wanted::ASKED;
         let wanted = self.shared().control.wanted.fetch_and(!bits, Ordering::SeqCst);
         if self.with(|k| k.sched.turn) != self.thread() || !self.shared().upcalls.fits(UPCALL_HEADROOM_BYTES)
         {
@@ -232,6 +240,7 @@ impl Call<'_> {
             place,
             branch,
             spent: wanted & wanted::PREEMPT != 0,
+            spun: wanted & (wanted::SPIN | wanted::PREEMPT) != 0,
             inherited: wanted & wanted::PREEMPT_INHERITED != 0,
             now: self.platform().real_time(),
         };
@@ -245,5 +254,49 @@ impl Call<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use crate::call::Call;
+    use crate::control::wanted;
+    use crate::testing::{Body, Server};
+
+    /// In a loop that is not recognised.
+    const PLACE: u64 = 0x40_1000;
+
+    /// The watchdog says this about a thread that computes at `place`; true if it was preempted.
+    fn interrupt(call: &Call<'_>, bits: u32, place: u64) -> bool {
+        let before = call.with(|k| k.sched.preemptions);
+        call.shared().control.wanted.store(bits, Ordering::SeqCst);
+        call.preempt(place, 0);
+        call.with(|k| k.sched.preemptions) > before
+    }
+
+    #[test]
+    fn a_computation_may_last_longer_than_a_loop_where_threads_were_preempted_before() {
+        let (server, mut link) = Server::leader(1000);
+        let over = Arc::new(AtomicU64::new(0));
+        let seen = over.clone();
+        let computes: Body = Box::new(move |call| {
+            for _ in 0..2 {
+                assert!(!interrupt(call, wanted::SPIN, PLACE), "it may compute");
+                assert!(interrupt(call, wanted::PREEMPT, PLACE), "but not for ever");
+            }
+            assert!(!interrupt(call, wanted::SPIN, PLACE + 0x1000), "elsewhere it may compute");
+            assert!(interrupt(call, wanted::SPIN, PLACE + 8), "the place is suspected");
+            assert!(!interrupt(call, 0, PLACE + 8), "and not known");
+            seen.store(1, Ordering::SeqCst);
+        });
+        let other: Body = Box::new(move |call| {
+            while over.load(Ordering::SeqCst) == 0 {
+                call.yield_turn();
+            }
+        });
+        server.run(&mut link, vec![computes, other]);
     }
 }

@@ -190,10 +190,10 @@ impl Kernel {
         let decided = again && spinners.cut_at == self.sched.tick;
         (spinners.suspect, spinners.suspect_thread) = (stretch.branch, stretch.thread);
         // A look that comes later, and finds less, takes nothing back.
-        spinners.cut_at = if stretch.spent || decided { self.sched.tick } else { 0 };
+        spinners.cut_at = if stretch.spun || decided { self.sched.tick } else { 0 };
         spinners.cuts_inherited = stretch.inherited || decided && spinners.cuts_inherited;
         shared.control.wanted.fetch_or(wanted::CLOSE, Ordering::Relaxed);
-        Some(stretch.spent)
+        Some(stretch.spun)
     }
 
     /// At an operation: the branch that is to become a spin point, or 0.
@@ -447,7 +447,7 @@ mod tests {
         let flag = Arc::new(AtomicU64::new(0));
         let seen = flag.clone();
         let spinner: Body = Box::new(move |call| {
-            call.shared().control.wanted.store(wanted::PREEMPT, Ordering::SeqCst);
+            call.shared().control.wanted.store(wanted::SPIN, Ordering::SeqCst);
             call.preempt(BRANCH - 4, BRANCH);
             let tick = call.with(|k| k.sched.tick);
             assert!(spin(call, || seen.load(Ordering::SeqCst) == 1) <= 2);

@@ -54,7 +54,7 @@ pub fn start(label: &str) -> Cluster {
     for setting in ["listen_addresses=127.0.0.1", "port=5432", "shared_buffers=32MB"] {
         command.extend(["-c", setting]);
     }
-    let plan = Plan::new(&command).options(&["--spin-limit", "10000000"]).port(5432);
+    let plan = Plan::new(&command).port(5432);
     let mut cluster = plan.start_in(scratch);
     cluster.await_complete();
     until("PostgreSQL answers", PATIENCE, || sql(cluster.port(), "SELECT 1").ok());

@@ -260,7 +260,8 @@ pub(super) struct RunArgs {
     #[arg(long, default_value_t = dmt::bounds::DEFAULT_QUANTUM_TICKS, value_name = "OPERATIONS",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub quantum: u32,
-    /// CPU time without an operation after which a thread that keeps others waiting is preempted
+    /// CPU time without an operation after which a thread that keeps others waiting is preempted, unless its code shows that
+    /// it only waits: then 10 ms. Higher = fewer divergences of programs with data races, longer waits for the others
     #[arg(long, default_value_t = dmt::bounds::DEFAULT_SPIN_LIMIT_US, value_name = "MICROSECONDS",
         value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
     pub spin_limit: u32,

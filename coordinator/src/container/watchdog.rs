@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dmt::bounds::{CLOSE_GAP_US, INHERITED_SPIN_LIMIT_US};
+use dmt::bounds::{CLOSE_GAP_US, INHERITED_SPIN_LIMIT_US, LOOP_LIMIT_US};
 use dmt::control::{ARENA_MAGIC, CRANE_LEADER, Control, PREEMPT_SIGNAL, wanted};
 
 use super::deaths::Deaths;
@@ -191,13 +191,18 @@ impl Sample {
         self.leader && self.tid != 0 && (self.tick, self.tid) == (before.tick, before.tid)
     }
 
+    fn limit_us(&self) -> u64 {
+        if self.spin_limit_us == 0 { dmt::bounds::DEFAULT_SPIN_LIMIT_US.into() } else { self.spin_limit_us }
+    }
+
+    /// CPU time after which the turn holder is stopped if it is in a loop that only waits.
+    fn ask_after_us(&self) -> Option<u64> {
+        (self.runnable > 0).then_some(LOOP_LIMIT_US.min(self.limit_us()))
+    }
+
     /// CPU time after which the turn holder is to be preempted, if it may be.
     fn preempt_after_us(&self) -> Option<u64> {
-        let limit = if self.spin_limit_us == 0 {
-            dmt::bounds::DEFAULT_SPIN_LIMIT_US.into()
-        } else {
-            self.spin_limit_us
-        };
+        let limit = self.limit_us();
         match (self.runnable, self.leader, self.inherited) {
             // The number is that of the last change of turn. Whom the turn holder has woken since, its handler knows.
             (0, ..) => None,
@@ -212,17 +217,25 @@ impl Sample {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Action {
     close: bool,
+    /// A loop that only waits is stopped.
+    spin: bool,
     preempt: bool,
     /// Even a bubble of another leader may be cut.
     inherited: bool,
 }
 
 impl Action {
-    /// The bits of [`wanted`] that it sets; the preempt signal goes with [`wanted::PREEMPT`].
+    /// The bits of [`wanted`] that it sets.
     pub fn bits(self) -> u32 {
         (u32::from(self.close) * wanted::CLOSE)
+            | (u32::from(self.spin) * wanted::SPIN)
             | (u32::from(self.preempt) * wanted::PREEMPT)
             | (u32::from(self.inherited) * wanted::PREEMPT_INHERITED)
+    }
+
+    /// True if the preempt signal goes with it.
+    pub fn signals(self) -> bool {
+        self.spin || self.preempt
     }
 }
 
@@ -238,6 +251,8 @@ pub struct State {
     last_us: u64,
     /// Looks at this stretch.
     looks: u32,
+    /// The thread was asked whether it is in a loop that only waits.
+    asked: bool,
 }
 
 impl State {
@@ -254,8 +269,13 @@ impl State {
         };
         self.stands_still = now == std::mem::replace(&mut self.last_us, now);
         let gap = now.saturating_sub(*self.since_us.get_or_insert(now));
+        // One that computed before it came to such a loop is asked again.
+        let long = sample.ask_after_us().is_some_and(|limit| gap >= limit);
+        let asked = std::mem::replace(&mut self.asked, long);
+        let spin = long && (!asked || self.may_signal());
         Action {
             close: sample.leader && !sample.inherited && gap >= CLOSE_GAP_US,
+            spin,
             preempt: sample.preempt_after_us().is_some_and(|limit| gap >= limit),
             inherited: gap >= INHERITED_SPIN_LIMIT_US,
         }
@@ -276,7 +296,7 @@ fn act(control: &Control, sample: &Sample, action: Action, may_signal: bool) {
     if first {
         control.wanted.fetch_or(bits, Ordering::SeqCst);
     }
-    if action.preempt && (may_signal || first) {
+    if action.spin || action.preempt && (may_signal || first) {
         // Sent again while nothing changes: the handler ignores one that comes too late.
         signal(sample);
     }
@@ -316,13 +336,23 @@ mod tests {
         }
     }
 
-    const NOTHING: Action = Action { close: false, preempt: false, inherited: false };
+    const NOTHING: Action = Action { close: false, spin: false, preempt: false, inherited: false };
     const CLOSE: Action = Action { close: true, ..NOTHING };
-    const BOTH: Action = Action { close: true, preempt: true, inherited: false };
+    const SPIN: Action = Action { spin: true, ..CLOSE };
+    const BOTH: Action = Action { preempt: true, ..SPIN };
 
     #[test]
     fn leader_closes_then_preempts() {
         assert_eq!(run(leader(), &[100, 900, 1100, 2100]), [NOTHING, NOTHING, CLOSE, BOTH]);
+    }
+
+    #[test]
+    fn a_loop_that_only_waits_is_stopped_long_before_a_computation() {
+        let sample = Sample { spin_limit_us: 500_000, ..leader() };
+        let looks = run(sample, &[0, 9_000, 10_000, 11_000, 12_000, 13_000, 14_000, 499_000, 500_000]);
+        // The fourth and the eighth look ask again.
+        let cut = Action { preempt: true, ..CLOSE };
+        assert_eq!(looks, [NOTHING, CLOSE, SPIN, CLOSE, CLOSE, CLOSE, SPIN, CLOSE, cut]);
     }
 
     #[test]
@@ -334,14 +364,15 @@ mod tests {
     #[test]
     fn an_inherited_bubble_is_never_closed_and_cut_late() {
         let sample = Sample { inherited: true, ..leader() };
-        let preempt = Action { preempt: true, inherited: true, ..NOTHING };
-        assert_eq!(run(sample, &[0, 5000, 1_000_000]), [NOTHING, NOTHING, preempt]);
+        let spin = Action { spin: true, ..NOTHING };
+        let preempt = Action { preempt: true, inherited: true, ..spin };
+        assert_eq!(run(sample, &[0, 5000, 1_000_000]), [NOTHING, spin, preempt]);
     }
 
     #[test]
     fn a_follower_never_closes_a_bubble() {
         let follower = Sample { leader: false, inherited: true, ..leader() };
-        assert_eq!(run(follower, &[0, 5000]), [NOTHING, Action { preempt: true, ..NOTHING }]);
+        assert_eq!(run(follower, &[0, 5000]), [NOTHING, Action { close: false, ..BOTH }]);
     }
 
     #[test]

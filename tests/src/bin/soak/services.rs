@@ -350,8 +350,7 @@ impl Service for Ledger {
     }
 
     fn start(&self, _choice: &mut Choice) -> (Cluster, String) {
-        let options: &[&str] = if matches!(self, Self::Java) { &["--spin-limit", "2000000"] } else { &[] };
-        (ledger::start("soak", options, 3, |scratch| self.command(scratch)), "a ledger".into())
+        (ledger::start("soak", &[], 3, |scratch| self.command(scratch)), "a ledger".into())
     }
 
     fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {

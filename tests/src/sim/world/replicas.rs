@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use coordinator::container::watchdog;
-use dmt::control::wanted;
 
 use super::{Event, WATCH_NS, World};
 use crate::sim::mail::Around;
@@ -168,7 +167,7 @@ impl World {
         let suspect = sample.is_suspect(&std::mem::replace(&mut server.looked, sample));
         let control = server.link.control();
         control.wanted.fetch_or(action.bits(), Ordering::SeqCst);
-        if suspect || action.bits() & wanted::PREEMPT != 0 {
+        if suspect || action.signals() {
             server.platform.signalled.set(control.turn.load(Ordering::Relaxed) as u16);
         }
         slot.watched = true;
