@@ -12,9 +12,11 @@ pub mod program;
 mod publish;
 mod publish_udp;
 mod replica_process;
+mod requests;
 mod signals;
 pub mod state;
 mod supervisor;
+mod telling;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

@@ -15,45 +15,42 @@ use nix::sys::socket::{
 
 use super::LauncherError;
 use super::cluster::Cluster;
-use super::control::{
-    ClusterStatus, ControlSocket, MemberStatus, OwnAddress, PortStatus, ProcessState, Reply, Request,
-};
+use super::control::{ControlSocket, ProcessState};
 use super::ending::Ending;
 use super::publish::{Followed, Port, Ports, Publication};
 use super::publish_udp::{FollowedUdp, UdpPort, UdpPorts};
 use super::replica_process::{Launch, ReplicaProcess};
 use super::signals::Signals;
-use super::state::{StateDirectory, coordinator_log, replica_directory};
+use super::state::{StateDirectory, coordinator_log};
+use super::telling::{announce, announce_udp, say, tell_changes, tell_exit};
 use crate::channel::{Channel, Received};
-use crate::container::{OUTPUT_DIRECTORY, SharedDirectory};
+use crate::container::SharedDirectory;
 use crate::replica::config::{FromReplica, ToReplica};
-use crate::replica::status::{DigestState, ReplicaStatus, Role};
+use crate::replica::status::{ReplicaStatus, Role};
 
 /// How long replicas have to end by themselves before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-/// Lines of the server's stderr that are shown when it ends badly.
-const TAIL_LINES: usize = 20;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Supervisor {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     state: StateDirectory,
     preload: PathBuf,
     peers: Vec<(u8, SocketAddr)>,
     /// Bound but not listening: they keep the peer ports for this cluster while a replica is down.
     _reserved: Vec<std::os::fd::OwnedFd>,
-    replicas: Vec<ReplicaProcess>,
-    ports: Ports,
-    udp_ports: UdpPorts,
+    pub(super) replicas: Vec<ReplicaProcess>,
+    pub(super) ports: Ports,
+    pub(super) udp_ports: UdpPorts,
     control: ControlSocket,
     signals: SignalFd,
-    server_signals: Signals,
-    started: Instant,
-    leader: u8,
+    pub(super) server_signals: Signals,
+    pub(super) started: Instant,
+    pub(super) leader: u8,
     ending: Ending,
     /// Connections of `brolga stop`; they close when the process ends.
-    stopping: Vec<Channel>,
+    pub(super) stopping: Vec<Channel>,
 }
 
 /// Why the loop ended.
@@ -125,7 +122,7 @@ impl Supervisor {
             }
             End::ServerExited(status) => {
                 self.server_signals.server_ended();
-                Ok(self.tell_exit(status))
+                Ok(tell_exit(self.state.path(), self.leader, status))
             }
         }
     }
@@ -170,7 +167,7 @@ impl Supervisor {
         matches!(self.signals.read_signal(), Ok(Some(_)))
     }
 
-    fn start(&mut self, id: u8) -> Result<(), LauncherError> {
+    pub(super) fn start(&mut self, id: u8) -> Result<(), LauncherError> {
         let launch = Launch { state: self.state.path(), preload: &self.preload, peers: &self.peers };
         let replica = &mut self.replicas[usize::from(id) - 1];
         replica.start(&launch).map_err(LauncherError::system("start a replica"))?;
@@ -235,7 +232,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn note_death(&mut self, index: usize) -> Result<(), LauncherError> {
+    pub(super) fn note_death(&mut self, index: usize) -> Result<(), LauncherError> {
         let replica = &mut self.replicas[index];
         replica.end();
         let id = replica.id;
@@ -288,103 +285,6 @@ impl Supervisor {
         due.into_iter().try_for_each(|id| self.start(id))
     }
 
-    /// True if the request was to stop.
-    fn answer(&mut self, request: &Request, channel: Channel) -> Result<bool, LauncherError> {
-        let known = |id: u8| (1..=self.cluster.replicas).contains(&id);
-        let reply = match *request {
-            Request::Status => Reply::Status(Box::new(self.status())),
-            Request::Stop => {
-                let _ = channel.send(&Reply::Done);
-                self.stopping.push(channel);
-                return Ok(true);
-            }
-            Request::Signal(signal) => {
-                self.signal(signal, channel);
-                return Ok(false);
-            }
-            Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) if !known(id) => {
-                Reply::Refused(format!("there is no replica {id}; they are 1 to {}", self.cluster.replicas))
-            }
-            Request::Kill(id) => self.kill(id)?,
-            Request::Start(id) => self.start_again(id)?,
-            Request::Corrupt(id) => match &self.replicas[usize::from(id) - 1].channel {
-                Some(channel) if channel.send(&ToReplica::CorruptNext).is_ok() => Reply::Done,
-                _ => Reply::Refused(format!("replica {id} does not run")),
-            },
-        };
-        let _ = channel.send(&reply);
-        Ok(false)
-    }
-
-    /// The answer comes when the signal is decided.
-    fn signal(&mut self, signal: i32, client: Channel) {
-        let leader = self.replicas.iter().find(|replica| replica.id == self.leader);
-        self.server_signals.add(signal, client, leader.and_then(|replica| replica.channel.as_ref()));
-    }
-
-    fn kill(&mut self, id: u8) -> Result<Reply, LauncherError> {
-        let index = usize::from(id) - 1;
-        let was = self.replicas[index].state();
-        if was == ProcessState::Stopped {
-            return Ok(Reply::Refused(format!("replica {id} is stopped already")));
-        }
-        self.replicas[index].held = true;
-        self.replicas[index].restart_at = None;
-        if was == ProcessState::Running {
-            self.note_death(index)?;
-        }
-        Ok(Reply::Done)
-    }
-
-    fn start_again(&mut self, id: u8) -> Result<Reply, LauncherError> {
-        let replica = &mut self.replicas[usize::from(id) - 1];
-        if replica.state() == ProcessState::Running {
-            return Ok(Reply::Refused(format!("replica {id} runs already")));
-        }
-        replica.forgive();
-        self.start(id)?;
-        Ok(Reply::Done)
-    }
-
-    fn status(&self) -> ClusterStatus {
-        let members = self.replicas.iter().map(|replica| MemberStatus {
-            id: replica.id,
-            process: replica.state(),
-            restarts: replica.restarts,
-            entries_per_second: replica.entries_per_second(),
-            status: replica.status.clone().filter(|_| replica.state() == ProcessState::Running),
-        });
-        let members: Vec<_> = members.collect();
-        let mut live = members.iter().filter_map(|member| member.status.as_ref()).peekable();
-        let digests_agree = live.peek().is_some()
-            && live.all(|status| {
-                status.role == Role::Leader || matches!(status.digests, DigestState::Agrees { .. })
-            });
-        let ports = self.ports.iter().map(|port| PortStatus {
-            server_port: port.server_port,
-            address: port.address,
-            udp: false,
-            own: port.own.iter().map(|&(replica, address, _)| OwnAddress { replica, address }).collect(),
-        });
-        let udp_ports = self.udp_ports.iter().map(|port| PortStatus {
-            server_port: port.server_port,
-            address: port.address,
-            udp: true,
-            own: vec![],
-        });
-        ClusterStatus {
-            name: self.cluster.name.clone(),
-            version: self.cluster.version.clone(),
-            command: self.cluster.command_line(),
-            supervisor: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            leader: self.leader,
-            digests_agree,
-            ports: ports.chain(udp_ports).collect(),
-            replicas: members,
-        }
-    }
-
     /// Asks all replicas to end, and kills those that do not, or all at a second signal.
     fn stop_all(&mut self) {
         for replica in &self.replicas {
@@ -411,27 +311,6 @@ impl Supervisor {
         }
         self.replicas.iter_mut().for_each(ReplicaProcess::end);
         self.state.clear_leftovers(&self.cluster);
-    }
-
-    /// Says how the server ended; returns its exit code as a shell would.
-    fn tell_exit(&self, status: i32) -> i32 {
-        let exit = crate::container::ExitStatus::from_wait_status(status);
-        say(&format!("the server ended: {exit}"));
-        let code = exit.shell_code();
-        if code != 0 {
-            let id = if self.leader == 0 { 1 } else { self.leader };
-            let path = replica_directory(self.state.path(), id).join(OUTPUT_DIRECTORY);
-            for name in ["stdout", "stderr"] {
-                let text = std::fs::read(path.join(name)).unwrap_or_default();
-                let text = String::from_utf8_lossy(&text);
-                let lines: Vec<_> = text.lines().collect();
-                if !lines.is_empty() {
-                    say(&format!("the last lines of its {name}:"));
-                }
-                lines[lines.len().saturating_sub(TAIL_LINES)..].iter().for_each(|line| eprintln!("  {line}"));
-            }
-        }
-        code
     }
 }
 
@@ -463,35 +342,4 @@ fn reserve_port() -> nix::Result<(std::os::fd::OwnedFd, SocketAddr)> {
     let bound: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&socket))?;
     let port = bound.as_sockaddr_in().map_or(0, nix::sys::socket::SockaddrIn::port);
     Ok((socket, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
-}
-
-fn say(message: &str) {
-    eprintln!("brolga: {message}");
-}
-
-fn announce(port: &Port) {
-    let own: Vec<_> = port.own.iter().map(|(id, address, _)| format!("replica {id} on {address}")).collect();
-    say(&format!("clients of port {} connect to {} ({})", port.server_port, port.address, own.join(", ")));
-}
-
-fn announce_udp(port: &UdpPort) {
-    say(&format!("clients of UDP port {} send to {}", port.server_port, port.address));
-}
-
-fn tell_changes(id: u8, before: Option<&ReplicaStatus>, now: Option<&ReplicaStatus>) {
-    let Some(now) = now else { return };
-    let full_before = before.is_some_and(|status| status.disk_full);
-    if now.disk_full && !full_before {
-        say(&format!("replica {id}: the disk is full; it acknowledges nothing until there is space"));
-    }
-    if full_before && !now.disk_full {
-        say(&format!("replica {id}: there is space on the disk again"));
-    }
-    if let DigestState::Diverged { entry, tick, reason } = &now.digests
-        && before.is_none_or(|status| status.digests != now.digests)
-    {
-        say(&format!(
-            "replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}; it is fenced and rebuilt"
-        ));
-    }
 }

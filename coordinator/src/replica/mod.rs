@@ -1,5 +1,6 @@
 //! One replica's daemon: it joins clients, peers, Paxos, log and the server's arena in one thread.
 
+mod client;
 pub mod clients;
 pub mod config;
 pub mod consensus;
@@ -28,6 +29,7 @@ pub mod poll;
 pub mod polling;
 mod ports;
 mod rebuild;
+mod reception;
 mod relay;
 mod run;
 pub(crate) mod server;

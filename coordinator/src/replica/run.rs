@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use dmt::entry::ConnectInfo;
 use nix::sys::epoll::EpollFlags;
 
 use super::clients::Clients;
@@ -20,13 +19,11 @@ use super::digest_file::DigestWriter;
 use super::digests::{Book, Report};
 use super::driver::{Driver, Effect, Moment, News, Origin};
 use super::error::ReplicaError;
-use super::intake::Intake;
 use super::keeper::Keeper;
-use super::outputs::Outputs;
 use super::peers::{PeerNews, Peers};
 use super::poll::{Poll, Ready, Token};
 use super::polling::Polling;
-use super::ports::{ACCEPTS_PER_TURN, Ports};
+use super::ports::Ports;
 use super::relay::Relay;
 use super::server::{Recipe, Server, make_kick};
 use super::signals::Signals;
@@ -254,79 +251,6 @@ impl Replica {
         }
     }
 
-    /// Connections that hold a descriptor.
-    fn open_connections(&self) -> usize {
-        self.clients.count() + self.clients.outbound_count() + 2 * self.relay.count()
-    }
-
-    fn accept(&mut self, token: u64) -> Option<std::net::TcpStream> {
-        let (now, open) = (self.now(), self.open_connections());
-        self.ports.accept(&self.poll, token, now, open)
-    }
-
-    fn accept_clients(&mut self, token: u64) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if self.driver.serves() {
-                let listener = self.ports.listener(token, &self.status.listeners);
-                let Some(listener) = listener.map(|listener| (listener.id, listener.port)) else { return };
-                if !self.intake().is_some_and(|(intake, ..)| intake.has_room(size_of::<ConnectInfo>())) {
-                    return;
-                }
-                let Some(socket) = self.accept(token) else { return };
-                let Some((intake, clients, outputs, poll)) = self.intake() else { return };
-                clients.open(poll, intake, outputs, socket, listener);
-            } else {
-                let leader = self.driver.other_leader();
-                let Some(address) = leader.and_then(|id| self.ports.address_of(token, id)) else { return };
-                let Some(socket) = self.accept(token) else { return };
-                self.relay.open(&self.poll, socket, address);
-            }
-        }
-    }
-
-    /// Where inputs go, and what else the client side works on; `None` while there is no server.
-    pub(super) fn intake(&mut self) -> Option<(&mut dyn Intake, &mut Clients, &mut Outputs, &Poll)> {
-        let link = self.server.as_mut().map(|server| &mut server.link);
-        let (intake, outputs) = self.driver.intake(link)?;
-        Some((intake, &mut self.clients, outputs, &self.poll))
-    }
-
-    /// True while no client may be read.
-    fn paused(&self) -> bool {
-        self.driver.pauses_clients(self.server.as_ref().map(|server| &server.link))
-    }
-
-    fn client_ready(&mut self, number: u64, event: Ready) {
-        let paused = self.paused();
-        if let Some((intake, clients, outputs, poll)) = self.intake() {
-            clients.ready(poll, intake, outputs, number, event, paused);
-        }
-    }
-
-    fn datagrams_ready(&mut self, number: u64) {
-        let paused = self.paused();
-        let link = self.server.as_mut().map(|server| &mut server.link);
-        if let Some((intake, _)) = self.driver.intake(link) {
-            self.datagrams.ready(&self.poll, intake, number, paused);
-        }
-    }
-
-    fn resume_clients(&mut self) {
-        if self.datagrams.waits_for_room() {
-            let paused = self.paused();
-            let link = self.server.as_mut().map(|server| &mut server.link);
-            if let Some((intake, _)) = self.driver.intake(link) {
-                self.datagrams.resume(&self.poll, intake, paused);
-            }
-        }
-        if self.clients.waits_for_room() {
-            let paused = self.paused();
-            if let Some((intake, clients, outputs, poll)) = self.intake() {
-                clients.resume(poll, intake, outputs, paused);
-            }
-        }
-    }
-
     pub(super) fn wake_server(&mut self) {
         let Some(server) = &self.server else { return };
         if self.driver.take_wake(self.now(), &server.link) {
@@ -345,7 +269,8 @@ impl Replica {
         }
     }
 
-    fn take_peer_news(&mut self, now: u64, news: &mut Vec<PeerNews>) {
+    /// Gives consensus what peers said.
+    pub(super) fn take_peer_news(&mut self, now: u64, news: &mut Vec<PeerNews>) {
         for item in news.drain(..) {
             match item {
                 PeerNews::Connected(id) => self.driver.consensus.input(now, Input::PeerConnected(id)),
@@ -355,7 +280,8 @@ impl Replica {
         }
     }
 
-    fn flush_peers(&mut self, now: u64) -> Result<(), ReplicaError> {
+    /// Sends peers what is queued for them.
+    pub(super) fn flush_peers(&mut self, now: u64) -> Result<(), ReplicaError> {
         let mut news = Vec::new();
         self.peers.flush(&self.poll, &mut news);
         if news.is_empty() {

@@ -1,0 +1,107 @@
+//! What commands such as `brolga status` and `brolga kill` ask of the supervisor.
+
+use super::LauncherError;
+use super::control::{ClusterStatus, MemberStatus, OwnAddress, PortStatus, ProcessState, Reply, Request};
+use super::supervisor::Supervisor;
+use crate::channel::Channel;
+use crate::replica::config::ToReplica;
+use crate::replica::status::{DigestState, Role};
+
+impl Supervisor {
+    /// True if the request was to stop.
+    pub(super) fn answer(&mut self, request: &Request, channel: Channel) -> Result<bool, LauncherError> {
+        let known = |id: u8| (1..=self.cluster.replicas).contains(&id);
+        let reply = match *request {
+            Request::Status => Reply::Status(Box::new(self.status())),
+            Request::Stop => {
+                let _ = channel.send(&Reply::Done);
+                self.stopping.push(channel);
+                return Ok(true);
+            }
+            Request::Signal(signal) => {
+                self.signal(signal, channel);
+                return Ok(false);
+            }
+            Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) if !known(id) => {
+                Reply::Refused(format!("there is no replica {id}; they are 1 to {}", self.cluster.replicas))
+            }
+            Request::Kill(id) => self.kill(id)?,
+            Request::Start(id) => self.start_again(id)?,
+            Request::Corrupt(id) => match &self.replicas[usize::from(id) - 1].channel {
+                Some(channel) if channel.send(&ToReplica::CorruptNext).is_ok() => Reply::Done,
+                _ => Reply::Refused(format!("replica {id} does not run")),
+            },
+        };
+        let _ = channel.send(&reply);
+        Ok(false)
+    }
+
+    /// The answer comes when the signal is decided.
+    fn signal(&mut self, signal: i32, client: Channel) {
+        let leader = self.replicas.iter().find(|replica| replica.id == self.leader);
+        self.server_signals.add(signal, client, leader.and_then(|replica| replica.channel.as_ref()));
+    }
+
+    fn kill(&mut self, id: u8) -> Result<Reply, LauncherError> {
+        let index = usize::from(id) - 1;
+        let was = self.replicas[index].state();
+        if was == ProcessState::Stopped {
+            return Ok(Reply::Refused(format!("replica {id} is stopped already")));
+        }
+        self.replicas[index].held = true;
+        self.replicas[index].restart_at = None;
+        if was == ProcessState::Running {
+            self.note_death(index)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    fn start_again(&mut self, id: u8) -> Result<Reply, LauncherError> {
+        let replica = &mut self.replicas[usize::from(id) - 1];
+        if replica.state() == ProcessState::Running {
+            return Ok(Reply::Refused(format!("replica {id} runs already")));
+        }
+        replica.forgive();
+        self.start(id)?;
+        Ok(Reply::Done)
+    }
+
+    fn status(&self) -> ClusterStatus {
+        let members = self.replicas.iter().map(|replica| MemberStatus {
+            id: replica.id,
+            process: replica.state(),
+            restarts: replica.restarts,
+            entries_per_second: replica.entries_per_second(),
+            status: replica.status.clone().filter(|_| replica.state() == ProcessState::Running),
+        });
+        let members: Vec<_> = members.collect();
+        let mut live = members.iter().filter_map(|member| member.status.as_ref()).peekable();
+        let digests_agree = live.peek().is_some()
+            && live.all(|status| {
+                status.role == Role::Leader || matches!(status.digests, DigestState::Agrees { .. })
+            });
+        let ports = self.ports.iter().map(|port| PortStatus {
+            server_port: port.server_port,
+            address: port.address,
+            udp: false,
+            own: port.own.iter().map(|&(replica, address, _)| OwnAddress { replica, address }).collect(),
+        });
+        let udp_ports = self.udp_ports.iter().map(|port| PortStatus {
+            server_port: port.server_port,
+            address: port.address,
+            udp: true,
+            own: vec![],
+        });
+        ClusterStatus {
+            name: self.cluster.name.clone(),
+            version: self.cluster.version.clone(),
+            command: self.cluster.command_line(),
+            supervisor: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            leader: self.leader,
+            digests_agree,
+            ports: ports.chain(udp_ports).collect(),
+            replicas: members,
+        }
+    }
+}

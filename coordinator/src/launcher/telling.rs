@@ -1,0 +1,64 @@
+//! What `brolga run` says in its terminal.
+
+use std::path::Path;
+
+use super::publish::Port;
+use super::publish_udp::UdpPort;
+use super::state::replica_directory;
+use crate::container::OUTPUT_DIRECTORY;
+use crate::replica::status::{DigestState, ReplicaStatus};
+
+/// Lines of the server's stderr that are shown when it ends badly.
+const TAIL_LINES: usize = 20;
+
+pub(super) fn say(message: &str) {
+    eprintln!("brolga: {message}");
+}
+
+pub(super) fn announce(port: &Port) {
+    let own: Vec<_> = port.own.iter().map(|(id, address, _)| format!("replica {id} on {address}")).collect();
+    say(&format!("clients of port {} connect to {} ({})", port.server_port, port.address, own.join(", ")));
+}
+
+pub(super) fn announce_udp(port: &UdpPort) {
+    say(&format!("clients of UDP port {} send to {}", port.server_port, port.address));
+}
+
+pub(super) fn tell_changes(id: u8, before: Option<&ReplicaStatus>, now: Option<&ReplicaStatus>) {
+    let Some(now) = now else { return };
+    let full_before = before.is_some_and(|status| status.disk_full);
+    if now.disk_full && !full_before {
+        say(&format!("replica {id}: the disk is full; it acknowledges nothing until there is space"));
+    }
+    if full_before && !now.disk_full {
+        say(&format!("replica {id}: there is space on the disk again"));
+    }
+    if let DigestState::Diverged { entry, tick, reason } = &now.digests
+        && before.is_none_or(|status| status.digests != now.digests)
+    {
+        say(&format!(
+            "replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}; it is fenced and rebuilt"
+        ));
+    }
+}
+
+/// Says how the server ended; returns its exit code as a shell would.
+pub(super) fn tell_exit(state: &Path, leader: u8, status: i32) -> i32 {
+    let exit = crate::container::ExitStatus::from_wait_status(status);
+    say(&format!("the server ended: {exit}"));
+    let code = exit.shell_code();
+    if code != 0 {
+        let id = if leader == 0 { 1 } else { leader };
+        let path = replica_directory(state, id).join(OUTPUT_DIRECTORY);
+        for name in ["stdout", "stderr"] {
+            let text = std::fs::read(path.join(name)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<_> = text.lines().collect();
+            if !lines.is_empty() {
+                say(&format!("the last lines of its {name}:"));
+            }
+            lines[lines.len().saturating_sub(TAIL_LINES)..].iter().for_each(|line| eprintln!("  {line}"));
+        }
+    }
+    code
+}
