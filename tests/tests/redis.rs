@@ -8,6 +8,7 @@ use brolga_tests::layers;
 use brolga_tests::resp::{Redis, Reply};
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
+use coordinator::replay::recording::Recording;
 
 /// Writing clients.
 const CLIENTS: usize = 8;
@@ -120,6 +121,42 @@ fn background_save(redis: &mut Redis) {
         assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
         info.contains("rdb_bgsave_in_progress:0").then_some(())
     });
+}
+
+/// Stops of a cluster under load.
+const STOPS: u64 = 2;
+/// Acknowledged writes before each.
+const WRITES_BEFORE_STOP: u64 = 100;
+/// Entries at the end of the logs that are compared.
+const LAST_ENTRIES: u64 = 50;
+
+#[test]
+fn an_orderly_stop_leaves_every_replica_the_whole_log() {
+    let _turn = serial::turn();
+    let mut cluster = redis("1").start("redis-stop");
+    cluster.await_complete();
+    drop(client(&cluster));
+    for stop in 1..=STOPS {
+        // A client alone: its entries come one at a time, and one replica gets each a little later than the others.
+        let writer = Writer::start(cluster.port(), 1);
+        until("writes are acknowledged", PATIENCE, || {
+            (writer.acknowledged() >= WRITES_BEFORE_STOP).then_some(())
+        });
+        cluster.stop();
+        writer.finish();
+        let open = |id| Recording::open(&cluster.state(), id).expect("open a replica's log");
+        let logs = [1, 2, 3].map(open);
+        let lengths = logs.each_ref().map(Recording::len);
+        assert!(lengths[0] > WRITES_BEFORE_STOP && lengths == [lengths[0]; 3], "lengths {lengths:?}");
+        let last =
+            logs.each_ref().map(|log| log.read(lengths[0] - LAST_ENTRIES, lengths[0]).expect("entries"));
+        assert!(last[0].len() as u64 == LAST_ENTRIES && last[1] == last[0] && last[2] == last[0]);
+        println!("stop {stop}: {} entries", lengths[0]);
+        drop(logs);
+        cluster.run();
+        cluster.await_complete();
+    }
+    cluster.stop();
 }
 
 #[test]

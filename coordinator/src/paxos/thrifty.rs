@@ -64,6 +64,12 @@ impl Paxos {
         (0..self.peers.len()).for_each(|at| self.owe(now, at));
     }
 
+    /// False while this replica leads and a peer that is connected has not acknowledged its whole log.
+    pub fn peers_are_level(&self) -> bool {
+        let len = self.len();
+        !self.is_leader() || self.peers.iter().all(|peer| !peer.connected || peer.matched >= len)
+    }
+
     /// When [`Paxos::pay`] has something to do.
     pub(super) fn owed_at(&self) -> Nanos {
         self.peers.iter().filter_map(|peer| peer.due).min().unwrap_or(Nanos::MAX)

@@ -118,6 +118,7 @@ fn a_spare_is_sent_bundles_and_takes_over_from_a_peer_that_is_silent() {
     assert_eq!(propose(&mut paxos, now, 0), [2]);
     step(&mut paxos, now, message(2, Message::Accepted { ballot, len: 1 }));
     assert_eq!(propose(&mut paxos, now, 1), [2]);
+    assert!(!paxos.peers_are_level());
     // Replica 2 does not answer; what waited is sent to replica 3 in one message, which then makes the majority.
     let due = paxos.deadline();
     assert!(due > now && due <= now + MILLIS, "a spare waits for a millisecond at the most");
@@ -129,6 +130,9 @@ fn a_spare_is_sent_bundles_and_takes_over_from_a_peer_that_is_silent() {
     // With an undecided entry before it, the next one goes to all, and so it does if one of three is gone.
     assert_eq!(propose(&mut paxos, due, 3), [2, 3]);
     step(&mut paxos, due, message(3, Message::Accepted { ballot, len: 4 }));
+    assert!(!paxos.peers_are_level(), "replica 2 has two of four entries at the most");
+    step(&mut paxos, due, message(2, Message::Accepted { ballot, len: 4 }));
+    assert!(paxos.peers_are_level());
     step(&mut paxos, due, Input::PeerDisconnected(3));
     assert_eq!(propose(&mut paxos, due, 4), [2]);
 }

@@ -37,6 +37,7 @@ mod signals;
 mod sleep;
 pub mod socket;
 pub mod status;
+mod stopping;
 mod telling;
 mod tls;
 mod trace;

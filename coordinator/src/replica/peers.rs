@@ -109,6 +109,17 @@ impl Peers {
         self.up.keys().copied().collect()
     }
 
+    /// True if this peer is connected.
+    pub fn is_up(&self, id: u8) -> bool {
+        self.up.contains_key(&id)
+    }
+
+    /// Ends all connections.
+    pub fn close_all(&mut self) {
+        self.up.clear();
+        self.connections.clear();
+    }
+
     /// Bytes sent to and received from all peers, as on the wire.
     pub fn wire_bytes(&self) -> (u64, u64) {
         let open = self.connections.values().map(|connection| connection.wire_bytes);

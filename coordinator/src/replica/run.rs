@@ -164,7 +164,7 @@ impl Replica {
             self.note_traffic(&ready);
             self.note_turn(self.now() - begun);
         }
-        Ok(())
+        self.level_logs()
     }
 
     fn turn(&mut self, ready: &[Ready]) -> Result<(), ReplicaError> {
