@@ -16,6 +16,9 @@ const CLIENTS: usize = 8;
 const WRITES_BETWEEN: u64 = 3000;
 /// What a test on a loaded machine may see; the figure to reach is 200 ms, the benchmark measures it.
 const GAP_LIMIT: Duration = Duration::from_secs(5);
+/// With threads that spin: a new leader cuts a spin loop in the bubble that it inherits only after a second of CPU time, which
+/// is many seconds where the machine has other work.
+const SPIN_GAP_LIMIT: Duration = PATIENCE;
 
 fn redis(io_threads: &str) -> Plan {
     Plan::new(&[
@@ -202,7 +205,8 @@ fn kill_each_role(io_threads: &str) {
     let moments: Vec<_> = kills.iter().map(|(_, moment)| *moment).collect();
     for ((leader, _), gap) in kills.iter().zip(journal.gaps(&moments)) {
         println!("killed the {}: longest gap {gap:?}", if *leader { "leader" } else { "follower" });
-        assert!(gap < GAP_LIMIT, "{gap:?} without an acknowledged write");
+        let limit = if io_threads == "1" { GAP_LIMIT } else { SPIN_GAP_LIMIT };
+        assert!(gap < limit, "{gap:?} without an acknowledged write");
     }
     client(&cluster).must(&["SAVE"]);
     let status = cluster.await_level();
