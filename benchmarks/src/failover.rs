@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use brolga_tests::journal::Writer;
 use brolga_tests::wait::{PATIENCE, until};
+use brolga_tests::workload::Failure;
 
 use crate::servers::redis::Redis;
 use crate::subject::{Running, Subject};
@@ -23,14 +24,15 @@ fn round() -> Vec<Duration> {
         return Vec::new();
     };
     let writer = Writer::start(cluster.port(), CLIENTS);
-    let mut moments = Vec::new();
+    let mut failures = Vec::new();
     for _ in 0..KILLS_IN_A_ROUND {
         let goal = writer.acknowledged() + WRITES_BEFORE;
         until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
         let leader = cluster.leader();
-        moments.push(cluster.kill_replica(leader));
+        let killed = cluster.kill_replica(leader);
         let goal = writer.acknowledged() + WRITES_BEFORE;
         until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
+        failures.push(Failure::since(killed));
         writer.rest(true);
         cluster.await_complete();
         writer.rest(false);
@@ -39,7 +41,7 @@ fn round() -> Vec<Duration> {
     until("writes go on", PATIENCE, || (writer.acknowledged() >= goal).then_some(()));
     let journal = writer.finish();
     cluster.stop();
-    let gaps = journal.gaps(&moments);
+    let gaps = journal.gaps(&failures);
     println!("failover: {gaps:.0?}");
     gaps
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Control};
-use crate::workload::{Verdict, Workload, gaps};
+use crate::workload::{Failure, Verdict, Workload, gaps};
 
 /// The first wrong answer.
 type Wrong = Arc<Mutex<Option<String>>>;
@@ -51,7 +51,7 @@ impl Workload for Answers {
         self.clients.rest(rests);
     }
 
-    fn finish(self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+    fn finish(self: Box<Self>, failures: &[Failure]) -> Result<(Verdict, Vec<Duration>), String> {
         let Self { clients, wrong } = *self;
         let notes = clients.finish();
         if let Some(wrong) = wrong.lock().expect("no client panics").take() {

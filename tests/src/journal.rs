@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::clients::{Clients, Control};
 use crate::resp::{Redis, Reply};
 use crate::stats::Times;
-use crate::workload::{Verdict, Workload, gaps};
+use crate::workload::{Failure, Verdict, Workload, gaps};
 
 /// What became of one write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Workload for Writer {
         Self::rest(self, rests);
     }
 
-    fn finish(self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+    fn finish(self: Box<Self>, failures: &[Failure]) -> Result<(Verdict, Vec<Duration>), String> {
         let port = self.port;
         let journal = Self::finish(*self);
         let mut redis = Redis::connect(port).map_err(|error| format!("cannot connect: {error}"))?;
@@ -164,8 +164,8 @@ impl Journal {
     }
 
     /// What clients noticed of several failures: see [`gaps`].
-    pub fn gaps(&self, moments: &[Instant]) -> Vec<Duration> {
-        gaps(self.acknowledged().map(|note| note.ended).collect(), moments)
+    pub fn gaps(&self, failures: &[Failure]) -> Vec<Duration> {
+        gaps(self.acknowledged().map(|note| note.ended).collect(), failures)
     }
 
     fn acknowledged(&self) -> impl Iterator<Item = &Note> {

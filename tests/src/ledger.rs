@@ -12,7 +12,7 @@ use crate::http::Http;
 use crate::layers;
 use crate::scratch::Scratch;
 use crate::wait::{PATIENCE, poll, until};
-use crate::workload::{Verdict, Workload, gaps};
+use crate::workload::{Failure, Verdict, Workload, gaps};
 
 /// Clients at once.
 const CLIENTS: usize = 8;
@@ -133,7 +133,7 @@ impl Workload for Entries {
         self.clients.rest(rests);
     }
 
-    fn finish(self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+    fn finish(self: Box<Self>, failures: &[Failure]) -> Result<(Verdict, Vec<Duration>), String> {
         let notes = self.clients.finish();
         let acknowledged: Vec<_> = notes.iter().flat_map(|notes| &notes.acknowledged).collect();
         let list = list(self.port);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Control};
 use crate::wait::{PATIENCE, poll};
-use crate::workload::{Verdict, Workload, gaps};
+use crate::workload::{Failure, Verdict, Workload, gaps};
 
 /// A connection to a server that stores things.
 pub trait Store: Sized + 'static {
@@ -88,7 +88,7 @@ impl<S: Store> Workload for Stores<S> {
         self.clients.rest(rests);
     }
 
-    fn finish(self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+    fn finish(self: Box<Self>, failures: &[Failure]) -> Result<(Verdict, Vec<Duration>), String> {
         let notes = self.clients.finish();
         let verdict = Self::compare_all(self.port, &notes)?;
         let ends = notes.iter().flatten().filter_map(|note| note.acknowledged).collect();

@@ -3,10 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::process;
-use crate::workload::{Verdict, Workload};
+use crate::workload::{Failure, Verdict, Workload};
 
 /// Clients at once.
 const CLIENTS: u32 = 8;
@@ -75,7 +75,7 @@ impl Workload for Transfers {
         self.number(if rests { "rest" } else { "go" });
     }
 
-    fn finish(mut self: Box<Self>, _failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String> {
+    fn finish(mut self: Box<Self>, _failures: &[Failure]) -> Result<(Verdict, Vec<Duration>), String> {
         let answer = self.ask("finish");
         let numbers: Vec<usize> = answer.split(' ').skip(1).filter_map(|word| word.parse().ok()).collect();
         match (answer.split(' ').next(), &numbers[..]) {

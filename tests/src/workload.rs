@@ -27,6 +27,22 @@ impl Sum for Verdict {
     }
 }
 
+/// A replica's death under load.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure {
+    /// When.
+    pub at: Instant,
+    /// When the load was turned down: until then the clients' silence is the server's.
+    pub rest: Instant,
+}
+
+impl Failure {
+    /// Since `at`, and the load is about to be turned down.
+    pub fn since(at: Instant) -> Self {
+        Self { at, rest: Instant::now() }
+    }
+}
+
 /// Running clients.
 pub trait Workload {
     /// Acknowledged operations so far.
@@ -36,21 +52,21 @@ pub trait Workload {
     /// beside a leader at full speed, on the same few CPUs, it may never get to its end.
     fn rest(&mut self, rests: bool);
 
-    /// Stops the clients, holds the server against their notes, and says what they noticed of failures at these moments,
+    /// Stops the clients, holds the server against their notes, and says what they noticed of these failures,
     /// as far as they kept the time: see [`gaps`].
-    fn finish(self: Box<Self>, failures: &[Instant]) -> Result<(Verdict, Vec<Duration>), String>;
+    fn finish(self: Box<Self>, failures: &[Failure]) -> Result<(Verdict, Vec<Duration>), String>;
 }
 
-/// What clients noticed of failures, in the order of their moments: for each, the longest time between two of the
-/// acknowledgements at `ends` that ended after the failure and began before the next one.
-pub fn gaps(mut ends: Vec<Instant>, failures: &[Instant]) -> Vec<Duration> {
+/// What clients noticed of each failure: the longest time between two of the acknowledgements at `ends` that ended after
+/// it and began before the load was turned down.
+pub fn gaps(mut ends: Vec<Instant>, failures: &[Failure]) -> Vec<Duration> {
     ends.sort_unstable();
-    let after = |moment: Instant, next: Option<Instant>| {
-        let window = moment + GAP_WINDOW;
-        let window = next.map_or(window, |next| next.min(window));
-        let pairs = ends.windows(2).filter(|pair| pair[1] > moment && pair[0] < window);
+    let after = |failure: &Failure| {
+        let window = failure.rest.min(failure.at + GAP_WINDOW);
+        let pairs = ends
+            .windows(2)
+            .filter(|pair| pair[1] > failure.at && pair[0] < window && pair[1] <= failure.rest);
         pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     };
-    let next = failures.iter().skip(1).copied().map(Some).chain([None]);
-    failures.iter().zip(next).map(|(&moment, next)| after(moment, next)).collect()
+    failures.iter().map(after).collect()
 }

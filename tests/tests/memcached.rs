@@ -19,6 +19,17 @@ fn client(port: u16) -> Memcache {
     })
 }
 
+/// Asks for a value, again if the leader changes meanwhile, which resets its clients.
+fn fetch(port: u16, memcache: &mut Memcache, key: &str) -> Option<Vec<u8>> {
+    until("a value is there to compare", PATIENCE, || match memcache.get(key) {
+        Ok(value) => Some(value),
+        Err(_) => {
+            *memcache = client(port);
+            None
+        }
+    })
+}
+
 /// Writes `key CLIENT-N` = N until told to stop; returns the numbers whose write was acknowledged.
 fn write(port: u16, own: usize, stop: &AtomicBool, done: &AtomicU64) -> Vec<u64> {
     let mut acknowledged = Vec::new();
@@ -86,11 +97,11 @@ fn any_replica_may_be_killed_under_load() {
     let mut memcache = client(cluster.port());
     for (own, numbers) in acknowledged.iter().enumerate() {
         for number in numbers {
-            let value = memcache.get(&format!("{own}-{number}")).expect("fetch");
+            let value = fetch(cluster.port(), &mut memcache, &format!("{own}-{number}"));
             assert_eq!(value, Some(number.to_string().into_bytes()), "client {own}, write {number}");
         }
     }
-    assert_eq!(memcache.get("counter").expect("fetch"), Some(b"100".to_vec()));
+    assert_eq!(fetch(cluster.port(), &mut memcache, "counter"), Some(b"100".to_vec()));
     let status = cluster.await_level();
     layers::assert_identical(&cluster.state(), 3);
     let total: usize = acknowledged.iter().map(Vec::len).sum();

@@ -159,7 +159,7 @@ fn a_slow_reader_does_not_grow_memory() {
     let _turn = serial::turn();
     let mut cluster = start("nginx-slow");
     let mut before = ballot(&mut cluster);
-    // A leader that a busy machine gives no time for half a second loses the leadership, and its clients are reset.
+    // A leader that a busy machine gives no time for a second or two loses the leadership, and its clients are reset.
     let most = until("a leadership lasts", PATIENCE, || {
         let seen = beside_a_slow_reader(&cluster);
         let error = seen.as_ref().err().map(ToString::to_string);

@@ -8,6 +8,7 @@ use brolga_tests::layers;
 use brolga_tests::resp::{Redis, Reply};
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
+use brolga_tests::workload::Failure;
 use coordinator::replay::recording::Recording;
 
 /// Writing clients.
@@ -186,8 +187,9 @@ fn kill_each_role(io_threads: &str) {
     let mut kills = Vec::new();
     for leader in [true, false, true] {
         let victim = if leader { cluster.leader() } else { cluster.follower() };
-        kills.push((leader, cluster.kill_replica(victim)));
+        let killed = cluster.kill_replica(victim);
         progress(WRITES_BETWEEN);
+        kills.push((leader, Failure::since(killed)));
         writer.rest(true);
         cluster.await_complete();
         writer.rest(false);
@@ -202,8 +204,8 @@ fn kill_each_role(io_threads: &str) {
         times.percentile(50),
         times.percentile(99)
     );
-    let moments: Vec<_> = kills.iter().map(|(_, moment)| *moment).collect();
-    for ((leader, _), gap) in kills.iter().zip(journal.gaps(&moments)) {
+    let failures: Vec<_> = kills.iter().map(|(_, failure)| *failure).collect();
+    for ((leader, _), gap) in kills.iter().zip(journal.gaps(&failures)) {
         println!("killed the {}: longest gap {gap:?}", if *leader { "leader" } else { "follower" });
         let limit = if io_threads == "1" { GAP_LIMIT } else { SPIN_GAP_LIMIT };
         assert!(gap < limit, "{gap:?} without an acknowledged write");

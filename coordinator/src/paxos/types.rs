@@ -81,7 +81,9 @@ pub struct Config {
     pub replicas: Vec<ReplicaId>,
     /// A leader that has sent nothing to a peer for this long sends a heartbeat.
     pub heartbeat: Nanos,
-    /// Base of the election time-out; the real one is drawn from `election..2 * election`.
+    /// Base of the election time-out; the real one is drawn from `election..2 * election`. It is for leaders that hang or cannot
+    /// be reached, and so long that one which a busy machine gives no time does not lose its clients: of a dead process
+    /// the broken connection tells at once.
     pub election: Nanos,
     /// Upper end of the random pause between a broken connection to the leader and the trial vote.
     pub break_jitter: Nanos,
@@ -103,7 +105,7 @@ impl Config {
             id,
             replicas,
             heartbeat: 50 * MILLIS,
-            election: 500 * MILLIS,
+            election: 1000 * MILLIS,
             break_jitter: 2 * MILLIS,
             notice: MILLIS,
             tail_entries: TAIL_ENTRIES,

@@ -10,6 +10,10 @@ pub const DEFAULT_POLL_US: u32 = 200;
 /// The shortest moment that is worth the while, nanoseconds.
 const SHORTEST_NS: u64 = 20_000;
 
+/// For so long after several clients wanted something at once the next request is not looked for, nanoseconds: a crowd needs
+/// the processors for itself, and waits for them and not for a wake-up.
+const CROWD_NS: u64 = 10_000_000;
+
 /// What the replica waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Awaited {
@@ -27,6 +31,8 @@ pub struct Polling {
     moments: [u64; 2],
     /// When there was traffic of clients last.
     traffic_at: Option<u64>,
+    /// When several clients wanted something at once.
+    crowd_at: Option<u64>,
     /// What the loop awaits, since when, and for how long it was told to look for it.
     awaited: Option<Awaited>,
     began_at: u64,
@@ -39,7 +45,16 @@ impl Polling {
     /// Looks for news for `longest` nanoseconds at the most; 0 = never.
     pub fn new(longest: u64) -> Self {
         let moments = [longest; 2];
-        Self { longest, moments, traffic_at: None, awaited: None, began_at: 0, moment: 0, missed: None }
+        Self {
+            longest,
+            moments,
+            traffic_at: None,
+            crowd_at: None,
+            awaited: None,
+            began_at: 0,
+            moment: 0,
+            missed: None,
+        }
     }
 
     /// What the loop has just done was for clients, directly or as another replica's follower.
@@ -50,10 +65,17 @@ impl Polling {
         }
     }
 
+    /// Several clients wanted something at once.
+    pub fn note_crowd(&mut self, now: u64) {
+        self.crowd_at = Some(now);
+    }
+
     /// Nothing is left to do: how long to look for what is awaited, nanoseconds.
     pub fn begin(&mut self, now: u64, awaited: Option<Awaited>) -> u64 {
-        let recent = self.traffic_at.is_some_and(|at| now.saturating_sub(at) < self.longest);
-        let moment = awaited.filter(|_| recent).map_or(0, |awaited| self.moments[awaited as usize]);
+        let within = |at: Option<u64>, limit| at.is_some_and(|at| now.saturating_sub(at) < limit);
+        let crowd = awaited == Some(Awaited::Request) && within(self.crowd_at, CROWD_NS);
+        let looks = within(self.traffic_at, self.longest) && !crowd;
+        let moment = awaited.filter(|_| looks).map_or(0, |awaited| self.moments[awaited as usize]);
         (self.awaited, self.began_at, self.moment, self.missed) = (awaited, now, moment, None);
         moment
     }
@@ -94,6 +116,17 @@ mod tests {
         never.woken(11);
         never.note_traffic(11);
         assert_eq!(never.begin(11, REQUEST), 0);
+    }
+
+    #[test]
+    fn a_crowd_has_the_processors_for_itself() {
+        let mut polling = Polling::new(LONGEST_NS);
+        polling.note_crowd(10);
+        polling.note_traffic(10);
+        assert_eq!(polling.begin(20, REQUEST), 0);
+        assert_eq!(polling.begin(20, Some(Awaited::Answer)), LONGEST_NS);
+        polling.note_traffic(10 + CROWD_NS);
+        assert_eq!(polling.begin(10 + CROWD_NS, REQUEST), LONGEST_NS);
     }
 
     #[test]

@@ -48,15 +48,18 @@ impl Replica {
 
     /// Notes whether the turn for what was `ready` was for clients.
     pub(super) fn note_traffic(&mut self, ready: &[Ready]) {
-        let serves = self.driver.serves();
-        let of_clients = |event: &Ready| match event.token {
-            Token::Client(_) | Token::Relay(_) | Token::Datagram(_) => true,
-            Token::Kick => serves,
-            _ => false,
-        };
+        let (now, serves) = (self.now(), self.driver.serves());
+        let of_clients =
+            |event: &&Ready| matches!(event.token, Token::Client(_) | Token::Relay(_) | Token::Datagram(_));
+        let requests = ready.iter().filter(of_clients).count();
+        if requests > 1 {
+            self.polling.note_crowd(now);
+        }
+        let kicked = serves && ready.iter().any(|event| matches!(event.token, Token::Kick));
         let len = self.driver.consensus.paxos().len();
-        if ready.iter().any(of_clients) || len != std::mem::replace(&mut self.entries_before, len) {
-            self.polling.note_traffic(self.now());
+        let entries = len != std::mem::replace(&mut self.entries_before, len);
+        if requests > 0 || kicked || entries {
+            self.polling.note_traffic(now);
         }
     }
 

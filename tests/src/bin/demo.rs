@@ -12,7 +12,7 @@ use brolga_tests::redis_benchmark::{self, Load, Outcome};
 use brolga_tests::resp::Redis;
 use brolga_tests::status::Status;
 use brolga_tests::wait::{PATIENCE, until};
-use brolga_tests::workload::Verdict;
+use brolga_tests::workload::{Failure, Verdict};
 
 const CLIENTS: usize = 8;
 /// Acknowledged writes before a failure, and after it: a second or two.
@@ -118,7 +118,7 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
         writer.rest(down);
     };
     calm(&writer);
-    let mut moments = Vec::new();
+    let mut failures = Vec::new();
     for leader in [true, false, true] {
         let victim = if leader { cluster.leader() } else { cluster.follower() };
         let role = if leader { "leader" } else { "follower" };
@@ -126,7 +126,7 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
         step(&format!(
             "kill -9 of the whole replica {victim}, the {role}, after {before} acknowledged writes"
         ));
-        moments.push((role, cluster.kill_replica(victim)));
+        let killed = cluster.kill_replica(victim);
         until("writes are acknowledged again", PATIENCE, || {
             (writer.acknowledged() > before + 100).then_some(())
         });
@@ -136,6 +136,7 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
             "    The killed replica was started anew and replays the log; the load is turned down until it is level,"
         );
         println!("    because all three replicas and the load share this machine's CPUs.");
+        failures.push((role, Failure::since(killed)));
         turn_down(true);
         cluster.await_complete();
         turn_down(false);
@@ -146,8 +147,8 @@ fn fail(cluster: &mut Cluster) -> (Journal, Vec<Kill>) {
     benchmark.thread().unpark();
     let journal = writer.finish();
     benchmark.join().expect("the benchmark's thread");
-    let gaps = journal.gaps(&moments.iter().map(|(_, moment)| *moment).collect::<Vec<_>>());
-    let kills = moments.into_iter().zip(gaps).map(|((role, _), gap)| Kill { role, gap }).collect();
+    let gaps = journal.gaps(&failures.iter().map(|(_, failure)| *failure).collect::<Vec<_>>());
+    let kills = failures.into_iter().zip(gaps).map(|((role, _), gap)| Kill { role, gap }).collect();
     (journal, kills)
 }
 

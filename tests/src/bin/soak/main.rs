@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use brolga_tests::cluster::Cluster;
 use brolga_tests::stats::Times;
 use brolga_tests::wait::{PATIENCE, until};
-use brolga_tests::workload::Workload;
+use brolga_tests::workload::{Failure, Workload};
 
 use services::{SERVICES, Service};
 
@@ -115,8 +115,8 @@ fn play(service: &dyn Service, choice: &mut Choice, report: &mut Report, directo
         let any = (number % 2 == 1).then(|| 1 + choice.below(u64::from(cluster.replicas())));
         kills.push(kill_one(service, &mut cluster, load.as_mut(), any, choice, report));
     }
-    let moments: Vec<_> = kills.iter().map(|(_, moment)| *moment).collect();
-    let (verdict, gaps) = load.finish(&moments).unwrap_or_else(|wrong| panic!("LOST OR DOUBLED: {wrong}"));
+    let failures: Vec<_> = kills.iter().map(|(_, failure)| *failure).collect();
+    let (verdict, gaps) = load.finish(&failures).unwrap_or_else(|wrong| panic!("LOST OR DOUBLED: {wrong}"));
     let status = cluster.await_level();
     let leader = status.leader().expect("a leader");
     report.note_kills(&kills, gaps);
@@ -151,25 +151,26 @@ fn kill_one(
     victim: Option<u64>,
     choice: &mut Choice,
     report: &mut Report,
-) -> (bool, Instant) {
+) -> (bool, Failure) {
     let begin = Instant::now();
     await_load(load, 1 + choice.below(service.most_between()));
     let leader = cluster.leader();
     let victim = victim.map_or(leader, |id| u8::try_from(id).expect("a small number"));
-    let moment = cluster.kill_replica(victim);
+    let killed = cluster.kill_replica(victim);
     await_load(load, 1 + choice.below(service.most_between()));
+    let failure = Failure::since(killed);
     load.rest(true);
     cluster.await_complete();
     // On a machine with too much to do a replay takes long, and the next death comes in the middle of it.
     match cluster.level_within(LEVEL_LIMIT) {
-        true => report.rejoins.push(moment.elapsed()),
+        true => report.rejoins.push(killed.elapsed()),
         false => report.behind += 1,
     }
     while service.is_slow() && begin.elapsed() < TIME_BETWEEN {
         await_load(load, 1);
     }
     load.rest(false);
-    (leader == victim, moment)
+    (leader == victim, failure)
 }
 
 /// Waits for so many operations, or for those of [`LOAD_LIMIT`], but for one at least.
@@ -182,11 +183,11 @@ fn await_load(load: &mut dyn Workload, operations: u64) {
 }
 
 impl Report {
-    fn note_kills(&mut self, kills: &[(bool, Instant)], gaps: Vec<Duration>) {
+    fn note_kills(&mut self, kills: &[(bool, Failure)], gaps: Vec<Duration>) {
         for ((led, _), gap) in kills.iter().zip(gaps) {
             self.gaps[usize::from(!led)].push(gap);
         }
-        let leaders: Vec<_> = kills.iter().filter(|(led, _)| *led).map(|(_, moment)| *moment).collect();
+        let leaders: Vec<_> = kills.iter().filter(|(led, _)| *led).map(|(_, failure)| failure.at).collect();
         self.failovers.extend(leaders.windows(2).map(|pair| pair[1] - pair[0]));
     }
 
