@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::control::ProcessState;
 use super::replica_process::ReplicaProcess;
-use crate::replica::status::Role;
+use crate::replica::status::RECOVERING_LAG;
 
 /// How long the others, which follow a little behind, may make no progress on their way to the server's exit.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,9 +43,10 @@ impl Ending {
     }
 }
 
+/// Also one that has not said yet that it knows its leader: a server may end right after the start.
 fn follows(replica: &ReplicaProcess) -> bool {
-    let recovers = replica.status.as_ref().is_some_and(|status| status.role == Role::Recovering);
-    replica.state() == ProcessState::Running && !recovers
+    let replays = replica.status.as_ref().is_some_and(|status| status.lag > RECOVERING_LAG);
+    replica.state() == ProcessState::Running && !replays
 }
 
 fn exit(replica: &ReplicaProcess) -> Option<i32> {

@@ -7,6 +7,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+/// A follower that is this many entries behind replays rather than follows.
+pub const RECOVERING_LAG: u64 = 4096;
+
 /// What a replica does in the cluster now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]

@@ -3,7 +3,7 @@
 use super::config::FromReplica;
 use super::driver::Phase;
 use super::run::{Replica, STATUS_NS};
-use super::status::Role;
+use super::status::{RECOVERING_LAG, Role};
 
 impl Replica {
     /// Notes how long a turn of the loop took: while it lasts, peers hear nothing from this replica.
@@ -61,9 +61,6 @@ impl Replica {
 
 /// A turn of the loop that is worth a line in the log, nanoseconds. Several times that, and the others elect a leader.
 const LONG_TURN_NS: u64 = 100_000_000;
-
-/// A follower that is this many entries behind replays rather than follows.
-const RECOVERING_LAG: u64 = 4096;
 
 fn directory_bytes(directory: &std::path::Path) -> u64 {
     let Ok(files) = std::fs::read_dir(directory) else { return 0 };

@@ -9,6 +9,8 @@ pub enum Content {
     Stat,
     /// Lines `key: number unit`, of which some are fixed at 0.
     Lines(fn(&[u8]) -> bool),
+    /// Words and numbers of what was counted, all numbers fixed at 0.
+    Counters,
     /// The same on every machine.
     Fixed(&'static [u8]),
     /// Mounts, which show numbers of the host's and where a replica keeps its layers.
@@ -80,6 +82,8 @@ pub fn content(path: &[u8]) -> Option<Content> {
         b"mountstats" | b"sched" | b"numa_maps" | b"timers" => Some(Content::Fixed(b"")),
         b"unix" => Some(Content::Fixed(UNIX_SOCKETS)),
         b"sockstat" => Some(Content::Fixed(SOCKETS)),
+        // The kernel greets its neighbours on a new interface when it likes.
+        b"dev" | b"snmp" | b"snmp6" | b"netstat" => Some(Content::Counters),
         b"protocols" | b"softnet_stat" => Some(Content::Fixed(b"")),
         b"maps" | b"smaps" => Some(Content::Mappings),
         b"stat" => Some(Content::Stat),
@@ -155,6 +159,17 @@ pub fn stat_line(line: &[u8], emit: &mut dyn FnMut(u8)) {
             emit(b' ');
         }
         text.iter().for_each(|&byte| emit(byte));
+    }
+    emit(b'\n');
+}
+
+/// A line of counters with its numbers fixed at 0, and one blank between its words.
+pub fn counters(line: &[u8], emit: &mut dyn FnMut(u8)) {
+    let words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    for (at, word) in words.enumerate() {
+        let fixed = if word.iter().all(u8::is_ascii_digit) { b"0" } else { word };
+        let blank: &[u8] = if at > 0 { b" " } else { b"" };
+        blank.iter().chain(fixed).for_each(|&byte| emit(byte));
     }
     emit(b'\n');
 }
@@ -247,6 +262,15 @@ mod tests {
         assert_eq!(fields.len(), 51);
         assert_eq!((fields[1], fields[2], fields[12], fields[22]), ("R", "400", "0", "16384"));
         assert_eq!(fields[21], "2300");
+    }
+
+    #[test]
+    fn counters_are_fixed_and_keep_their_words() {
+        let mut out = Vec::new();
+        for line in ["face |bytes    packets", "  eth0:    1234      12    0", "Icmp6InMsgs\t 7"] {
+            counters(line.as_bytes(), &mut |byte| out.push(byte));
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), "face |bytes packets\neth0: 0 0 0\nIcmp6InMsgs 0\n");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use core::ffi::c_int;
 
 pub use dmt::process::procfs::content;
-use dmt::process::procfs::{Content, Lines, is_measured_mapping, stat_line};
+use dmt::process::procfs::{Content, Lines, counters, is_measured_mapping, stat_line};
 use dmt::process::rows::{self, Mounts, Processor};
 
 use crate::calls::random;
@@ -40,6 +40,7 @@ fn write_copy(source: c_int, copy: c_int, content: Content) {
     match content {
         Content::Fixed(text) => text.iter().for_each(|&byte| out.push(byte)),
         Content::Stat => lines(source, |line| stat_line(line, &mut |byte| out.push(byte))),
+        Content::Counters => lines(source, |line| counters(line, &mut |byte| out.push(byte))),
         Content::Lines(is_measured) => {
             let mut filter = Lines::new(is_measured);
             lines(source, |line| {
