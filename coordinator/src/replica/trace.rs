@@ -23,5 +23,8 @@ pub unsafe fn dump(arena: &Arena, path: &Path) -> io::Result<()> {
             operation.tick, operation.thread, operation.result, operation.digest
         );
     }
-    std::fs::write(path, text)
+    // Whoever sees the file finds all of it.
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(unfinished, path)
 }
