@@ -25,6 +25,8 @@ pub enum Content {
 
 /// Pages in use that every process reports.
 const RESIDENT_PAGES: &[u8] = b"16384";
+/// The key of a mask: of the one processor, the first, that a program sees. Where threads may really run changes.
+const PROCESSORS_ALLOWED: &[u8] = b"Cpus_allowed";
 /// Longest key of a line.
 const MAX_KEY_BYTES: usize = 32;
 
@@ -136,7 +138,9 @@ pub fn is_measured_mapping(key: &[u8]) -> bool {
 
 fn is_measured_status(key: &[u8]) -> bool {
     let prefixes: [&[u8]; 4] = [b"Vm", b"Rss", b"Hugetlb", b"SigQ"];
-    prefixes.iter().any(|prefix| key.starts_with(prefix)) || key.ends_with(b"ctxt_switches")
+    prefixes.iter().any(|prefix| key.starts_with(prefix))
+        || key.ends_with(b"ctxt_switches")
+        || matches!(key, PROCESSORS_ALLOWED | b"Cpus_allowed_list")
 }
 
 /// `/proc/PID/stat` with its measured fields fixed.
@@ -199,7 +203,8 @@ impl Lines {
     /// Takes the next byte of the file and emits what becomes of it.
     pub fn feed(&mut self, byte: u8, emit: &mut dyn FnMut(u8)) {
         match (self.at, byte) {
-            (At::Fixed, b' ' | b'\t' | b'/' | b'0'..=b'9') => return,
+            // Numbers, lists and masks; not their unit.
+            (At::Fixed, b' ' | b'\t' | b'/' | b',' | b'-' | b'0'..=b'9' | b'a'..=b'f') => return,
             (At::Fixed, b'\n') => emit(byte),
             (At::Fixed, _) => {
                 emit(b' ');
@@ -211,7 +216,7 @@ impl Lines {
                 self.at = At::Kept;
                 if (self.is_measured)(&self.key[..self.len]) {
                     emit(b' ');
-                    emit(b'0');
+                    emit(if self.key[..self.len] == *PROCESSORS_ALLOWED { b'1' } else { b'0' });
                     self.at = At::Fixed;
                 }
             }
@@ -246,8 +251,8 @@ mod tests {
         let smaps = "7f00-7f01 r-xp 00000000 08:01 12 /lib\nSize:   4 kB\nRss:    12 kB\nVmFlags: rd ex\n";
         let expected = "7f00-7f01 r-xp 00000000 08:01 12 /lib\nSize:   4 kB\nRss: 0 kB\nVmFlags: rd ex\n";
         assert_eq!(lines(smaps, is_measured_mapping), expected);
-        let status = "Pid:\t7\nVmRSS:\t  88 kB\nSigQ:\t3/99\nvoluntary_ctxt_switches:\t5\n";
-        let expected = "Pid:\t7\nVmRSS: 0 kB\nSigQ: 0\nvoluntary_ctxt_switches: 0\n";
+        let status = "Pid:\t7\nVmRSS:\t  88 kB\nSigQ:\t3/99\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n";
+        let expected = "Pid:\t7\nVmRSS: 0 kB\nSigQ: 0\nCpus_allowed: 1\nCpus_allowed_list: 0\n";
         assert_eq!(lines(status, is_measured_status), expected);
     }
 
