@@ -215,7 +215,8 @@ impl Lines {
                 emit(byte);
                 self.at = At::Kept;
                 if (self.is_measured)(&self.key[..self.len]) {
-                    emit(b' ');
+                    // libnuma looks for the tab.
+                    emit(if self.key.starts_with(PROCESSORS_ALLOWED) { b'\t' } else { b' ' });
                     emit(if self.key[..self.len] == *PROCESSORS_ALLOWED { b'1' } else { b'0' });
                     self.at = At::Fixed;
                 }
@@ -252,7 +253,7 @@ mod tests {
         let expected = "7f00-7f01 r-xp 00000000 08:01 12 /lib\nSize:   4 kB\nRss: 0 kB\nVmFlags: rd ex\n";
         assert_eq!(lines(smaps, is_measured_mapping), expected);
         let status = "Pid:\t7\nVmRSS:\t  88 kB\nSigQ:\t3/99\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n";
-        let expected = "Pid:\t7\nVmRSS: 0 kB\nSigQ: 0\nCpus_allowed: 1\nCpus_allowed_list: 0\n";
+        let expected = "Pid:\t7\nVmRSS: 0 kB\nSigQ: 0\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n";
         assert_eq!(lines(status, is_measured_status), expected);
     }
 
