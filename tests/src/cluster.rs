@@ -285,6 +285,16 @@ impl Cluster {
         run.wait().expect("wait for brolga run");
     }
 
+    /// `kill -9` of `brolga run`, all coordinators and all that they started, at once.
+    pub fn kill_all(&mut self) {
+        let pids: Vec<i32> = process::tree(self.pid()).iter().map(|process| process.pid).collect();
+        pids.iter().for_each(|&pid| process::signal(pid, libc::SIGKILL));
+        self.kill_launcher();
+        until("the killed processes are gone", PATIENCE, || {
+            (!pids.iter().any(|&pid| process::alive(pid))).then_some(())
+        });
+    }
+
     /// Interrupts `brolga run` as Ctrl-C does, and checks that nothing stays but the state directory.
     pub fn stop(&mut self) {
         let pids: Vec<i32> = process::tree(self.pid()).iter().map(|process| process.pid).collect();

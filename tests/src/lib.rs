@@ -16,6 +16,7 @@ pub mod ledger;
 pub mod mariadb;
 pub mod memcache;
 pub mod postgres;
+pub mod power;
 pub mod process;
 pub mod redis_benchmark;
 pub mod resp;

@@ -58,13 +58,26 @@ fn generate(directory: &Path, count: u8, cluster: &str) -> io::Result<()> {
         write_private(&files.key, &key.serialize_pem())?;
         write_private(&files.certificate, &certificate.pem())?;
     }
-    // Last, so that a set that was interrupted is made again as a whole.
-    write_private(&files(directory, 1).authority, &authority.pem())
+    sync_directory(directory)?;
+    // Last, so that a set that was interrupted is made again as a whole. Its name comes only when its bytes are on the disk:
+    // a power cut would else leave an empty file, and logs that nobody can use any more.
+    let authority_file = files(directory, 1).authority;
+    let temporary = authority_file.with_extension("new");
+    write_private(&temporary, &authority.pem())?;
+    fs::rename(&temporary, &authority_file)?;
+    sync_directory(directory)?;
+    directory.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Makes the names in a directory durable.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
 }
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]

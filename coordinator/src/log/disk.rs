@@ -75,6 +75,10 @@ impl Directory {
     pub fn open(path: &Path) -> Result<Self, LogError> {
         let io = |source| LogError::Io { action: "open", file: path.display().to_string(), source };
         fs::create_dir_all(path).map_err(io)?;
+        // The names of the log's directory and of the replica's must outlive a power cut as well as what is in them.
+        for above in path.ancestors().skip(1).take(2).filter(|above| !above.as_os_str().is_empty()) {
+            File::open(above).and_then(|directory| directory.sync_all()).map_err(io)?;
+        }
         let lock =
             File::options().read(true).write(true).create(true).truncate(false).open(path.join("lock"));
         let lock = lock.map_err(io)?;
