@@ -10,7 +10,7 @@ use crate::maps::Variables;
 use crate::raw;
 
 /// Variables that every program of the server needs.
-const OURS: [&CStr; 3] = [c"LD_PRELOAD", c"BROLGA_ARENA", c"BROLGA_KICK_FD"];
+const OURS: [&CStr; 4] = [c"LD_PRELOAD", c"BROLGA_ARENA", c"BROLGA_KICK_FD", c"BROLGA_SYNC"];
 /// Pointers in the longest environment that is completed; a longer one is passed on as it is.
 const MAX_VARIABLES: usize = 2048;
 /// Bytes of one of our variables, name and value.

@@ -30,6 +30,9 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     must("reserve addresses for stacks", apart::reserve());
     must("map the arena named by BROLGA_ARENA", map_arena(arena));
     world::set_kick_fd(variables.get(c"BROLGA_KICK_FD").and_then(maps::decimal).unwrap_or(-1));
+    if variables.get(c"BROLGA_SYNC").is_some() {
+        crate::calls::sync::make_real();
+    }
     crate::exec::save(variables);
     let pid = gate_getpid();
     let Some(role) = process::role(pid) else { return };

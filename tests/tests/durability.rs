@@ -2,6 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::journal::{Journal, Writer};
@@ -101,4 +104,43 @@ fn a_power_cut_loses_nothing_acknowledged() {
     assert!(pids.len() > 3, "it runs on the disk that was cut");
     cluster.stop();
     drop(disk);
+}
+
+/// Rounds of the program that waits for the disk in all ways, and ways that need the disk in each.
+const ROUNDS: u64 = 50;
+const WAYS: u64 = 5;
+/// What Brolga and the file system themselves write in a short run.
+const OWN_FLUSHES: u64 = 60;
+
+/// Flushes that reached the disk, and how long the whole run took.
+fn flushes_of(program: &Path, elide: bool) -> (u64, Duration) {
+    let scratch = Scratch::new("flushes");
+    let (directory, device) = (scratch.path().join("state"), scratch.path().join("device"));
+    let disk = Disk::make(&directory, &device);
+    let option = format!("--elide-fsync={elide}");
+    let words = [program.to_str().expect("a plain path"), &ROUNDS.to_string()];
+    let (before, begun) = (disk.flushes(), Instant::now());
+    let mut cluster = Plan::new(&words).replicas(1).options(&[&option]).start_in(scratch);
+    let ended = cluster.await_end();
+    let (flushes, took) = (disk.flushes() - before, begun.elapsed());
+    let said = fs::read_to_string(cluster.state().join("replica-1/output/stdout")).unwrap_or_default();
+    assert!(ended.success() && said.contains("wrong 0"), "{ended}: {said}");
+    (flushes, took)
+}
+
+#[test]
+fn the_servers_own_waiting_for_the_disk_reaches_it_only_if_asked_for() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("syncs");
+    let program = scratch.path().join("syncs");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance/syncs.c");
+    let built = Command::new("cc").args(["-std=gnu2x", "-O1"]).arg(source).arg("-o").arg(&program).status();
+    assert!(built.expect("run cc").success());
+    let (with, fast) = flushes_of(&program, true);
+    let (without, slow) = flushes_of(&program, false);
+    println!(
+        "{ROUNDS} rounds: {with} flushes of the disk in {fast:?}; with --elide-fsync=false {without} in {slow:?}"
+    );
+    assert!(with < OWN_FLUSHES, "{with} flushes reached the disk");
+    assert!(without >= ROUNDS * WAYS, "only {without} flushes reached the disk");
 }

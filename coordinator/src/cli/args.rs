@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::manual::{
-    ABOUT, ALLOW_OUTBOUND, EXEC, EXPLAIN, KILL, LOGS, MAN, PUBLISH, REPLAY, RUN, SIGNAL, STATUS, STOP, VERIFY,
+    ABOUT, ALLOW_OUTBOUND, ELIDE_FSYNC, EXEC, EXPLAIN, KILL, LOGS, MAN, PUBLISH, REPLAY, RUN, SIGNAL, STATUS,
+    STOP, VERIFY,
 };
 use super::replay_args::{ExplainArgs, ReplayArgs, VerifyArgs};
 use super::signal::signal_number;
@@ -250,6 +251,10 @@ pub(super) struct RunArgs {
     /// When a request counts as kept
     #[arg(long, value_enum, default_value_t = DurabilityArg::Memory)]
     pub durability: DurabilityArg,
+    /// The server's own fsync, fdatasync, msync, sync and O_SYNC cost nothing
+    #[arg(long, value_name = "true|false", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = clap::ArgAction::Set, long_help = ELIDE_FSYNC)]
+    pub elide_fsync: bool,
     /// How inputs are ordered
     #[arg(long, value_enum, default_value_t = AdmissionArg::Brolga)]
     pub admission: AdmissionArg,

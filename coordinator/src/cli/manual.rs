@@ -50,6 +50,16 @@ Exit status:
   the server's if it ends by itself (128 + N if signal N killed it),
   0 after Ctrl-C or `brolga stop`, 1 if Brolga fails, 2 for wrong usage.";
 
+/// The help of `--elide-fsync`.
+pub(super) const ELIDE_FSYNC: &str = "\
+The server's own fsync, fdatasync, msync, sync and O_SYNC cost nothing (the default)
+
+A replica's files are made anew from the log whenever the replica starts, so what keeps an acknowledged request is the log: with \
+--durability disk a majority has it on disk before the answer leaves, with --durability memory in memory that survives the \
+death of processes. As long as a majority of the logs is intact, nothing is lost that would be kept otherwise. With =false the \
+server waits for the disk as it does natively, for the sake of the files themselves (replica-N/layers), if they are to be of use \
+to somebody after the logs are gone. A cluster's logs were made with one of the two, and go on with it.";
+
 /// The help of `--publish`.
 pub(super) const PUBLISH: &str = "\
 Publish a port of the server at an address of this machine; may be given several times

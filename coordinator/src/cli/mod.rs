@@ -82,6 +82,7 @@ fn run(args: RunArgs) -> Result<i32, LauncherError> {
             DurabilityArg::Memory => Durability::Memory,
             DurabilityArg::Disk => Durability::Disk,
         },
+        elide_fsync: args.elide_fsync,
         admission: match args.admission {
             AdmissionArg::Brolga => Admission::Speculative,
             AdmissionArg::Crane => Admission::Crane,

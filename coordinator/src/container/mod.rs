@@ -49,6 +49,9 @@ pub const SHARED_MOUNT: &str = "/run/brolga";
 pub const ARENA_FILE: &str = "arena";
 /// Name of the preload library in the shared directory and beside the executable.
 pub const PRELOAD_FILE: &str = "libbrolga_preload.so";
+/// A variable of the server's environment by which its own waiting for the disk (`fsync` and its kin) is real. Without it that
+/// costs nothing: a replica's files are made anew from the log.
+pub const SYNC_VARIABLE: &str = "BROLGA_SYNC";
 /// Name of the hidden subcommand that is init.
 pub const INIT_COMMAND: &str = "container-init";
 

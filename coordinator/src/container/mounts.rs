@@ -12,7 +12,7 @@ use nix::unistd::{chdir, pivot_root};
 
 use super::directory::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY, ROOT_DIRECTORY};
 use super::marks::{self, Marks};
-use super::{InitConfig, SHARED_MOUNT};
+use super::{InitConfig, SHARED_MOUNT, SYNC_VARIABLE};
 
 /// File systems of the host that have no files of their own for a server to use, or that the container has anew.
 const SKIPPED_TYPES: &[&str] = &[
@@ -56,16 +56,18 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
     because(mount(none, "/", none, private, none), "make mounts private under", Path::new("/"))?;
     let root = directory.join(ROOT_DIRECTORY);
     let in_user_namespace = config.outer_ids.is_some();
+    let syncs = config.environment.iter().any(|(name, _)| name == SYNC_VARIABLE.as_bytes());
+    let kind = Kind { in_user_namespace, syncs };
     let mut others = Vec::new();
     let layers = directory.join(LAYERS_DIRECTORY);
     if in_user_namespace {
-        plant_root(&layers, &root)?;
+        plant_root(&layers, &root, kind)?;
     } else {
-        overlay(Path::new("/"), &layers, &root, false)?;
+        overlay(Path::new("/"), &layers, &root, kind)?;
         others = other_file_systems(&directory)?;
         for (number, source) in others.iter().enumerate() {
             let layers = layers.join("mounts").join(number.to_string());
-            mirror(source, &layers, &inside(&root, source), false)?;
+            mirror(source, &layers, &inside(&root, source), kind)?;
         }
     }
     for hidden in &config.hidden {
@@ -105,7 +107,15 @@ fn make_directories(path: &Path) -> Result<(), Failure> {
     because(fs::create_dir_all(path), "make", path)
 }
 
-fn overlay(lower: &Path, layers: &Path, target: &Path, in_user_namespace: bool) -> Result<(), Failure> {
+/// What all overlays of a container have in common.
+#[derive(Clone, Copy)]
+struct Kind {
+    in_user_namespace: bool,
+    /// What the server wants on the disk goes there.
+    syncs: bool,
+}
+
+fn overlay(lower: &Path, layers: &Path, target: &Path, kind: Kind) -> Result<(), Failure> {
     let (upper, work) = (layers.join("upper"), layers.join("work"));
     make_directories(&upper)?;
     make_directories(&work)?;
@@ -116,9 +126,9 @@ fn overlay(lower: &Path, layers: &Path, target: &Path, in_user_namespace: bool) 
         options.extend(value.as_os_str().as_bytes());
     }
     // A replica's files are wiped and made anew from the log, which alone is kept safe: they need no way to the disk.
-    options.extend(b",volatile");
+    options.extend(if kind.syncs { &b""[..] } else { b",volatile" });
     // Directory renames work as on a plain file system; that needs an extended attribute that only real root may set.
-    options.extend(if in_user_namespace {
+    options.extend(if kind.in_user_namespace {
         &b",userxattr"[..]
     } else {
         b",redirect_dir=on,index=off,metacopy=off,xino=on"
@@ -151,16 +161,16 @@ fn own_as(lower: &Path, upper: &Path) {
 /// The root in a user namespace. There the kernel lets nobody look under the host's mounts, so a directory with a mount
 /// point somewhere below it cannot be the lower layer of an overlay: such a directory is made anew, and what is in it
 /// gets an overlay each.
-fn plant_root(layers: &Path, root: &Path) -> Result<(), Failure> {
+fn plant_root(layers: &Path, root: &Path, kind: Kind) -> Result<(), Failure> {
     tmpfs(root, MsFlags::empty(), "mode=755")?;
     let points: Vec<PathBuf> = mount_table()?.into_iter().map(|(point, _)| point).collect();
-    plant(Path::new("/"), &points, layers, root, &mut 0)
+    plant(Path::new("/"), &points, (layers, kind), root, &mut 0)
 }
 
 fn plant(
     source: &Path,
     points: &[PathBuf],
-    layers: &Path,
+    (layers, overlays): (&Path, Kind),
     root: &Path,
     count: &mut u32,
 ) -> Result<(), Failure> {
@@ -176,14 +186,14 @@ fn plant(
             because(symlink(link, &target), "make", &target)?;
         } else if !kind.is_dir() {
             because(fs::write(&target, b""), "make", &target)?;
-            mirror(path, layers, &target, true)?;
+            mirror(path, layers, &target, overlays)?;
         } else {
             make_directories(&target)?;
             if points.iter().any(|point| point != path && point.starts_with(path)) {
-                plant(path, points, layers, root, count)?;
+                plant(path, points, (layers, overlays), root, count)?;
             } else {
                 *count += 1;
-                mirror(path, &layers.join("mounts").join(count.to_string()), &target, true)?;
+                mirror(path, &layers.join("mounts").join(count.to_string()), &target, overlays)?;
             }
         }
     }
@@ -239,12 +249,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 /// Shows another file system of the host: an overlay if it can be one, else a read-only view.
-fn mirror(source: &Path, layers: &Path, target: &Path, in_user_namespace: bool) -> Result<(), Failure> {
+fn mirror(source: &Path, layers: &Path, target: &Path, kind: Kind) -> Result<(), Failure> {
     if !target.exists() {
         return Ok(());
     }
     let is_directory = source.is_dir();
-    if is_directory && overlay(source, layers, target, in_user_namespace).is_ok() {
+    if is_directory && overlay(source, layers, target, kind).is_ok() {
         return Ok(());
     }
     bind(source, target)?;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
 use super::interfaces::Interface;
+use crate::container::SYNC_VARIABLE;
 use crate::replica::config::{Admission, Durability};
 use crate::replica::outbound::Rule;
 
@@ -94,6 +95,12 @@ impl Cluster {
         format!("{}-{a:02x}{b:02x}{c:02x}{d:02x}", self.name)
     }
 
+    /// Whether the server's own waiting for the disk costs nothing.
+    pub fn elides_fsync(&self) -> bool {
+        let name = Text::from(OsStr::new(SYNC_VARIABLE));
+        !self.environment.iter().any(|(variable, _)| *variable == name)
+    }
+
     /// The command for people.
     pub fn command_line(&self) -> String {
         let words = self.command.iter().map(|word| OsString::from(word).to_string_lossy().into_owned());
@@ -149,6 +156,9 @@ impl Cluster {
         }
         if self.admission != wanted.admission {
             return Some("another --admission".to_owned());
+        }
+        if self.elides_fsync() != wanted.elides_fsync() {
+            return Some(format!("--elide-fsync={}", self.elides_fsync()));
         }
         if (self.quantum, self.spin_limit_us) != (wanted.quantum, wanted.spin_limit_us) {
             return Some("another --quantum or --spin-limit".to_owned());

@@ -3,6 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::container::SYNC_VARIABLE;
+
 /// Variables that describe the caller's shell, terminal or session and not what the server should do.
 const DROPPED: &[&str] = &[
     "_",
@@ -48,6 +50,20 @@ const DROPPED_PREFIXES: &[&str] = &[
 ];
 /// OpenSSL, do not execute RDRAND (leaf 1, bit 62) and RDSEED (leaf 7, bit 18): no two replicas would get the same.
 const MASKED_CPU: (&str, &str) = ("OPENSSL_ia32cap", "~0x4000000000000000:~0x40000");
+
+/// What the server gets of `variables`, with a word on whether its own waiting for the disk is real. That is part of what the
+/// logs were made with: the environment lies on the server's stack.
+pub fn for_server(
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+    elide_fsync: bool,
+) -> Vec<(OsString, OsString)> {
+    let mut kept = clean(variables);
+    if !elide_fsync {
+        kept.push((SYNC_VARIABLE.into(), "1".into()));
+        kept.sort();
+    }
+    kept
+}
 
 /// Cleans and sorts.
 pub fn clean(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {

@@ -46,6 +46,8 @@ pub struct RunOptions {
     pub allow_outbound: Vec<Destination>,
     /// When an entry counts as kept.
     pub durability: Durability,
+    /// The server's own waiting for the disk costs nothing.
+    pub elide_fsync: bool,
     /// Who orders inputs.
     pub admission: Admission,
     /// Operations after which a thread passes the turn on.
@@ -89,7 +91,7 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
     let path = std::env::var_os("PATH");
     let command = options.command.first().map_or(OsStr::new(""), OsString::as_os_str);
     let program = program::resolve(command, path.as_deref(), &directory)?;
-    let environment = environment::clean(std::env::vars_os());
+    let environment = environment::for_server(std::env::vars_os(), options.elide_fsync);
     Ok(Cluster {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         layout: dmt::bounds::LAYOUT_VERSION,

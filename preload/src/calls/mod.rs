@@ -22,6 +22,7 @@ pub mod refuse;
 pub mod signal;
 pub mod socket;
 pub mod stamp;
+pub mod sync;
 pub mod time;
 pub mod timer;
 pub mod vector;
@@ -91,6 +92,7 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
                     .or_else(|| stamp::call(number, a))
                     .or_else(|| disk::stat::call(number, a))
                     .or_else(|| disk::names::call(number, a))
+                    .or_else(|| sync::call(number, a))
                     .or_else(|| identity::call(number, a))
                     .or_else(|| ipc::call(number, a));
             }

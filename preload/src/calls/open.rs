@@ -7,6 +7,7 @@ use crate::calls::disk::{MAX_PATH_BYTES, path_of};
 use crate::calls::file::install;
 use crate::calls::procfs;
 use crate::calls::stamp;
+use crate::calls::sync;
 use crate::kernel;
 use crate::raw;
 use crate::world::{apart, dmt};
@@ -18,7 +19,8 @@ const CREAT_FLAGS: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 const RANDOM_DEVICES: [u64; 2] = [libc::makedev(1, 8), libc::makedev(1, 9)];
 
 /// `open`, `creat`, `openat`, `openat2`.
-pub unsafe fn open(number: i64, a: [usize; 6]) -> isize {
+pub unsafe fn open(number: i64, mut a: [usize; 6]) -> isize {
+    sync::spare(number, &mut a);
     let flags = match number {
         libc::SYS_open => a[1],
         libc::SYS_creat => CREAT_FLAGS as usize,

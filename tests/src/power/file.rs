@@ -13,6 +13,7 @@ pub struct VolatileFile {
     /// Sectors of `now` that no flush has seen.
     dirty: BTreeSet<usize>,
     dead: bool,
+    flushes: u64,
     /// The power fails when so many more writes have come.
     fuse: Option<u32>,
 }
@@ -24,7 +25,14 @@ pub struct NoPower;
 impl VolatileFile {
     /// Zeros.
     pub fn new(bytes: usize) -> Self {
-        Self { now: vec![0; bytes], durable: vec![0; bytes], dirty: BTreeSet::new(), dead: false, fuse: None }
+        Self {
+            now: vec![0; bytes],
+            durable: vec![0; bytes],
+            dirty: BTreeSet::new(),
+            dead: false,
+            flushes: 0,
+            fuse: None,
+        }
     }
 
     /// Its size.
@@ -73,10 +81,16 @@ impl VolatileFile {
         if self.dead {
             return Err(NoPower);
         }
+        self.flushes += 1;
         for sector in std::mem::take(&mut self.dirty) {
             self.keep(sector);
         }
         Ok(())
+    }
+
+    /// How often everything was made durable.
+    pub fn flushes(&self) -> u64 {
+        self.flushes
     }
 
     /// The power will fail with the `writes`-th write from now, which is still in the cache then.
@@ -98,7 +112,7 @@ impl VolatileFile {
             }
         }
         let durable = std::mem::take(&mut self.durable);
-        Self { now: durable.clone(), durable, dirty: BTreeSet::new(), dead: false, fuse: None }
+        Self { now: durable.clone(), durable, dirty: BTreeSet::new(), dead: false, flushes: 0, fuse: None }
     }
 
     fn keep(&mut self, sector: usize) {

@@ -55,6 +55,11 @@ impl Disk {
         (file.cut(keep), unflushed)
     }
 
+    /// How often the file system, or somebody through it, waited for all to be on the disk.
+    pub fn flushes(&self) -> u64 {
+        lock(self.file()).flushes()
+    }
+
     /// Waits for a write in the midst of which the power fails, the `writes`-th from now.
     pub fn fail_at(&self, writes: u32) {
         lock(self.file()).fail_at(writes);
