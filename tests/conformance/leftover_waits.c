@@ -1,5 +1,6 @@
 // As leftovers.c: what waits of all kinds, the other side of which is a thread, a timer or a child, leave on the stack.
 #include "check.h"
+#include "unset.h"
 #include <poll.h>
 #include <semaphore.h>
 #include <sys/epoll.h>
@@ -9,21 +10,10 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 
-enum { ROUNDS = 12, MUTEXES = 256, AREA = 16384, PATIENCE_MS = 60000 };
-static pthread_mutex_t mutexes[MUTEXES];
+enum { ROUNDS = 12, PATIENCE_MS = 60000 };
 static int pair[2], event;
 static sem_t posted;
 static volatile sig_atomic_t signals;
-
-// Bytes that nobody set choose which mutex is locked, so that a difference becomes one of operations.
-__attribute__((noinline)) static void look(void) {
-    volatile unsigned char area[AREA];
-    unsigned hash = 0;
-    for (int i = 0; i < AREA; i++) { hash = hash * 31 + area[i]; }
-    pthread_mutex_t *chosen = &mutexes[hash % MUTEXES];
-    pthread_mutex_lock(chosen);
-    pthread_mutex_unlock(chosen);
-}
 
 static void on_signal(int signal) {
     (void)signal;
