@@ -9,3 +9,4 @@ pub mod log;
 pub mod paxos;
 pub mod replay;
 pub mod replica;
+mod stderr;

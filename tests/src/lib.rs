@@ -4,6 +4,7 @@
 //! Everything here panics with a full sentence when something is not as it must be: the caller is a test.
 
 pub mod answers;
+pub mod campaign;
 pub mod clamd;
 pub mod clients;
 pub mod cluster;
@@ -23,6 +24,7 @@ pub mod resp;
 pub mod scratch;
 pub mod serial;
 pub mod sim;
+pub mod small_disk;
 pub mod stats;
 pub mod status;
 pub mod stores;

@@ -11,7 +11,11 @@ use crate::wait::{PATIENCE, until};
 
 /// Three replicas with a new data directory, run as `user`, which answer.
 pub fn start(label: &str, user: &str) -> Cluster {
-    let scratch = Scratch::new(label);
+    start_in(Scratch::new(label), user)
+}
+
+/// The same in a given directory.
+pub fn start_in(scratch: Scratch, user: &str) -> Cluster {
     let tables = database::tables(&scratch, user);
     install(&tables, user);
     let [user, directory, socket] = [

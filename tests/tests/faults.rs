@@ -1,25 +1,26 @@
 //! Faults that are not a death: a full disk, a peer with a wrong key.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::io::Read;
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::journal::Writer;
+use brolga_tests::layers;
 use brolga_tests::process;
 use brolga_tests::resp::Redis;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
+use brolga_tests::small_disk::SmallDisk;
 use brolga_tests::wait::{PATIENCE, until};
 use coordinator::replica::status::DigestState;
 
 const REDIS: [&str; 7] = ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"];
 /// Room for the logs of three replicas, and little more.
-const SMALL_DISK: &str = "size=512m";
+const SMALL_DISK: &str = "512m";
 const BIG_VALUE_BYTES: usize = 256 << 10;
 
 fn redis(cluster: &Cluster) -> Redis {
@@ -27,36 +28,6 @@ fn redis(cluster: &Cluster) -> Redis {
         let mut redis = Redis::connect(cluster.port()).ok()?;
         redis.call(&["PING"]).ok().map(|_| redis)
     })
-}
-
-/// A small file system of its own, unmounted at the end.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path, size: &str) -> Self {
-        fs::create_dir_all(path).expect("make the mount point");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", size, "brolga-small"]).arg(path).status();
-        assert!(mounted.expect("run mount").success(), "cannot mount a small file system: are you root?");
-        Self(path.to_owned())
-    }
-
-    /// Takes all the room that is left.
-    fn fill(&self) {
-        let mut filler = fs::File::create(self.0.join("filler")).expect("make a file");
-        let block = vec![1; 64 << 10];
-        while filler.write_all(&block).is_ok() {}
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.0.join("filler")).expect("remove the filler");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l"]).arg(&self.0).status();
-    }
 }
 
 #[test]
@@ -226,7 +197,7 @@ fn a_rebuild_that_wipes_a_large_layer_does_not_keep_the_replica_from_voting() {
 }
 
 /// Room for one replica's log, bytes in words of `mount`.
-const OWN_DISK: &str = "size=160m";
+const OWN_DISK: &str = "160m";
 
 #[test]
 fn a_leader_whose_own_disk_is_full_leaves_the_leadership_to_those_that_can_write() {
@@ -236,7 +207,8 @@ fn a_leader_whose_own_disk_is_full_leaves_the_leadership_to_those_that_can_write
         let disk = SmallDisk::mount(&scratch.path().join(format!("disk-{id}")), OWN_DISK);
         let replica = scratch.path().join(format!("state/replica-{id}"));
         fs::create_dir_all(&replica).expect("make the replica's directory");
-        std::os::unix::fs::symlink(&disk.0, replica.join("log")).expect("put its log on a disk of its own");
+        std::os::unix::fs::symlink(disk.path(), replica.join("log"))
+            .expect("put its log on a disk of its own");
         disk
     };
     let disks: Vec<SmallDisk> = (1..=3).map(disk).collect();
@@ -266,6 +238,50 @@ fn a_leader_whose_own_disk_is_full_leaves_the_leadership_to_those_that_can_write
     println!("replica {old} left the leadership to {new}; {pushed} big values acknowledged");
     cluster.stop();
     drop(disks);
+}
+
+/// A server that writes 256 KiB for each client, twice, and says how much of it was written.
+const WRITER: &str = "
+import os, socket
+server = socket.create_server(('', 7000))
+file = os.open('written', os.O_CREAT | os.O_WRONLY)
+while True:
+    client, _ = server.accept()
+    counts = os.write(file, b'x' * 262144), os.writev(file, [b'y' * 60000, b'z' * 202144])
+    client.sendall(b'%d %d' % counts)
+    client.close()
+";
+/// What is left of a disk, so that one of the two writes is cut short.
+const ROOM_FOR_A_PART: [u64; 2] = [100 << 10, 300 << 10];
+
+#[test]
+fn a_server_whose_own_disk_is_full_waits_and_does_not_hear_how_much_had_room() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("layers");
+    let disk = SmallDisk::mount(&scratch.path().join("state/replica-2"), SMALL_DISK);
+    let mut cluster = Plan::new(&["python3", "-c", WRITER]).port(7000).start_in(scratch);
+    cluster.await_complete();
+    let says = |mut client: TcpStream| {
+        let mut counts = String::new();
+        client.read_to_string(&mut counts).map(|_| counts)
+    };
+    for (round, room) in ROOM_FOR_A_PART.into_iter().enumerate() {
+        disk.leave(room);
+        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, cluster.port())).expect("connect");
+        until("the server of the replica waits", PATIENCE, || {
+            (cluster.logged("the disk is full: the server waits").len() > round).then_some(())
+        });
+        disk.make_room();
+        assert_eq!(says(client).expect("an answer"), "262144 262144");
+        cluster.await_level();
+    }
+    let diverged = cluster.logged("DIVERGED");
+    assert!(diverged.is_empty(), "{}", diverged.join("\n"));
+    layers::assert_identical(&cluster.state(), 3);
+    let stopped = cluster.call(&["stop"]);
+    assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    cluster.await_end();
+    drop(disk);
 }
 
 /// Descriptors that a coordinator may still open.

@@ -20,6 +20,8 @@ pub(super) fn run(args: ReplicaArgs) -> i32 {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
         )
         .with_writer(io::stderr)
+        // Standard error is the log: on a full disk a complaint about a line would be one more that cannot be written, and a panic.
+        .log_internal_errors(false)
         .with_ansi(false)
         .try_init();
     let channel = take_channel().and_then(|channel| Ok((try_clone(&channel)?, channel)));

@@ -21,6 +21,7 @@ use dmt::process::PendingSignal;
 use super::spawn::KICK_SOURCE_FD;
 use super::watchdog::Sample;
 use super::{ArenaMapping, SERVER_PID};
+use crate::stderr::say;
 
 /// Field of `/proc/PID/stat` that holds the wait status, counted from the one behind the name.
 const EXIT_CODE_FIELD: usize = 49;
@@ -97,7 +98,7 @@ fn announce(mapping: &ArenaMapping, received: &Receiver<Sample>) {
         let Ok(turn) = u16::try_from(control.turn.load(Ordering::SeqCst)) else { continue };
         let stat = fs::read_to_string(format!("/proc/{}/stat", death.pid));
         let status = stat.ok().and_then(|stat| wait_status(&stat)).unwrap_or(libc::SIGKILL);
-        eprintln!("brolga: process {} of the server died by itself, wait status {status}", death.pid);
+        say(&format!("process {} of the server died by itself, wait status {status}", death.pid));
         // It may have died in the middle of a long call.
         control.in_kernel.store(0, Ordering::SeqCst);
         let call = Call::new(arena, &InitPlatform, turn);

@@ -18,6 +18,7 @@ use super::killed::Killed;
 use super::spawn::{CHANNEL_FD, CONFIG_FD};
 use super::{ExitStatus, HOST_NAME, InitConfig, Report, SERVER_PID, mounts, network, server, watchdog};
 use crate::channel::{Channel, Received};
+use crate::stderr;
 
 /// Time between two looks for processes that were killed, milliseconds.
 const LOOK_MS: u16 = 500;
@@ -65,7 +66,7 @@ fn set_up(channel: &Channel, config: OwnedFd) -> Result<(SignalFd, Option<Killed
         .map_err(|error| format!("cannot bring the loopback interface up: {error}"))?;
     if let Some(missing) = missing {
         // It comes into the coordinator's log.
-        eprintln!("brolga: {missing}");
+        stderr::say(&missing);
     }
     channel.set_nonblocking(true).map_err(|e| format!("cannot set up the channel: {e}"))?;
     mounts::enter_root(&config)?;

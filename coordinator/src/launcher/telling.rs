@@ -7,13 +7,12 @@ use super::publish_udp::UdpPort;
 use super::state::replica_directory;
 use crate::container::OUTPUT_DIRECTORY;
 use crate::replica::status::{DigestState, ReplicaStatus};
+use crate::stderr;
+
+pub(super) use crate::stderr::say;
 
 /// Lines of the server's stderr that are shown when it ends badly.
 const TAIL_LINES: usize = 20;
-
-pub(super) fn say(message: &str) {
-    eprintln!("brolga: {message}");
-}
 
 pub(super) fn announce(port: &Port) {
     let own: Vec<_> = port.own.iter().map(|(id, address, _)| format!("replica {id} on {address}")).collect();
@@ -57,7 +56,9 @@ pub(super) fn tell_exit(state: &Path, leader: u8, status: i32) -> i32 {
             if !lines.is_empty() {
                 say(&format!("the last lines of its {name}:"));
             }
-            lines[lines.len().saturating_sub(TAIL_LINES)..].iter().for_each(|line| eprintln!("  {line}"));
+            lines[lines.len().saturating_sub(TAIL_LINES)..]
+                .iter()
+                .for_each(|line| stderr::line(&format!("  {line}")));
         }
     }
     code

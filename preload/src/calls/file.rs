@@ -119,8 +119,9 @@ pub unsafe fn write(a: [usize; 6]) -> isize {
         // SAFETY: the program's buffer.
         return dmt(|call| unsafe { call.write(a[0] as c_int, &piece(a[1], a[2])) }) as isize;
     }
-    // SAFETY: forwarded promise.
-    stamp::written(a[0], space::patient(a[0], || unsafe { kernel::call(libc::SYS_write, a) }))
+    // SAFETY: forwarded promise; what is left of the buffer is a part of it.
+    let write = |done| unsafe { kernel::call(libc::SYS_write, [a[0], a[1] + done, a[2] - done, 0, 0, 0]) };
+    stamp::written(a[0], space::whole(a[0], || a[2], write))
 }
 
 /// `close`.

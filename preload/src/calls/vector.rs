@@ -71,7 +71,7 @@ pub unsafe fn readv(a: [usize; 6]) -> isize {
 pub unsafe fn writev(a: [usize; 6]) -> isize {
     if !is_virtual(a[0]) {
         // SAFETY: forwarded promise.
-        return stamp::written(a[0], space::patient(a[0], || unsafe { kernel::call(libc::SYS_writev, a) }));
+        return unsafe { write_pieces(libc::SYS_writev, a) };
     }
     // SAFETY: the program's memory.
     unsafe {
@@ -85,14 +85,42 @@ pub unsafe fn positioned(number: i64, a: [usize; 6]) -> isize {
     if is_virtual(a[0]) {
         return ESPIPE;
     }
-    // SAFETY: forwarded promise.
-    let call = || unsafe { kernel::call(number, a) };
-    match number {
-        libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2 => {
-            stamp::written(a[0], space::patient(a[0], call))
+    // SAFETY: forwarded promise; what is left of the buffer is a part of it.
+    unsafe {
+        match number {
+            libc::SYS_pwrite64 => {
+                let write = |done| {
+                    kernel::call(number, [a[0], a[1] + done, a[2] - done, a[3].wrapping_add(done), 0, 0])
+                };
+                stamp::written(a[0], space::whole(a[0], || a[2], write))
+            }
+            libc::SYS_pwritev | libc::SYS_pwritev2 => write_pieces(number, a),
+            _ => kernel::call(number, a),
         }
-        _ => call(),
     }
+}
+
+/// Writes pieces of memory to a kernel file.
+unsafe fn write_pieces(number: i64, a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise; the kernel has read the list before anybody asks for it here.
+    let list = || unsafe { pieces(a[1], a[2]) }.unwrap_or_default();
+    let asked = || list().iter().map(|piece| piece.len).sum();
+    let write = |done: usize| {
+        if done == 0 {
+            // SAFETY: forwarded promise.
+            return unsafe { kernel::call(number, a) };
+        }
+        let mut end = 0;
+        let next = list().iter().find_map(|whole| {
+            end += whole.len;
+            let left = end.checked_sub(done).filter(|&left| left > 0)?;
+            Some(piece(whole.base as usize + (whole.len - left), left))
+        });
+        let Some(next) = next else { return 0 };
+        // SAFETY: forwarded promise; the rest of one of the program's pieces. Calls without a position ignore the one given here.
+        unsafe { kernel::call(number, args!(a[0], next.as_ptr(), 1, a[3].wrapping_add(done), a[4], a[5])) }
+    };
+    stamp::written(a[0], space::whole(a[0], asked, write))
 }
 
 /// Calls between two kernel files; programs fall back to reading and writing where they get `EINVAL`.
@@ -100,8 +128,17 @@ unsafe fn files_only(number: i64, a: [usize; 6], one: usize, other: usize) -> is
     if is_virtual(one) || is_virtual(other) {
         return EINVAL;
     }
-    // SAFETY: forwarded promise.
-    stamp::written(other, space::patient(other, || unsafe { kernel::call(number, a) }))
+    // SAFETY: forwarded promise; the kernel moves the positions on.
+    let copied = unsafe {
+        match number {
+            libc::SYS_copy_file_range => {
+                let copy = |done| kernel::call(number, [a[0], a[1], a[2], a[3], a[4] - done, a[5]]);
+                space::whole(other, || a[4], copy)
+            }
+            _ => space::patient(other, || kernel::call(number, a)),
+        }
+    };
+    stamp::written(other, copied)
 }
 
 /// `sendfile`: to a virtual socket by reading the file in chunks that the socket has room for.
@@ -111,8 +148,9 @@ pub unsafe fn sendfile(a: [usize; 6]) -> isize {
         return EINVAL;
     }
     if !is_virtual(out) {
-        // SAFETY: forwarded promise.
-        return stamp::written(out, space::patient(out, || unsafe { kernel::call(libc::SYS_sendfile, a) }));
+        // SAFETY: forwarded promise; the kernel moves the positions on.
+        let copy = |done| unsafe { kernel::call(libc::SYS_sendfile, [out, input, a[2], count - done, 0, 0]) };
+        return stamp::written(out, space::whole(out, || count, copy));
     }
     let mut sent = 0;
     while sent < count {

@@ -14,6 +14,8 @@ const TOTAL: u64 = 1 << 28;
 const RETRY_NS: i64 = 100_000_000;
 /// Tries between two lines in the log.
 const TRIES_PER_LINE: u32 = 300;
+/// No call of the kernel moves more bytes.
+const MOST_BYTES: usize = 0x7fff_f000;
 /// File systems in memory: they have a size of their own, the same on every replica.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const NO_SPACE: isize = -(libc::ENOSPC as isize);
@@ -48,6 +50,30 @@ pub fn patient(fd: usize, call: impl Fn() -> isize) -> isize {
         NO_SPACE | NO_QUOTA if is_on_disk(fd) => wait(call),
         result => result,
     }
+}
+
+/// Carries out a call that writes to `fd` as many bytes as `asked` says when some are written. Where only a part had room, the rest is
+/// written when there is more: how much that was is one replica's own affair, too. `write` is told how much is done already.
+#[inline]
+pub fn whole(fd: usize, asked: impl Fn() -> usize, write: impl Fn(usize) -> isize) -> isize {
+    let done = patient(fd, || write(0));
+    if done <= 0 {
+        return done;
+    }
+    let asked = asked().min(MOST_BYTES);
+    if done as usize >= asked { done } else { complete(fd, asked, done as usize, write) }
+}
+
+/// Also of what had another reason to be short: a limit of the file's size, the end of what is copied.
+#[cold]
+fn complete(fd: usize, asked: usize, mut done: usize, write: impl Fn(usize) -> isize) -> isize {
+    while done < asked && is_on_disk(fd) {
+        match patient(fd, || write(done)) {
+            more if more <= 0 => break,
+            more => done += more as usize,
+        }
+    }
+    done as isize
 }
 
 /// As [`patient`], for calls that make names.

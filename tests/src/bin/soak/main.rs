@@ -1,7 +1,9 @@
 //! Kills random replicas of a server under load, round after round, and checks the clients' journal, the digests and the
-//! files after each. Usage: `soak [--server NAME] [MINUTES] [SEED]`. A fault ends it; the state of the cluster stays for
+//! files after each; with the word `faults`, inflicts random faults of more kinds on redis or MariaDB and checks whole histories.
+//! Usage: `soak [faults] [--server NAME] [MINUTES] [SEED]`. A fault of Brolga ends it; the state of the cluster stays for
 //! inspection.
 
+mod faults;
 mod services;
 
 use std::path::PathBuf;
@@ -57,44 +59,77 @@ struct Report {
     behind: usize,
 }
 
+/// Where the cluster of the moment keeps its state.
+type Directory = Arc<Mutex<PathBuf>>;
+
+/// What to play.
+enum Play {
+    Deaths(&'static dyn Service),
+    Faults(faults::Server),
+}
+
 fn main() {
-    let (service, numbers) = arguments();
+    let (play, again, numbers) = arguments();
     let minutes = numbers.first().copied().unwrap_or(10);
-    let begin = Instant::now();
-    let end = begin + Duration::from_secs(60 * minutes);
     let seed = numbers.get(1).copied().unwrap_or_else(|| u64::from(std::process::id()));
-    println!("soak: {}, {minutes} minutes, seed {seed}", service.name());
-    let directory = Arc::new(Mutex::new(PathBuf::new()));
-    tell_of_a_fault(format!("--server {} {minutes} {seed}", service.name()), Arc::clone(&directory));
-    let (mut choice, mut report) = (Choice(seed), Report::default());
-    while Instant::now() < end {
+    println!("soak: {again}, {minutes} minutes, seed {seed}");
+    let directory = Directory::default();
+    tell_of_a_fault(format!("{again} {minutes} {seed}"), Arc::clone(&directory));
+    let mut choice = Choice(seed);
+    match play {
+        Play::Deaths(service) => soak(service, minutes, &mut choice, &directory),
+        Play::Faults(server) => faults::run(server, minutes, &mut choice, &directory),
+    }
+}
+
+fn soak(service: &dyn Service, minutes: u64, choice: &mut Choice, directory: &Directory) {
+    let (begin, mut report) = (Instant::now(), Report::default());
+    while begin.elapsed() < Duration::from_secs(60 * minutes) {
         report.rounds += 1;
-        play(service, &mut choice, &mut report, &directory);
+        play(service, choice, &mut report, directory);
     }
     report.print(begin.elapsed());
 }
 
-fn arguments() -> (&'static dyn Service, Vec<u64>) {
+/// What to play, how to say so, and the numbers that were given.
+fn arguments() -> (Play, String, Vec<u64>) {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let faults = words.first().is_some_and(|word| word == "faults");
+    if faults {
+        words.remove(0);
+    }
     let mut name = "redis".to_owned();
     if let Some(at) = words.iter().position(|word| word == "--server") {
         words.remove(at);
         name = if at < words.len() { words.remove(at) } else { String::new() };
     }
-    let names = || SERVICES.map(Service::name).join(", ");
-    let service = SERVICES.into_iter().find(|service| service.name() == name);
+    let play = match (faults, name.as_str()) {
+        (true, "redis") => Some(Play::Faults(faults::Server::Redis)),
+        (true, "mariadb") => Some(Play::Faults(faults::Server::MariaDb)),
+        (true, _) => None,
+        (false, _) => SERVICES.into_iter().find(|service| service.name() == name).map(Play::Deaths),
+    };
     let numbers = words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>();
-    match (service, numbers) {
-        (Some(service), Some(numbers)) => (service, numbers),
+    match (play, numbers) {
+        (Some(play), Some(numbers)) => {
+            (play, format!("{}--server {name}", if faults { "faults " } else { "" }), numbers)
+        }
         _ => {
-            eprintln!("usage: soak [--server NAME] [MINUTES [SEED]], where NAME is one of {}", names());
+            let names = SERVICES.map(Service::name).join(", ");
+            eprintln!("usage: soak [--server NAME] [MINUTES [SEED]], where NAME is one of {names}");
+            eprintln!("       soak faults [--server NAME] [MINUTES [SEED]], where NAME is redis or mariadb");
             std::process::exit(2)
         }
     }
 }
 
+/// Notes where this cluster keeps its state.
+fn mark(directory: &Directory, cluster: &Cluster) {
+    *directory.lock().expect("nobody panicked") = cluster.directory().to_owned();
+}
+
 /// Says what a person needs to look into a fault; the program dies of it, and its cluster with it.
-fn tell_of_a_fault(again: String, directory: Arc<Mutex<PathBuf>>) {
+fn tell_of_a_fault(again: String, directory: Directory) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         usual(info);
@@ -104,10 +139,10 @@ fn tell_of_a_fault(again: String, directory: Arc<Mutex<PathBuf>>) {
     }));
 }
 
-fn play(service: &dyn Service, choice: &mut Choice, report: &mut Report, directory: &Mutex<PathBuf>) {
+fn play(service: &dyn Service, choice: &mut Choice, report: &mut Report, directory: &Directory) {
     let begin = Instant::now();
     let (mut cluster, kind) = service.start(choice);
-    *directory.lock().expect("nobody panicked") = cluster.directory().to_owned();
+    mark(directory, &cluster);
     let mut load = service.load(&cluster);
     let mut kills = Vec::new();
     for number in 0..KILLS_IN_A_ROUND {

@@ -1,0 +1,212 @@
+//! The fault campaign: random faults while clients record their whole history, which must be linearizable.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use brolga_tests::campaign::recorder::Recorder;
+use brolga_tests::campaign::redis::Keys;
+use brolga_tests::campaign::sql::{TABLES, Tables};
+use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::scratch::Scratch;
+use brolga_tests::small_disk::SmallDisk;
+use brolga_tests::stats::Times;
+use brolga_tests::workload::{Failure, Workload};
+use brolga_tests::{layers, mariadb, process};
+
+use crate::{Choice, DIVERGED, Directory, await_load, mark};
+
+const FAULTS_IN_A_ROUND: u32 = 10;
+/// Operations between two faults, at the most.
+const MOST_BETWEEN: u64 = 3000;
+/// A fault that does not end by itself ends after so long at the most.
+const LONGEST: Duration = Duration::from_secs(3);
+/// Room for the logs of three replicas during a round.
+const STATE_SIZE: &str = "3g";
+
+/// What is recorded.
+#[derive(Clone, Copy, Debug)]
+pub enum Server {
+    /// Strings, lists, hashes and scripts of Redis.
+    Redis,
+    /// Tables of MariaDB.
+    MariaDb,
+}
+
+/// What is done to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    LeaderDies,
+    FollowerDies,
+    MajorityDies,
+    AllDie,
+    LeaderStops,
+    FollowerStops,
+    DiskFull,
+}
+
+const FAULTS: [Fault; 7] = [
+    Fault::LeaderDies,
+    Fault::FollowerDies,
+    Fault::MajorityDies,
+    Fault::AllDie,
+    Fault::LeaderStops,
+    Fault::FollowerStops,
+    Fault::DiskFull,
+];
+
+/// What is told at the end.
+#[derive(Default)]
+struct Report {
+    rounds: u64,
+    operations: usize,
+    unanswered: usize,
+    rebuilds: usize,
+    /// Times without an acknowledged operation, by fault.
+    gaps: BTreeMap<Fault, Vec<Duration>>,
+}
+
+/// Plays rounds until the time is over.
+pub fn run(server: Server, minutes: u64, choice: &mut Choice, directory: &Directory) {
+    let (begin, mut report) = (Instant::now(), Report::default());
+    while begin.elapsed() < Duration::from_secs(60 * minutes) {
+        report.rounds += 1;
+        play(server, choice, &mut report, directory);
+    }
+    report.print(begin.elapsed());
+}
+
+fn play(server: Server, choice: &mut Choice, report: &mut Report, directory: &Directory) {
+    let begin = Instant::now();
+    let scratch = Scratch::new("faults");
+    let disk = SmallDisk::mount(&scratch.path().join("state"), STATE_SIZE);
+    let mut cluster = start(server, scratch);
+    mark(directory, &cluster);
+    let seed = choice.below(1 << 31);
+    let mut load: Box<dyn Workload> = match server {
+        Server::Redis => Box::new(Recorder::<Keys>::start(cluster.port(), seed)),
+        Server::MariaDb => Box::new(Recorder::<Tables>::start(cluster.port(), seed)),
+    };
+    let mut faults = Vec::new();
+    for _ in 0..FAULTS_IN_A_ROUND {
+        await_load(load.as_mut(), 1 + choice.below(MOST_BETWEEN));
+        let fault = FAULTS[choice.below(FAULTS.len() as u64) as usize];
+        let at = inflict(fault, &mut cluster, &disk, choice);
+        await_load(load.as_mut(), 1);
+        faults.push((fault, Failure::since(at)));
+    }
+    let failures: Vec<_> = faults.iter().map(|(_, failure)| *failure).collect();
+    let (verdict, gaps) = load.finish(&failures).unwrap_or_else(|wrong| panic!("ANOMALY: {wrong}"));
+    cluster.await_level();
+    let diverged = cluster.logged(DIVERGED);
+    assert!(diverged.is_empty(), "{}", diverged.join("\n"));
+    let rebuilds = cluster.logged(crate::REBUILDS).len();
+    let files = end(server, &mut cluster);
+    drop(disk);
+    let unanswered = verdict.unknown_done + verdict.unknown_lost;
+    let names: Vec<_> = faults.iter().map(|(fault, _)| format!("{fault:?}")).collect();
+    println!(
+        "round {}: {}: {} operations in a linearizable order, {unanswered} without an answer; {rebuilds} rebuilds; \
+         digests and {files} files equal; {:.0?}",
+        report.rounds,
+        names.join(" "),
+        verdict.acknowledged,
+        begin.elapsed()
+    );
+    report.operations += verdict.acknowledged;
+    report.unanswered += unanswered;
+    report.rebuilds += rebuilds;
+    for ((fault, _), gap) in faults.into_iter().zip(gaps) {
+        report.gaps.entry(fault).or_default().push(gap);
+    }
+}
+
+fn start(server: Server, scratch: Scratch) -> Cluster {
+    match server {
+        Server::Redis => {
+            let command = ["redis-server", "--port", "6379", "--save", "", "--appendonly", "yes"];
+            let mut cluster = Plan::new(&command).port(6379).start_in(scratch);
+            cluster.await_complete();
+            cluster
+        }
+        Server::MariaDb => {
+            let cluster = mariadb::start_in(scratch, "root");
+            mariadb::sql(cluster.port(), TABLES).expect("make the tables");
+            cluster
+        }
+    }
+}
+
+fn end(server: Server, cluster: &mut Cluster) -> usize {
+    match server {
+        Server::Redis => {
+            let (files, _) = layers::assert_identical(&cluster.state(), cluster.replicas());
+            cluster.stop();
+            files
+        }
+        Server::MariaDb => {
+            mariadb::shut_down(cluster);
+            layers::assert_identical(&cluster.state(), cluster.replicas()).0
+        }
+    }
+}
+
+/// Does it, and undoes what does not end by itself; returns when it began.
+fn inflict(fault: Fault, cluster: &mut Cluster, disk: &SmallDisk, choice: &mut Choice) -> Instant {
+    let leader = cluster.leader();
+    let others: Vec<u8> = (1..=cluster.replicas()).filter(|id| *id != leader).collect();
+    let follower = others[choice.below(others.len() as u64) as usize];
+    let held = Duration::from_millis(100 + choice.below(LONGEST.as_millis() as u64 - 100));
+    match fault {
+        Fault::LeaderDies => cluster.kill_replica(leader),
+        Fault::FollowerDies => cluster.kill_replica(follower),
+        Fault::MajorityDies => {
+            cluster.kill_replica(follower);
+            cluster.kill_replica(leader)
+        }
+        Fault::AllDie => {
+            let at = Instant::now();
+            cluster.kill_launcher();
+            cluster.run();
+            at
+        }
+        Fault::LeaderStops => stop_for(cluster, leader, held),
+        Fault::FollowerStops => stop_for(cluster, follower, held),
+        Fault::DiskFull => {
+            let at = Instant::now();
+            disk.fill();
+            std::thread::sleep(held);
+            disk.make_room();
+            at
+        }
+    }
+}
+
+/// Stops a replica's coordinator for a while: that nothing comes from it is the fault, however long it takes.
+fn stop_for(cluster: &mut Cluster, id: u8, held: Duration) -> Instant {
+    let pid = cluster.await_status("the replica runs", |status| {
+        status.replica(id).map(|replica| replica.pid).filter(|&pid| pid > 1)
+    });
+    let at = Instant::now();
+    process::signal(pid, libc::SIGSTOP);
+    std::thread::sleep(held);
+    process::signal(pid, libc::SIGCONT);
+    at
+}
+
+impl Report {
+    fn print(self, took: Duration) {
+        let row = |name: &str, value: String| println!("  {name:<50} {value}");
+        let faults: usize = self.gaps.values().map(Vec::len).sum();
+        println!("faults: no anomaly in {} rounds, {:.0} s", self.rounds, took.as_secs_f64());
+        row("faults", faults.to_string());
+        row("operations in a linearizable order", self.operations.to_string());
+        row("operations without an answer", self.unanswered.to_string());
+        row("rebuilds of leaders that were replaced", self.rebuilds.to_string());
+        for (fault, gaps) in self.gaps {
+            let times = Times::new(gaps);
+            let [median, worst] = [50, 100].map(|percent| times.percentile(percent));
+            let name = format!("{fault:?}: {} times, none acknowledged", times.count());
+            row(&name, format!("median {median:.0?}, worst {worst:.0?}"));
+        }
+    }
+}
