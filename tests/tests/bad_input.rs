@@ -204,7 +204,7 @@ fn segment(cluster: &Cluster, replica: u8) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_torn_log_is_cut_and_a_corrupt_one_is_named() {
+fn a_damaged_log_is_named_and_learned_anew_from_the_others() {
     let _turn = serial::turn();
     let mut cluster = Plan::new(&REDIS).port(6379).start("torn");
     cluster.await_complete();
@@ -233,8 +233,17 @@ fn a_torn_log_is_cut_and_a_corrupt_one_is_named() {
     cluster.run();
     let name = file.file_name().expect("a name").to_string_lossy().into_owned();
     until("the corrupt file is named", PATIENCE, || cluster.printed().contains(&name).then_some(()));
-    // The other two are a majority and serve.
+    // The other two are a majority and serve, and the third learns everything anew from them.
     assert_eq!(redis(&cluster).must(&["DBSIZE"]).number(), 200);
+    until("it votes again", PATIENCE, || cluster.printed().contains("whole again").then_some(()));
+    cluster.await_level();
+    assert!(file.with_extension("log.damaged").exists());
+    // It counts: without another one, it is part of the only majority.
+    let output = cluster.call(&["kill", "--replica", "2"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut client = redis(&cluster);
+    client.must(&["SET", "with-the-mended-one", "v"]);
+    assert_eq!(client.must(&["DBSIZE"]).number(), 201);
     cluster.stop();
 }
 

@@ -32,6 +32,17 @@ pub(super) fn tell_changes(id: u8, before: Option<&ReplicaStatus>, now: Option<&
     if full_before && !now.disk_full {
         say(&format!("replica {id}: there is space on the disk again"));
     }
+    let damaged = before.and_then(|status| status.damaged_log.as_ref()).is_some();
+    if let (Some(log), false) = (&now.damaged_log, damaged) {
+        say(&format!(
+            "replica {id}: {}. It is set aside; the replica learns everything anew from all others, and has no vote until then. If \
+             the logs of others are damaged, too, put whole copies in their place, or start over with --fresh",
+            log.why
+        ));
+    }
+    if now.damaged_log.is_none() && damaged {
+        say(&format!("replica {id}: its log is whole again, and it votes"));
+    }
     if let DigestState::Diverged { entry, tick, reason } = &now.digests
         && before.is_none_or(|status| status.digests != now.digests)
     {

@@ -13,7 +13,7 @@ pub enum LogError {
     },
     /// Valid records follow a bad one, so the bad one was whole once.
     #[error(
-        "log file {file} is corrupt at byte {offset}: {why}; restore the file, or remove this replica's log and give it a new id"
+        "log file {file} is corrupt at byte {offset}: {why}; if a majority of the other replicas is whole, this one gets everything anew from them, else restore the file, or start over with --fresh"
     )]
     Corrupt {
         /// The file.
@@ -21,7 +21,7 @@ pub enum LogError {
         /// Where the bad record or header starts.
         offset: u64,
         /// What is wrong.
-        why: &'static str,
+        why: String,
     },
     /// The file is from another format version.
     #[error(

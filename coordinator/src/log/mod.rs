@@ -13,6 +13,7 @@
 //! * A log without its promises is worse than none: in memory durability a log of another boot is refused.
 
 mod boot;
+mod damage;
 mod disk;
 mod error;
 mod memory;
@@ -29,6 +30,7 @@ use std::io;
 use std::sync::Arc;
 
 pub use boot::current_boot_id;
+pub use damage::set_aside;
 pub use disk::{Directory, Disk, DiskFile, MappedFile};
 pub use error::LogError;
 pub use memory::{MemoryDisk, MemoryFile};
@@ -90,6 +92,8 @@ pub struct Log<D: Disk> {
     durable: u64,
     /// The next segment was begun.
     prepared: bool,
+    /// See [`Log::lost`].
+    lost: Option<String>,
 }
 
 impl<D: Disk> Log<D> {
@@ -108,9 +112,11 @@ impl<D: Disk> Log<D> {
             next_sequence: 1,
             durable: 1,
             prepared: false,
+            lost: None,
             options,
         };
         log.recover()?;
+        log.read_lost()?;
         boot::mark(&log.disk, &log.options)?;
         Ok(log)
     }
@@ -192,6 +198,7 @@ impl<D: Disk> Log<D> {
     pub fn close(mut self) -> Result<(), LogError> {
         self.sync_active()?;
         self.sync_full_segments()?;
+        self.seal()?;
         boot::unmark(&self.disk)
     }
 
@@ -279,7 +286,11 @@ impl<D: Disk> Log<D> {
 
     fn corrupt(&self, place: Place, why: &'static str) -> LogError {
         let name = segment_name(self.segments[place.segment as usize].number);
-        LogError::Corrupt { file: self.disk.describe(&name), offset: u64::from(place.offset), why }
+        LogError::Corrupt {
+            file: self.disk.describe(&name),
+            offset: u64::from(place.offset),
+            why: why.into(),
+        }
     }
 
     /// What Paxos starts from: the last entries within `tail_entries` and `tail_bytes`, at least one.
@@ -298,7 +309,13 @@ impl<D: Disk> Log<D> {
         });
         let keep = keep.count().max(1).min(tail.len());
         tail.drain(..tail.len() - keep);
-        Ok(Recovered { promised: self.promised, stamps: self.stamps.clone(), tail, commit: 0 })
+        Ok(Recovered {
+            promised: self.promised,
+            stamps: self.stamps.clone(),
+            tail,
+            commit: 0,
+            lost: self.lost.is_some(),
+        })
     }
 
     fn note_entry(&mut self, index: u64, ballot: Ballot, place: Place) {

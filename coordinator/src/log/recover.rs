@@ -36,11 +36,12 @@ impl<D: Disk> Log<D> {
                 None => self.recover_last(*number, headers[at].size())?,
             }
         }
+        self.break_seal()?;
         self.sync_recovered()
     }
 
     fn bad(&self, number: u64, offset: u64, why: &'static str) -> LogError {
-        LogError::Corrupt { file: self.disk.describe(&segment_name(number)), offset, why }
+        LogError::Corrupt { file: self.disk.describe(&segment_name(number)), offset, why: why.into() }
     }
 
     fn read_header(&self, number: u64) -> Result<SegmentHeader, LogError> {
@@ -78,6 +79,8 @@ impl<D: Disk> Log<D> {
         if self.was_durable(number, &file, end)? {
             return Err(self.bad(number, end, "a record is damaged, and later records are whole"));
         }
+        // Before the evidence is gone.
+        self.break_seal()?;
         self.erase(number, &mut file, end)?;
         self.salt = record::salt(self.options.cluster, number);
         self.active = Some(file);

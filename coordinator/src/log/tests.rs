@@ -290,3 +290,54 @@ fn real_files_keep_entries_and_are_held_by_one_log() {
     drop(log);
     std::fs::remove_dir_all(&path).expect("it is ours");
 }
+
+#[test]
+fn after_an_orderly_end_every_flipped_byte_is_found_and_named() {
+    for durability in [Durability::Memory, Durability::Disk] {
+        let (disk, writes, last) = ten_entries(durability);
+        let mut log = Log::open(disk.clone(), options(durability)).expect("opens");
+        log.seal().expect("memory syncs");
+        drop(log);
+        let seal = disk.contents("sealed").expect("a seal");
+        let end = last + record::record_bytes(29) as usize;
+        for (file, offset) in (0..end).map(|at| (FIRST, at)).chain((0..12).map(|at| ("sealed", at))) {
+            disk.flip(file, offset, 1 << (offset % 8));
+            match Log::open(disk.clone(), options(durability)) {
+                Err(LogError::Corrupt { file: named, offset: at, .. }) => {
+                    assert!(
+                        named.contains(file) && at <= offset as u64,
+                        "byte {offset} of {file}: {named} {at}"
+                    );
+                }
+                other => panic!("byte {offset} of {file} was missed: {:?}", other.map(|log| log.len())),
+            }
+            disk.flip(file, offset, 1 << (offset % 8));
+        }
+        expect(&read_all(&Log::open(disk.clone(), options(durability)).expect("whole again")), &writes);
+        assert_eq!(disk.contents("sealed"), None, "the seal is broken by use");
+        disk.set_contents("sealed", seal);
+        disk.remove(FIRST).expect("it is there");
+        assert!(
+            matches!(Log::open(disk, options(durability)), Err(LogError::Corrupt { .. })),
+            "a missing file"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_log_that_is_set_aside_is_empty_and_marked_until_it_is_found() {
+    let (disk, writes, last) = ten_entries(Durability::Memory);
+    disk.flip(FIRST, last / 2, 1);
+    let damaged = disk.contents(FIRST);
+    let why = open(&disk).expect_err("it is damaged").to_string();
+    set_aside(&disk, &why).expect("memory takes all");
+    assert_eq!(disk.contents("0000000000000001.log.damaged"), damaged);
+    for kept in 0..2 {
+        let mut log = open(&disk).expect("opens");
+        assert_eq!((log.len(), log.lost()), (kept, Some(why.as_str())));
+        assert!(log.recovered(1, 1).expect("readable").lost);
+        log.append(&writes[kept as usize]).expect("space");
+    }
+    open(&disk).expect("opens").found().expect("memory takes all");
+    assert_eq!(open(&disk).expect("opens").lost(), None);
+}

@@ -41,7 +41,10 @@ impl Paxos {
         self.follow(now, accept.ballot, out);
         let Accept { ballot, first, previous, commit, entries } = accept;
         if let Some(hint) = self.mismatch(first, previous) {
-            Self::send(out, from, Message::Rejected { ballot, first, hint });
+            match self.has_vote() {
+                true => Self::send(out, from, Message::Rejected { ballot, first, hint }),
+                false => Self::tell_learned(from, ballot, false, hint.min(first - 1), out),
+            }
             return;
         }
         let end = first + entries.len() as u64;
@@ -54,6 +57,7 @@ impl Paxos {
         self.defer(Deferred::Durable { ballot, len: self.matched });
         self.commit_to(commit.min(self.matched), out);
         self.settle(now, out);
+        self.remember(now, out);
         if now >= self.answered.saturating_add(self.config.heartbeat) {
             // Its disk is full or slow. The leader must know that this replica lives, or it steps down for nothing.
             self.answer(now, ballot, self.durable, out);
@@ -62,7 +66,10 @@ impl Paxos {
 
     fn answer(&mut self, now: Nanos, ballot: Ballot, len: u64, out: &mut Vec<Output>) {
         self.answered = now;
-        Self::send(out, ballot.replica(), Message::Accepted { ballot, len });
+        match self.has_vote() {
+            true => Self::send(out, ballot.replica(), Message::Accepted { ballot, len }),
+            false => Self::tell_learned(ballot.replica(), ballot, true, len, out),
+        }
     }
 
     /// Where the leader should try instead, if this log has no entry `first - 1` stamped `previous`.
@@ -137,7 +144,10 @@ impl Paxos {
         self.durable = self.durable.max(len);
         match self.role {
             Role::Leader => self.advance_commit(now, out),
-            _ => self.answer(now, ballot, len, out),
+            _ => {
+                self.remember(now, out);
+                self.answer(now, ballot, len, out);
+            }
         }
     }
 }

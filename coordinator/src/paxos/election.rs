@@ -57,6 +57,9 @@ impl Paxos {
 
     /// The election timer ran out: start a trial, or ask again those that have not answered.
     pub(super) fn campaign(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        if !self.has_vote() {
+            return self.wait_for_leader(now, out);
+        }
         let wanted = self.seen_round.max(self.promised.round()) + 1;
         match &self.role {
             Role::Follower { leader } => {
@@ -120,7 +123,8 @@ impl Paxos {
     }
 
     pub(super) fn on_prepare(&mut self, now: Nanos, from: ReplicaId, ask: Ask, out: &mut Vec<Output>) {
-        if ask.ballot.replica() != from {
+        // Without a vote nothing is promised, and what this replica says of its promises is worth nothing.
+        if ask.ballot.replica() != from || !self.has_vote() {
             return;
         }
         let leader_alive = self.leader_alive(now);
@@ -167,6 +171,7 @@ impl Paxos {
             return;
         }
         self.seen_round = self.seen_round.max(answer.promised.round());
+        self.hear(from, answer.promised);
         let asked = match &self.role {
             Role::Trial { ballot, .. } => answer.trial && answer.ballot == *ballot,
             Role::Candidate { .. } => !answer.trial && answer.ballot == self.promised,

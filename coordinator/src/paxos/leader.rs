@@ -12,6 +12,8 @@ use super::{Deferred, Paxos, Role};
 pub(super) struct Peer {
     pub(super) id: ReplicaId,
     pub(super) connected: bool,
+    /// False for one that lost its log: what it has counts for no majority.
+    pub(super) votes: bool,
     /// The peer's log equals this one below, durably.
     pub(super) matched: u64,
     /// Next entry to send.
@@ -39,7 +41,31 @@ pub(super) enum Flow {
 impl Peer {
     pub(super) fn new(id: ReplicaId) -> Self {
         let flow = Flow::Probe { first: 0, waiting: false };
-        Self { id, connected: false, matched: 0, next: 0, flow, heard: 0, sent: 0, told_commit: 0, due: None }
+        Self {
+            id,
+            connected: false,
+            votes: true,
+            matched: 0,
+            next: 0,
+            flow,
+            heard: 0,
+            sent: 0,
+            told_commit: 0,
+            due: None,
+        }
+    }
+
+    /// It has no vote, and its log is equal below `len`, or it wants what begins there.
+    pub(super) fn learned(&mut self, fits: bool, len: u64) {
+        if fits {
+            self.matched = self.matched.max(len);
+            self.next = self.next.max(self.matched);
+            if matches!(self.flow, Flow::Probe { first, .. } if len >= first) {
+                self.flow = Flow::Stream;
+            }
+        } else if self.flow != Flow::Reading {
+            self.probe(len.max(self.matched));
+        }
     }
 
     fn probe(&mut self, first: u64) {
@@ -180,6 +206,7 @@ impl Paxos {
         }
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
         peer.heard = now;
+        peer.votes = true;
         peer.matched = peer.matched.max(len);
         peer.next = peer.next.max(peer.matched);
         if matches!(peer.flow, Flow::Probe { first, .. } if len >= first) {
@@ -227,9 +254,11 @@ impl Paxos {
     /// The length that a majority's logs reach: the one that `quorum - 1` replicas are not above... counted without sorting.
     fn majority_len(&self) -> u64 {
         let reach = |len: u64| {
-            usize::from(self.durable >= len) + self.peers.iter().filter(|peer| peer.matched >= len).count()
+            let has = |peer: &&Peer| peer.votes && peer.matched >= len;
+            usize::from(self.durable >= len) + self.peers.iter().filter(has).count()
         };
-        let lens = self.peers.iter().map(|peer| peer.matched).chain([self.durable]);
+        let voters = self.peers.iter().filter(|peer| peer.votes);
+        let lens = voters.map(|peer| peer.matched).chain([self.durable]);
         lens.filter(|len| reach(*len) >= self.quorum()).max().unwrap_or(0)
     }
 

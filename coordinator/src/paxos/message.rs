@@ -34,6 +34,15 @@ pub enum Message {
         /// Try from here.
         hint: u64,
     },
+    /// As `Accepted` and `Rejected`, of a follower that lost its log and has no vote.
+    Learned {
+        /// The leadership.
+        ballot: Ballot,
+        /// Whether the logs are equal below `len`, durably; else the entries from there on are wanted.
+        fits: bool,
+        /// See `fits`.
+        len: u64,
+    },
     /// To a leader: I have promised a higher ballot.
     Nack {
         /// What is promised.

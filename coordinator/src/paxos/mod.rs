@@ -30,6 +30,7 @@
 //! starts a trial within [`Config::break_jitter`].
 
 mod acceptor;
+mod amnesia;
 mod election;
 mod leader;
 mod message;
@@ -52,6 +53,7 @@ pub use message::Message;
 pub use runs::Runs;
 pub use types::*;
 
+use amnesia::Amnesia;
 use leader::Peer;
 use rng::Rng;
 use tail::Tail;
@@ -62,6 +64,8 @@ pub struct Paxos {
     config: Config,
     rng: Rng,
     role: Role,
+    /// Set while this replica has no vote.
+    amnesia: Option<Amnesia>,
     /// Highest ballot promised; the ballot of the leader that is followed, or the own one.
     promised: Ballot,
     /// Highest round seen anywhere, so that the next campaign does not start below it.
@@ -146,6 +150,7 @@ impl Paxos {
         Self {
             rng,
             role: Role::Follower { leader: None },
+            amnesia: recovered.lost.then(Amnesia::default),
             promised: recovered.promised.max(recovered.stamps.last()),
             seen_round: recovered.promised.round(),
             stamps: recovered.stamps,
@@ -314,6 +319,7 @@ impl Paxos {
             }
             Message::Accepted { ballot, len } => self.on_accepted(now, from, ballot, len, out),
             Message::Rejected { ballot, first, hint } => self.on_rejected(now, from, ballot, first, hint),
+            Message::Learned { ballot, fits, len } => self.on_learned(from, ballot, fits, len),
             Message::Nack { promised } => self.on_nack(now, promised, out),
             Message::Prepare { ballot, trial, last, len } => {
                 self.on_prepare(now, from, election::Ask { ballot, trial, last, len }, out);
@@ -335,6 +341,7 @@ impl Paxos {
     fn on_connected(&mut self, now: Nanos, id: ReplicaId, out: &mut Vec<Output>) {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else { return };
         peer.connected = true;
+        self.ask_around(now, out);
         if self.is_leader() {
             self.greet(now, id, out);
         } else if self.leader().is_none() {

@@ -37,6 +37,7 @@ impl Paxos {
         let candidate = &self.peers[at];
         let before = |(other, peer): (usize, &super::leader::Peer)| {
             peer.connected
+                && peer.votes
                 && peer.flow == Flow::Stream
                 && (peer.matched > candidate.matched || (peer.matched == candidate.matched && other < at))
         };

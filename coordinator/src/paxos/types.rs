@@ -143,6 +143,8 @@ pub struct Recovered {
     pub tail: Vec<Entry>,
     /// Every entry below is known to be decided. 0 is always safe.
     pub commit: u64,
+    /// The log was lost or damaged: what it held is not known. See `amnesia.rs`.
+    pub lost: bool,
 }
 
 /// What the caller tells the state machine.
@@ -231,6 +233,8 @@ pub enum Output {
         /// Its leadership.
         ballot: Ballot,
     },
+    /// This replica, which had lost its log, knows enough to vote: it is a full member from now on.
+    Remembered,
     /// The leader of before is gone or unreachable and no other is known yet.
     LeaderLost,
     /// The peer needs entries that only the log has: read some from `from` on (below `to`), give [`Input::OldEntries`].

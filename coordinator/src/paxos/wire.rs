@@ -63,6 +63,7 @@ const REJECTED: u8 = 3;
 const NACK: u8 = 4;
 const PREPARE: u8 = 5;
 const PROMISE: u8 = 6;
+const LEARNED: u8 = 7;
 const TRIAL: u8 = 1;
 const GRANTED: u8 = 2;
 
@@ -119,6 +120,9 @@ pub fn encode(message: &Message, to: &mut impl Write) -> io::Result<()> {
         }
         Message::Accepted { ballot, len } => head(ACCEPTED, 0, *ballot, *len, 0, 0),
         Message::Rejected { ballot, first, hint } => head(REJECTED, 0, *ballot, *first, *hint, 0),
+        Message::Learned { ballot, fits, len } => {
+            head(LEARNED, if *fits { GRANTED } else { 0 }, *ballot, *len, 0, 0)
+        }
         Message::Nack { promised } => head(NACK, 0, *promised, 0, 0, 0),
         Message::Prepare { ballot, trial, last, len } => {
             head(PREPARE, trial_bit(*trial), *ballot, last.0, *len, 0)
@@ -179,6 +183,7 @@ pub fn decode(frame: &[u8]) -> Result<Message, WireError> {
         },
         ACCEPTED => Message::Accepted { ballot, len: index(a)? },
         REJECTED => Message::Rejected { ballot, first: index(a)?, hint: index(b)? },
+        LEARNED => Message::Learned { ballot, fits: header.flags & GRANTED != 0, len: index(a)? },
         NACK => Message::Nack { promised: ballot },
         PREPARE => Message::Prepare { ballot, trial, last: self::ballot(header.a)?, len: index(b)? },
         PROMISE => {

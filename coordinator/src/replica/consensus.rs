@@ -85,6 +85,11 @@ impl<D: Disk> Consensus<D> {
         &self.paxos
     }
 
+    /// Says how far the log reaches: at the end of an orderly stop.
+    pub fn seal(&mut self) -> Result<(), LogError> {
+        self.log.seal()
+    }
+
     /// The log, to look at. It lags behind Paxos while writes wait for space on the disk.
     pub fn log(&self) -> &Log<D> {
         &self.log
@@ -161,6 +166,10 @@ impl<D: Disk> Consensus<D> {
                     Output::Committed { from, to } => happenings.push_back(Happening::Committed { from, to }),
                     Output::BecameLeader { ballot, next } => {
                         happenings.push_back(Happening::BecameLeader { ballot, next });
+                    }
+                    Output::Remembered => {
+                        self.log.found()?;
+                        tracing::warn!("its log is whole again: it votes from now on");
                     }
                     Output::Demoted { .. } => happenings.push_back(Happening::Demoted),
                     Output::Following { leader, .. } => happenings.push_back(Happening::Following(leader)),

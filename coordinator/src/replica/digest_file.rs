@@ -13,8 +13,8 @@ use super::digests::Digest;
 
 /// Name of the file in the replica's directory.
 pub const DIGEST_FILE: &str = "digests";
-/// Bytes of a row: tick and digest.
-const ROW_BYTES: usize = 16;
+/// Bytes of a row: tick, digest, and a checksum over these and the entry's number; four bytes are zero.
+const ROW_BYTES: usize = 24;
 /// Rows that wait before they are written.
 const WAITING_ROWS: usize = 4096;
 
@@ -43,8 +43,7 @@ impl DigestWriter {
             self.flush();
             self.first = digest.entry;
         }
-        self.waiting.extend_from_slice(&digest.tick.to_le_bytes());
-        self.waiting.extend_from_slice(&digest.value.to_le_bytes());
+        self.waiting.extend_from_slice(&row(digest));
     }
 
     /// Writes what waits.
@@ -66,6 +65,17 @@ impl Drop for DigestWriter {
     }
 }
 
+fn row(digest: Digest) -> [u8; ROW_BYTES] {
+    let mut row = [0; ROW_BYTES];
+    row[..8].copy_from_slice(&digest.tick.to_le_bytes());
+    row[8..16].copy_from_slice(&digest.value.to_le_bytes());
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&digest.entry.to_le_bytes());
+    checksum.update(&row[..16]);
+    row[16..20].copy_from_slice(&checksum.finalize().to_le_bytes());
+    row
+}
+
 /// What a replica's directory knows of its past; a file that is not there knows nothing.
 pub fn read(replica_directory: &Path) -> io::Result<Vec<Digest>> {
     let bytes = match std::fs::read(replica_directory.join(DIGEST_FILE)) {
@@ -74,18 +84,31 @@ pub fn read(replica_directory: &Path) -> io::Result<Vec<Digest>> {
     };
     let (rows, _) = bytes.as_chunks::<ROW_BYTES>();
     let word = |half: &[u8]| half.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
-    let digest = |(entry, row): (u64, &[u8; ROW_BYTES])| Digest {
-        entry,
-        tick: word(&row[..8]),
-        value: word(&row[8..]),
-    };
-    // A hole is a row that was not written.
-    Ok((0..).zip(rows).map(digest).filter(|digest| digest.value != 0).collect())
+    let mut digests = Vec::with_capacity(rows.len());
+    for (entry, found) in (0..).zip(rows) {
+        // A hole is a row that was not written.
+        if *found == [0; ROW_BYTES] {
+            continue;
+        }
+        let digest = Digest { entry, tick: word(&found[..8]), value: word(&found[8..16]) };
+        let expected = row(digest);
+        if *found != expected {
+            let (file, offset) = (replica_directory.join(DIGEST_FILE), entry * ROW_BYTES as u64);
+            let (expected, found) = (word(&expected[16..]), word(&found[16..]));
+            return Err(io::Error::other(format!(
+                "{} is corrupt at byte {offset}: the row of entry {entry} has checksum {found:x} instead of {expected:x}; the \
+                 file only helps people: remove it, and the replica writes it anew when it starts",
+                file.display()
+            )));
+        }
+        digests.push(digest);
+    }
+    Ok(digests)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{DIGEST_FILE, DigestWriter, read};
+    use super::{DIGEST_FILE, DigestWriter, ROW_BYTES, read};
     use crate::replica::digests::Digest;
 
     fn digest(entry: u64, value: u64) -> Digest {
@@ -103,7 +126,15 @@ mod tests {
         writer.note(digest(4, 9));
         drop(writer);
         assert_eq!(read(&directory).unwrap(), [digest(0, 8), digest(1, 7), digest(2, 7), digest(4, 9)]);
-        assert!(directory.join(DIGEST_FILE).exists());
+        let file = directory.join(DIGEST_FILE);
+        let whole = std::fs::read(&file).unwrap();
+        for byte in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[byte] ^= 1 << (byte % 8);
+            std::fs::write(&file, bytes).unwrap();
+            let error = read(&directory).expect_err("a flipped bit").to_string();
+            assert!(error.contains(&format!("byte {}:", byte / ROW_BYTES * ROW_BYTES)), "{byte}: {error}");
+        }
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

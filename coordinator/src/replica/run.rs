@@ -30,7 +30,7 @@ use super::signals::Signals;
 use super::status::ReplicaStatus;
 use super::tls::Tls;
 use crate::channel::{Channel, Received};
-use crate::log::{self, Directory, Log, Options, SEGMENT_BYTES};
+use crate::log::{self, Directory, Log, LogError, Options, SEGMENT_BYTES};
 use crate::paxos::{self, Config, Input, Paxos};
 
 /// Longest sleep, nanoseconds; also how often the supervisor gets a status.
@@ -164,7 +164,8 @@ impl Replica {
             self.note_traffic(&ready);
             self.note_turn(self.now() - begun);
         }
-        self.level_logs()
+        self.level_logs()?;
+        Ok(self.driver.consensus.seal()?)
     }
 
     fn turn(&mut self, ready: &[Ready]) -> Result<(), ReplicaError> {
@@ -316,8 +317,28 @@ fn address_text(address: Option<SocketAddr>) -> String {
     address.map_or_else(|| "(not a member)".to_owned(), |address| address.to_string())
 }
 
+/// Opens the log. A damaged one is set aside, where there are others to learn from: see [`paxos::Recovered::lost`].
+fn open_log(config: &ReplicaConfig, options: &Options) -> Result<Log<Directory>, ReplicaError> {
+    let open = || Log::open(Directory::open(&config.log_directory)?, options.clone());
+    let log = match open() {
+        Err(error @ LogError::Corrupt { .. }) if config.members.len() > 2 => {
+            tracing::error!("{error}");
+            log::set_aside(&Directory::open(&config.log_directory)?, &error.to_string())?;
+            open()?
+        }
+        other => other?,
+    };
+    if log.lost().is_some() {
+        tracing::warn!(
+            "the damaged log is set aside as *.damaged in {}; this replica learns everything anew from all others, and has no \
+             vote until then",
+            config.log_directory.display()
+        );
+    }
+    Ok(log)
+}
+
 fn open_consensus(config: &ReplicaConfig) -> Result<Consensus, ReplicaError> {
-    let disk = Directory::open(&config.log_directory)?;
     let options = Options {
         cluster: config.fingerprint,
         durability: match config.durability {
@@ -327,7 +348,7 @@ fn open_consensus(config: &ReplicaConfig) -> Result<Consensus, ReplicaError> {
         boot_id: log::current_boot_id().map_err(ReplicaError::system("read this boot's id"))?,
         segment_bytes: SEGMENT_BYTES,
     };
-    let log = Log::open(disk, options)?;
+    let log = open_log(config, &options)?;
     let recovered = log.recovered(paxos::TAIL_ENTRIES as u64, paxos::TAIL_BYTES)?;
     if !log.is_empty() {
         tracing::info!("the log has {} entries: they are replayed", log.len());

@@ -74,6 +74,15 @@ pub struct ServerExit {
     pub wait_status: i32,
 }
 
+/// A log that is being learned anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedLog {
+    /// What was wrong with it: file and byte.
+    pub why: String,
+    /// Replicas of which it must still hear what they promised.
+    pub unheard: Vec<u8>,
+}
+
 /// The whole picture of one replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct ReplicaStatus {
@@ -131,6 +140,8 @@ pub struct ReplicaStatus {
     pub longest_turn_us: u64,
     /// The log cannot be written because the disk is full; nothing is acknowledged until it can.
     pub disk_full: bool,
+    /// Its log was damaged, and it has no vote until it has learned everything anew.
+    pub damaged_log: Option<DamagedLog>,
     /// Listening sockets of the server.
     pub listeners: Vec<Listener>,
     /// Set when the server ended.

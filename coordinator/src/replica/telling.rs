@@ -3,7 +3,7 @@
 use super::config::FromReplica;
 use super::driver::Phase;
 use super::run::{Replica, STATUS_NS};
-use super::status::{RECOVERING_LAG, Role};
+use super::status::{DamagedLog, RECOVERING_LAG, Role};
 
 impl Replica {
     /// Notes how long a turn of the loop took: while it lasts, peers hear nothing from this replica.
@@ -44,6 +44,8 @@ impl Replica {
         status.refused = self.relay.refused + self.clients.refused;
         (status.peer_bytes_out, status.peer_bytes_in) = wire;
         status.peers_connected = self.peers.connected();
+        let why = self.driver.consensus.log().lost();
+        status.damaged_log = why.map(|why| DamagedLog { why: why.to_owned(), unheard: paxos.unheard() });
         status.disk_full = self.driver.consensus.disk_full();
         status.log_bytes = directory_bytes(&self.log_directory);
         status.role = match self.driver.phase() {

@@ -1,0 +1,112 @@
+//! A replica that lost its log, and with it what it promised and accepted, has no vote until it knows enough to keep every
+//! promise that it may have made.
+//!
+//! It takes entries as any follower does and acknowledges them as [`Message::Learned`], which no majority counts; it neither
+//! promises nor asks for leadership. It gets its vote back when
+//!
+//! 1. *every* other member has said, since this replica started, what it has promised;
+//! 2. the leader that it follows has a ballot `B` that is not below any of these;
+//! 3. its log is durable and equal to that leader's up to a commit index whose last entry is stamped `B`.
+//!
+//! Why that is enough. Whoever asked this replica for a promise had promised the same itself before, durably, and so had the
+//! leader of every entry that it accepted: both are among the others, so by 1 and 2 no promise of before is above `B`.
+//! What it accepted, and what may be decided because it did, was accepted by a majority of which at least the rest are others,
+//! and no later leader was elected without one of them, because this replica does not vote meanwhile: so it is in the log of
+//! `B`'s leader. That leader knows it as decided once it decided an entry of its own: 3. Acknowledgements on their way from
+//! before the loss are dropped with the connection on which they were.
+//! Members that lost their logs, too, do not answer, so two of them wait for each other for ever: no silent repair of what a
+//! minority alone may know.
+
+use std::collections::BTreeMap;
+
+use super::message::Message;
+use super::types::{Ballot, Nanos, Output, ReplicaId};
+use super::{Paxos, Role};
+
+/// What has been heard since the start.
+#[derive(Debug, Default)]
+pub(super) struct Amnesia {
+    heard: BTreeMap<ReplicaId, Ballot>,
+    asked_at: Nanos,
+}
+
+impl Paxos {
+    /// False while this replica has lost its log and not learned everything anew.
+    pub fn has_vote(&self) -> bool {
+        self.amnesia.is_none()
+    }
+
+    /// The members that must still say what they promised, before this replica can vote again.
+    pub fn unheard(&self) -> Vec<ReplicaId> {
+        let Some(amnesia) = &self.amnesia else { return Vec::new() };
+        self.peers.iter().map(|peer| peer.id).filter(|id| !amnesia.heard.contains_key(id)).collect()
+    }
+
+    /// Asks for what is not known yet. A trial changes nothing at those who are asked, and every answer tells the promise.
+    pub(super) fn ask_around(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        let Some(amnesia) = &mut self.amnesia else { return };
+        amnesia.asked_at = now;
+        let unheard =
+            self.peers.iter().filter(|peer| peer.connected && !amnesia.heard.contains_key(&peer.id));
+        let ballot = Ballot::new(1, self.config.id);
+        for peer in unheard {
+            let ask = Message::Prepare { ballot, trial: true, last: Ballot::ZERO, len: 0 };
+            out.push(Output::Send { to: peer.id, message: ask });
+        }
+    }
+
+    /// The election timer ran out: wait for a leader, and ask again.
+    pub(super) fn wait_for_leader(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        if matches!(self.role, Role::Follower { leader: Some(_) }) {
+            self.role = Role::Follower { leader: None };
+            out.push(Output::LeaderLost);
+        }
+        self.election_at = now + self.config.election;
+        self.ask_around(now, out);
+    }
+
+    /// A member has said what it promised.
+    pub(super) fn hear(&mut self, from: ReplicaId, promised: Ballot) {
+        if let Some(amnesia) = &mut self.amnesia {
+            amnesia.heard.insert(from, promised);
+        }
+    }
+
+    /// Gets the vote back if it is time.
+    pub(super) fn remember(&mut self, now: Nanos, out: &mut Vec<Output>) {
+        let Some(amnesia) = &self.amnesia else { return };
+        if amnesia.heard.len() < self.peers.len() {
+            if now >= amnesia.asked_at.saturating_add(self.config.election) {
+                self.ask_around(now, out);
+            }
+            return;
+        }
+        let follows = matches!(self.role, Role::Follower { leader: Some(_) });
+        let above = amnesia.heard.values().all(|promised| *promised <= self.promised);
+        let whole = self.commit > 0
+            && self.durable >= self.commit
+            && self.stamps.at(self.commit - 1) == Some(self.promised);
+        if follows && above && whole {
+            self.amnesia = None;
+            out.push(Output::Remembered);
+        }
+    }
+
+    /// Tells the leader how far this log is, in a word that is no vote.
+    pub(super) fn tell_learned(to: ReplicaId, ballot: Ballot, fits: bool, len: u64, out: &mut Vec<Output>) {
+        out.push(Output::Send { to, message: Message::Learned { ballot, fits, len } });
+    }
+
+    /// Leader: a follower without a vote has this much, or (if it does not fit) wants to be sent entries from there.
+    pub(super) fn on_learned(&mut self, from: ReplicaId, ballot: Ballot, fits: bool, len: u64) {
+        if !self.is_leader() || ballot != self.promised || len > self.len() {
+            return;
+        }
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
+        if std::mem::replace(&mut peer.votes, false) {
+            // What it had before is gone.
+            peer.matched = 0;
+        }
+        peer.learned(fits, len);
+    }
+}
