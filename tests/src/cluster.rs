@@ -174,6 +174,16 @@ impl Cluster {
         self.scratch.path().join("brolga.err")
     }
 
+    /// The files of a replica's log of entries, the oldest first.
+    pub fn log_segments(&self, id: u8) -> Vec<PathBuf> {
+        let directory = self.state().join(format!("replica-{id}/log"));
+        let files = std::fs::read_dir(directory).expect("list the log").flatten().map(|entry| entry.path());
+        let mut segments: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect();
+        segments.sort();
+        segments
+    }
+
     /// The lines of all replicas' logs with this text.
     pub fn logged(&self, text: &str) -> Vec<String> {
         let log = |id| self.state().join(format!("replica-{id}/coordinator.log"));

@@ -183,26 +183,6 @@ fn what_a_killed_launcher_left_is_cleaned_by_stop_and_by_run() {
     cluster.stop();
 }
 
-/// The newest segment of a replica's log.
-fn segment(cluster: &Cluster, replica: u8) -> std::path::PathBuf {
-    fn largest(directory: &Path, found: &mut Vec<(u64, std::path::PathBuf)>) {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() && name != "layers" && name != "root" => largest(&path, found),
-                Ok(meta) if meta.is_file() => found.push((meta.len(), path)),
-                _ => {}
-            }
-        }
-    }
-    let mut found = Vec::new();
-    largest(&cluster.state(), &mut found);
-    let own = format!("replica-{replica}/");
-    found.retain(|(_, path)| path.to_string_lossy().contains(&own));
-    found.sort();
-    found.pop().expect("a log file").1
-}
-
 #[test]
 fn a_damaged_log_is_named_and_learned_anew_from_the_others() {
     let _turn = serial::turn();
@@ -215,7 +195,7 @@ fn a_damaged_log_is_named_and_learned_anew_from_the_others() {
     // What is torn here was acknowledged: every other replica must have it.
     cluster.await_level();
     cluster.stop();
-    let file = segment(&cluster, 1);
+    let file = cluster.log_segments(1).pop().expect("a log");
     let mut bytes = fs::read(&file).expect("read the log");
     let used = bytes.iter().rposition(|&byte| byte != 0).expect("a log that is not empty");
     bytes[used] ^= 0xff;

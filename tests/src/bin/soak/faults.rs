@@ -10,6 +10,7 @@ use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::scratch::Scratch;
 use brolga_tests::small_disk::SmallDisk;
 use brolga_tests::stats::Times;
+use brolga_tests::wait::{PATIENCE, until};
 use brolga_tests::workload::{Failure, Workload};
 use brolga_tests::{layers, mariadb, process};
 
@@ -42,9 +43,10 @@ enum Fault {
     LeaderStops,
     FollowerStops,
     DiskFull,
+    LogDamaged,
 }
 
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 8] = [
     Fault::LeaderDies,
     Fault::FollowerDies,
     Fault::MajorityDies,
@@ -52,6 +54,7 @@ const FAULTS: [Fault; 7] = [
     Fault::LeaderStops,
     Fault::FollowerStops,
     Fault::DiskFull,
+    Fault::LogDamaged,
 ];
 
 /// What is told at the end.
@@ -178,7 +181,33 @@ fn inflict(fault: Fault, cluster: &mut Cluster, disk: &SmallDisk, choice: &mut C
             disk.make_room();
             at
         }
+        Fault::LogDamaged => damage(cluster, follower, choice),
     }
+}
+
+/// Flips a bit in a replica's log while it is down, and waits until it has learned everything anew: without the others' whole logs
+/// it could not, so there is no second fault meanwhile.
+fn damage(cluster: &mut Cluster, id: u8, choice: &mut Choice) -> Instant {
+    const MENDED: &str = "its log is whole again";
+    let at = Instant::now();
+    let command = |cluster: &Cluster, what| {
+        let output = cluster.call(&[what, "--replica", &id.to_string()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mended = |cluster: &Cluster| cluster.printed().matches(MENDED).count();
+    let before = mended(cluster);
+    command(cluster, "kill");
+    let segments = cluster.log_segments(id);
+    let path = &segments[choice.below(segments.len() as u64) as usize];
+    let mut bytes = std::fs::read(path).expect("read the log");
+    let used = bytes.iter().rposition(|&byte| byte != 0).expect("a log that is not empty");
+    // Not at its very end: what is torn there is cut.
+    let place = choice.below(used as u64 * 7 / 8) as usize;
+    bytes[place] ^= 1 << choice.below(8);
+    std::fs::write(path, &bytes).expect("damage the log");
+    command(cluster, "start");
+    until("the log is whole again", 2 * PATIENCE, || (mended(cluster) > before).then_some(()));
+    at
 }
 
 /// Stops a replica's coordinator for a while: that nothing comes from it is the fault, however long it takes.
