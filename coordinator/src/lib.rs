@@ -1,6 +1,7 @@
 //! Brolga's coordinator: the launcher, the replica container, the client side, Paxos and the durable log.
 
 pub mod channel;
+pub mod checkpoint;
 pub mod cli;
 pub mod container;
 pub mod doctor;

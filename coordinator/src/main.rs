@@ -5,5 +5,9 @@ fn main() {
     if std::env::args_os().nth(1).is_some_and(|first| first == coordinator::container::INIT_COMMAND) {
         std::process::exit(coordinator::container::init_main());
     }
+    if std::env::args_os().nth(1).is_some_and(|first| first == coordinator::container::criu::CRIU_COMMAND) {
+        let arguments: Vec<_> = std::env::args_os().skip(2).collect();
+        std::process::exit(coordinator::container::criu::main(&arguments));
+    }
     std::process::exit(coordinator::cli::main());
 }

@@ -205,6 +205,7 @@ impl<'a> Call<'a> {
                 k.threads.get_mut(self.me).place = place;
             });
         });
+        self.platform.resumed();
     }
 
     /// Waits for free room in the upcall ring.
@@ -222,6 +223,7 @@ impl<'a> Call<'a> {
                 self.platform.wait(&control.inbound, seen, Some(ROOM_RETRY_NS));
             }
             control.server_idle.store(0, Ordering::SeqCst);
+            self.platform.resumed();
         }
     }
 

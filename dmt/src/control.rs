@@ -108,6 +108,9 @@ pub struct Control {
     pub trace_from: AtomicU64,
     /// C: a test's request to corrupt one byte of the next `Data` event that this replica applies (divergence test).
     pub corrupt_next: AtomicU32,
+    /// C: times that this server was brought back from a checkpoint; stored before it runs again. A thread that finds another
+    /// number than at its last look puts right what the kernel forgot of it ([`crate::platform::Platform::resumed`]).
+    pub restores: AtomicU32,
 }
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Control>() == 4096);
@@ -153,6 +156,7 @@ impl Control {
             tracing: AtomicU32::new(0),
             trace_from: AtomicU64::new(0),
             corrupt_next: AtomicU32::new(0),
+            restores: AtomicU32::new(0),
         }
     }
 

@@ -8,7 +8,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::atomic::{AtomicU32, Ordering};
 use crate::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, TRACE_RING_BYTES, UPCALL_RING_BYTES};
-use crate::control::{ARENA_MAGIC, CRANE_LEADER, Control, FOLLOWER};
+use crate::control::{ARENA_MAGIC, CRANE_LEADER, Control, FOLLOWER, offer};
 use crate::entry::{EVENT_HEADER_BYTES, EventHeader};
 use crate::ring::{Corrupt, FRAME_HEADER_BYTES, Frame, Ring};
 use crate::upcall::{UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind};
@@ -71,6 +71,28 @@ impl Link {
         let control = self.control();
         control.lead_from.store(FOLLOWER, Ordering::SeqCst);
         control.magic.store(ARENA_MAGIC, Ordering::SeqCst);
+    }
+
+    /// Makes an arena that was copied at a checkpoint usable: the role is that of a follower, and what the coordinator of then
+    /// wanted is forgotten. To be called before the server runs again.
+    pub fn restored(&mut self) {
+        let control = self.control();
+        control.lead_from.store(FOLLOWER, Ordering::SeqCst);
+        control.offer.store(offer::NONE, Ordering::SeqCst);
+        for word in [&control.halt, &control.wanted, &control.corrupt_next, &control.coordinator_asleep] {
+            word.store(0, Ordering::SeqCst);
+        }
+        control.restores.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// True while the server sleeps until it gets another entry: it has applied `given` entries, which are all that it has,
+    /// and the coordinator has read all that it told. Nothing of it moves then but by a new entry.
+    pub fn is_parked(&self, given: u64) -> bool {
+        let control = self.control();
+        control.applied.load(Ordering::SeqCst) == given
+            && control.server_idle.load(Ordering::SeqCst) != 0
+            && self.shared().entries.is_empty()
+            && !self.has_upcalls()
     }
 
     /// What both ends share. The reference does not borrow the Link: the arena outlives it.

@@ -20,6 +20,9 @@ pub trait Platform {
     fn deliver(&self, signal: &crate::process::PendingSignal);
     /// The calling thread was given the turn and is about to go on.
     fn took_turn(&self) {}
+    /// The calling thread, for which the server waited, slept for the coordinator's sake. A checkpoint is taken while it
+    /// does, so this may be the first that the server does after one was restored. To be called before anything else.
+    fn resumed(&self) {}
     /// The branch at this address of the calling process has become a spin point: from now on a thread that takes it
     /// comes to [`crate::call::Call::spin_point`].
     fn arm_spin_point(&self, branch: u64) {

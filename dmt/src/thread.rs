@@ -74,7 +74,7 @@ pub struct Thread {
     /// Kernel thread id in the replica's pid namespace; 0 until it is known.
     pub tid: i32,
     /// Where it may run: a note of the platform.
-    pub(crate) place: Place,
+    pub place: Place,
     /// Start routine and its argument (addresses in its process), kept here until it starts.
     pub start: [u64; 2],
     /// Its `pthread_t`, for joins and kills.

@@ -48,6 +48,21 @@ pub fn free(tid: i32, place: Place, all: &CpuMask) -> Place {
     Place::FREE
 }
 
+/// Makes what dmt knows of the calling thread true again: that it may run anywhere.
+pub fn reset() {
+    let tls = crate::tls::current();
+    if !tls.managed() {
+        return;
+    }
+    let (id, tid) = (tls.id() as dmt::thread::ThreadId, tls.tid());
+    crate::world::call_as(id).with(|k| {
+        k.threads.get_mut(id).place = Place::FREE;
+        if !k.processors.is_empty() {
+            bind(tid, &k.processors);
+        }
+    });
+}
+
 /// A failure (the other process belongs to another user) costs time, nothing else.
 fn bind(tid: i32, mask: &CpuMask) {
     // SAFETY: reads the mask.

@@ -36,6 +36,7 @@ mod mappings;
 mod maps;
 mod place;
 mod process;
+mod restored;
 mod signals;
 mod sigsys;
 mod spin;

@@ -45,6 +45,8 @@ pub struct Tls {
     cancelled: Cell<u32>,
     /// The spin point where it last stopped, and the sum of what the loop counts with there.
     spun: Cell<[u64; 2]>,
+    /// The control page's `restores` when the thread last looked, see [`crate::restored`].
+    restores: Cell<u32>,
     /// See [`crate::altstack`].
     pub alternate: Alternate,
     /// Start and length of its signal stack, the program's or ours.
@@ -159,6 +161,12 @@ impl Tls {
     /// The spin point where the thread last stopped, with the sum of what its loop counts with; replaced by what is new.
     pub fn stopped_at(&self, branch: u64, sum: u64) -> (u64, u64) {
         self.spun.replace([branch, sum]).into()
+    }
+
+    /// The control page's `restores` when it last looked; replaced by what it is `now`.
+    #[inline]
+    pub fn saw_restores(&self, now: u32) -> u32 {
+        self.restores.replace(now)
     }
 
     /// Start and length of its signal stack.

@@ -91,6 +91,11 @@ impl Platform for World {
 
     fn took_turn(&self) {
         crate::threads::await_leaving();
+        crate::restored::put_right();
+    }
+
+    fn resumed(&self) {
+        crate::restored::put_right();
     }
 
     fn arm_spin_point(&self, branch: u64) {

@@ -119,6 +119,21 @@ pub(super) enum Command {
         #[arg(long)]
         coordinator: bool,
     },
+    /// Take a checkpoint of a replica, so that it need not replay its log from the beginning
+    ///
+    /// A follower's server stands still for a moment, with its clients connected, and is written to disk: processes, memory,
+    /// files and connections. When the replica starts again, after a crash or a divergence, it restores its newest checkpoint
+    /// and replays the log from there. The last two are kept. The leader and its clients do not notice.
+    ///
+    /// Needs CRIU 4.2 or later (scripts/setup-criu, `brolga doctor`) and root. Without, the replica goes on as it was.
+    /// `brolga status` shows the checkpoints, and why the last one failed.
+    Checkpoint {
+        #[command(flatten)]
+        which: Which,
+        /// The replica [default: a follower without a newer one than the others]
+        #[arg(long, short, value_name = "ID")]
+        replica: Option<u8>,
+    },
     /// Send a signal to the server, on all replicas at the same logical time
     ///
     /// The signal goes to the server's main process, as an event in the log: each replica's server gets it at the same

@@ -1,6 +1,7 @@
 //! The command line: each command and what it calls.
 
 mod args;
+mod checkpoint;
 mod explain;
 mod inspect;
 mod manual;
@@ -38,6 +39,7 @@ fn dispatch(command: Command) -> Result<i32, LauncherError> {
         Command::Run(args) => run(args),
         Command::Status { which, json, watch } => show::status(&which.state(), json, watch),
         Command::Exec { which, replica, command } => inspect::exec(&which.state(), replica, &command),
+        Command::Checkpoint { which, replica } => checkpoint::take(&which.state(), replica),
         Command::Kill { which, replica } => request(&which, &Request::Kill(replica)),
         Command::Signal { which, signal } => request(&which, &Request::Signal(signal)),
         Command::Start { which, replica } => request(&which, &Request::Start(replica)),

@@ -79,11 +79,30 @@ fn table(status: &ClusterStatus) -> String {
         text += &format!("replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}\n");
     }
     for member in &status.replicas {
+        checkpoints(member, &mut text);
         if member.status.as_ref().is_some_and(|s| s.disk_full) {
             text += &format!("replica {}: disk full, nothing is acknowledged\n", member.id);
         }
     }
     text
+}
+
+fn checkpoints(member: &MemberStatus, text: &mut String) {
+    let Some(status) = member.status.as_ref().map(|status| &status.checkpoints) else { return };
+    if !status.kept.is_empty() {
+        let kept: Vec<_> = status
+            .kept
+            .iter()
+            .map(|kept| format!("entry {} (digest {}, {} KB)", kept.entry, kept.digest, kept.bytes / 1024))
+            .collect();
+        *text += &format!("replica {}: checkpoints at {}\n", member.id, kept.join(", "));
+    }
+    if let Some(error) = &status.last_error {
+        *text += &format!("replica {}: the last checkpoint that failed: {error}\n", member.id);
+    }
+    if let Some(error) = &status.restore_error {
+        *text += &format!("replica {}: a checkpoint was not restored: {error}\n", member.id);
+    }
 }
 
 /// Replicas that went another way than the leader: id, entry, tick and how it was noticed.

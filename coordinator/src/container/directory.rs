@@ -2,20 +2,24 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::ContainerError;
 
 /// Under it stand `upper` and `work` of the root overlay, and `mounts/<n>/` for each other file system of the host.
-pub(super) const LAYERS_DIRECTORY: &str = "layers";
+pub const LAYERS_DIRECTORY: &str = "layers";
 /// Under it stand `stdout` and `stderr` of the server, and those of the start before as `*.previous`.
 pub const OUTPUT_DIRECTORY: &str = "output";
 /// Where the new root is put together.
 pub(super) const ROOT_DIRECTORY: &str = "root";
 
 /// Wipes what an earlier start left and makes the directories anew.
-pub(super) fn prepare(directory: &Path) -> Result<(), ContainerError> {
+pub fn prepare(directory: &Path) -> Result<(), ContainerError> {
+    if directory.as_os_str().as_bytes().iter().any(|byte| b",:\\".contains(byte)) {
+        return Err(ContainerError::OverlayPath(directory.to_owned()));
+    }
     let layers = directory.join(LAYERS_DIRECTORY);
     at(&layers, remove_tree(&layers))?;
     let private =

@@ -41,12 +41,14 @@ pub(super) fn mark(path: &Path, inode: u32) {
 /// Numbers are given out in the order of the calls.
 pub(super) struct Marks {
     given: u32,
+    /// The layers are those of a checkpoint, which have their marks: only what no layer holds is marked.
+    restored: bool,
 }
 
 impl Marks {
     /// Before the first.
-    pub(super) fn new() -> Self {
-        Self { given: STDERR }
+    pub(super) fn new(restored: bool) -> Self {
+        Self { given: STDERR, restored }
     }
 
     /// Marks the container's own directories and `others`. Runs inside, before the server.
@@ -78,7 +80,9 @@ impl Marks {
     fn mark(&mut self, path: &Path) {
         if self.given < MAX_MARKS {
             self.given += 1;
-            mark(path, self.given);
+            if !self.restored || path.starts_with("/dev") || path.starts_with(SHARED_MOUNT) {
+                mark(path, self.given);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! Everything in the container dies when init dies, and init dies with the *thread* that called `start`
 //! (`PR_SET_PDEATHSIG`), so call it from a thread that lives as long as the process.
 
+pub mod criu;
 mod deaths;
 mod directory;
 mod error;
@@ -20,7 +21,7 @@ pub mod watchdog;
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -31,7 +32,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{Channel, Received};
-pub use directory::{OUTPUT_DIRECTORY, remove_tree};
+pub use directory::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY, prepare, remove_tree};
 pub use error::ContainerError;
 pub use init::main as init_main;
 pub use network::Interface;
@@ -82,8 +83,13 @@ pub struct ContainerSpec {
 /// News from init.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    /// The server's image was loaded. (Consumed by [`Container::start`].)
+    /// The server's image was loaded, or it was restored; beside it is the kick eventfd of a restored one. (Consumed by
+    /// [`Container::start`].)
     Started,
+    /// All is ready for a restore but what the coordinator puts in place. (Consumed by [`Container::restore`].)
+    Prepared,
+    /// The helper of a dump has ended, and the server's process ids go on as before; or that could not be brought about.
+    HelperEnded(Result<ExitStatus, String>),
     /// The container could not be set up. (Consumed by [`Container::start`].)
     Failed(String),
     /// The server has ended and nothing of it is left.
@@ -159,6 +165,19 @@ struct InitConfig {
     /// The caller's ids, if the container is in a user namespace.
     outer_ids: Option<(u32, u32)>,
     has_kick: bool,
+    /// The server is restored by CRIU instead of started.
+    restores: bool,
+}
+
+/// What CRIU needs for a restore.
+#[derive(Clone, Copy, Debug)]
+pub struct Restore<'a> {
+    /// Its executable.
+    pub criu: &'a std::path::Path,
+    /// The directory of its images.
+    pub images: BorrowedFd<'a>,
+    /// The last process id that the container had given out at the checkpoint.
+    pub last_pid: i32,
 }
 
 /// A running container. Dropping it kills everything in it and waits for the end.
@@ -173,30 +192,81 @@ impl Container {
     /// Starts the server in a new container. `kick` is an eventfd that the server writes to wake a sleeping
     /// coordinator; the server gets it as number [`KICK_FD`].
     pub fn start(spec: &ContainerSpec, kick: Option<BorrowedFd<'_>>) -> Result<Self, ContainerError> {
-        spawn::check_open_files()?;
-        if spec.directory.as_os_str().as_bytes().iter().any(|byte| b",:\\".contains(byte)) {
-            return Err(ContainerError::OverlayPath(spec.directory.clone()));
-        }
         directory::prepare(&spec.directory)?;
-        let (channel, theirs) = Channel::pair().map_err(ContainerError::system("make a socket pair"))?;
-        let init = spawn::spawn_init(spec, theirs, kick)?;
-        let mut container = Self { init, channel, reaped: false };
-        match container.channel.receive::<Report>() {
-            Ok(Received::Message(Report::Started, _)) => {}
-            Ok(Received::Message(Report::Failed(message), _)) => return Err(ContainerError::Setup(message)),
-            Ok(Received::Message(report, _)) => return Err(ContainerError::InitDied(format!("{report:?}"))),
-            Ok(Received::Empty | Received::Closed) => {
-                return Err(ContainerError::InitDied(container.wait_for_init()));
-            }
-            Err(source) => {
-                return Err(ContainerError::System { what: "hear from the container's init", source });
-            }
-        }
-        container
-            .channel
-            .set_nonblocking(true)
-            .map_err(ContainerError::system("set up the container's channel"))?;
+        let mut container = Self::spawn(spec, kick, false)?;
+        container.await_start()?;
         Ok(container)
+    }
+
+    /// Brings a server back in a new container. The caller has put layers and output files in place ([`prepare`]); it puts the
+    /// rest in place in `ready`, which gets init's process id, when the container's mounts are made. `images`: the directory of CRIU's
+    /// images. Also returns the eventfd that the server kicks now.
+    pub fn restore(
+        spec: &ContainerSpec,
+        kick: BorrowedFd<'_>,
+        restore: &Restore<'_>,
+        ready: impl FnOnce(i32) -> Result<(), ContainerError>,
+    ) -> Result<(Self, OwnedFd), ContainerError> {
+        let mut container = Self::spawn(spec, Some(kick), true)?;
+        match container.await_report()? {
+            (Report::Prepared, _) => {}
+            (report, _) => return Err(ContainerError::InitDied(format!("{report:?}"))),
+        }
+        ready(container.init_pid())?;
+        let order = criu::Order {
+            task: criu::Task::Restore,
+            criu: restore.criu.as_os_str().as_bytes().to_vec(),
+            last_pid: restore.last_pid,
+        };
+        let helper = criu::order(&container.channel, &order, restore.images)
+            .map_err(ContainerError::system("order a restore"))?;
+        // A helper that dies without a word shows in what init reports.
+        if let Ok(Received::Message(criu::Word::Done(Err(message)), _)) = helper.receive::<criu::Word>() {
+            return Err(ContainerError::Setup(message));
+        }
+        let kick = container.await_start()?.pop();
+        let kick =
+            kick.ok_or_else(|| ContainerError::Setup("the restored server has no eventfd".to_owned()))?;
+        Ok((container, kick))
+    }
+
+    /// Has CRIU dump the server's processes into the directory `images`. What happens comes by the channel that is returned, and
+    /// at the end by [`Report::HelperEnded`].
+    pub fn dump(&self, criu: &std::path::Path, images: BorrowedFd<'_>) -> io::Result<Channel> {
+        let criu = criu.as_os_str().as_bytes().to_vec();
+        criu::order(&self.channel, &criu::Order { task: criu::Task::Dump, criu, last_pid: 0 }, images)
+    }
+
+    fn spawn(
+        spec: &ContainerSpec,
+        kick: Option<BorrowedFd<'_>>,
+        restores: bool,
+    ) -> Result<Self, ContainerError> {
+        spawn::check_open_files()?;
+        let (channel, theirs) = Channel::pair().map_err(ContainerError::system("make a socket pair"))?;
+        let init = spawn::spawn_init(spec, theirs, kick, restores)?;
+        Ok(Self { init, channel, reaped: false })
+    }
+
+    /// Waits until the server runs; returns the descriptors that came with that word.
+    fn await_start(&mut self) -> Result<Vec<OwnedFd>, ContainerError> {
+        match self.await_report()? {
+            (Report::Started, fds) => {
+                let set = self.channel.set_nonblocking(true);
+                set.map_err(ContainerError::system("set up the container's channel"))?;
+                Ok(fds)
+            }
+            (report, _) => Err(ContainerError::InitDied(format!("{report:?}"))),
+        }
+    }
+
+    fn await_report(&mut self) -> Result<(Report, Vec<OwnedFd>), ContainerError> {
+        match self.channel.receive::<Report>() {
+            Ok(Received::Message(Report::Failed(message), _)) => Err(ContainerError::Setup(message)),
+            Ok(Received::Message(report, fds)) => Ok((report, fds)),
+            Ok(Received::Empty | Received::Closed) => Err(ContainerError::InitDied(self.wait_for_init())),
+            Err(source) => Err(ContainerError::System { what: "hear from the container's init", source }),
+        }
     }
 
     /// Readable when [`Container::report`] has news: register it with epoll.

@@ -81,9 +81,9 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
     // The old root lies over the new one now; the lazy unmount takes it and all under it away.
     because(umount2(".", MntFlags::MNT_DETACH), "leave the old root of", &root)?;
     because(chdir("/"), "enter", Path::new("/"))?;
-    let mut marks = Marks::new();
+    let mut marks = Marks::new(config.restores);
     marks.directories(&others);
-    if in_user_namespace {
+    if in_user_namespace && !config.restores {
         marks.tree(Path::new("/"));
     }
     if !marks::are_stored(Path::new("/")) {

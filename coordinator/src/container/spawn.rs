@@ -57,11 +57,12 @@ pub(super) fn spawn_init(
     spec: &ContainerSpec,
     channel: Channel,
     kick: Option<BorrowedFd<'_>>,
+    restores: bool,
 ) -> Result<Pid, ContainerError> {
     let user_namespace = needs_user_namespace();
     let ids = user_namespace.then(|| (geteuid().as_raw(), getegid().as_raw()));
-    let config =
-        write_config(spec, ids, kick.is_some()).map_err(ContainerError::system("pass the configuration"))?;
+    let config = write_config(spec, ids, kick.is_some(), restores)
+        .map_err(ContainerError::system("pass the configuration"))?;
     let (failed_read, failed) = pipe2(OFlag::O_CLOEXEC)
         .map_err(|e| ContainerError::System { what: "make a pipe", source: e.into() })?;
     let staged = |fd: BorrowedFd<'_>| stage(fd).map_err(ContainerError::system("duplicate a descriptor"));
@@ -161,7 +162,12 @@ fn stage(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-fn write_config(spec: &ContainerSpec, outer_ids: Option<(u32, u32)>, has_kick: bool) -> io::Result<File> {
+fn write_config(
+    spec: &ContainerSpec,
+    outer_ids: Option<(u32, u32)>,
+    has_kick: bool,
+    restores: bool,
+) -> io::Result<File> {
     let bytes = |text: &OsStr| text.as_bytes().to_vec();
     let config = InitConfig {
         directory: bytes(spec.directory.as_os_str()),
@@ -174,6 +180,7 @@ fn write_config(spec: &ContainerSpec, outer_ids: Option<(u32, u32)>, has_kick: b
         shared: spec.shared.as_ref().map(|path| bytes(path.as_os_str())),
         outer_ids,
         has_kick,
+        restores,
     };
     let mut file = File::from(memfd_create("brolga-container", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(&postcard::to_stdvec(&config).map_err(io::Error::other)?)?;

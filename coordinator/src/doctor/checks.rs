@@ -9,6 +9,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::geteuid;
 
 use super::Outcome;
+use crate::checkpoint::criu;
 use crate::container::{Container, ContainerError, ContainerSpec, Report, remove_tree};
 use crate::launcher::find_preload;
 
@@ -28,6 +29,7 @@ pub(super) fn all(state: &Path) -> Vec<(&'static str, Outcome)> {
         ("open files", open_files()),
         ("preload library", preload()),
         ("CPU time of threads", schedstat()),
+        ("CRIU", checkpoints()),
     ]
 }
 
@@ -160,6 +162,24 @@ fn preload() -> Outcome {
     match find_preload() {
         Ok(path) => Outcome::Pass(path.display().to_string()),
         Err(error) => Outcome::fail("not found", error.to_string()),
+    }
+}
+
+/// Checkpoints are an extra: all else works without.
+fn checkpoints() -> Outcome {
+    let lost =
+        |why: String| format!("no checkpoints, so a replica that starts again replays its whole log: {why}");
+    let remedy = format!("scripts/setup-criu, or name one by {}=PATH", criu::CRIU_VARIABLE);
+    if !geteuid().is_root() {
+        return Outcome::warning(lost("CRIU needs root".to_owned()), "run as root");
+    }
+    let tried = criu::find().and_then(|path| {
+        let version = criu::version(&path)?;
+        criu::check(&path).map(|()| format!("{version} ({})", path.display()))
+    });
+    match tried {
+        Ok(found) => Outcome::Pass(found),
+        Err(error) => Outcome::warning(lost(error), remedy),
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Request {
     Kill(u8),
     /// Bring a replica back.
     Start(u8),
+    /// Have a replica take a checkpoint; its status tells how that went.
+    Checkpoint(u8),
     /// Send this signal to the server; answered once that is decided.
     Signal(i32),
     /// Test: corrupt the next input of a replica.

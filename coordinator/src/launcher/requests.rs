@@ -22,18 +22,25 @@ impl Supervisor {
                 self.signal(signal, channel);
                 return Ok(false);
             }
-            Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) if !known(id) => {
+            Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) | Request::Checkpoint(id)
+                if !known(id) =>
+            {
                 Reply::Refused(format!("there is no replica {id}; they are 1 to {}", self.cluster.replicas))
             }
             Request::Kill(id) => self.kill(id)?,
             Request::Start(id) => self.start_again(id)?,
-            Request::Corrupt(id) => match &self.replicas[usize::from(id) - 1].channel {
-                Some(channel) if channel.send(&ToReplica::CorruptNext).is_ok() => Reply::Done,
-                _ => Reply::Refused(format!("replica {id} does not run")),
-            },
+            Request::Corrupt(id) => self.tell(id, &ToReplica::CorruptNext),
+            Request::Checkpoint(id) => self.tell(id, &ToReplica::Checkpoint),
         };
         let _ = channel.send(&reply);
         Ok(false)
+    }
+
+    fn tell(&self, id: u8, message: &ToReplica) -> Reply {
+        match &self.replicas[usize::from(id) - 1].channel {
+            Some(channel) if channel.send(message).is_ok() => Reply::Done,
+            _ => Reply::Refused(format!("replica {id} does not run")),
+        }
     }
 
     /// The answer comes when the signal is decided.

@@ -99,6 +99,7 @@ impl<'a> Execution<'a> {
             cluster: format!("{}-replay-{}", recording.cluster.tag(), std::process::id()),
             id: recording.id,
             trace_from: options.trace_from,
+            fingerprint: recording.cluster.id,
         };
         let kick = make_kick().map_err(ReplayError::system("make an eventfd"))?;
         let server = Server::start(&recipe, &kick)?;

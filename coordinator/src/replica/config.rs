@@ -117,6 +117,8 @@ pub enum ToReplica {
         /// Where clients send.
         address: SocketAddr,
     },
+    /// Take a checkpoint.
+    Checkpoint,
     /// Test: change one byte of the next data that this replica's server reads.
     CorruptNext,
     /// A signal for the server; whoever leads makes an event of it. It may come again.

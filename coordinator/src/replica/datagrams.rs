@@ -13,6 +13,7 @@ use std::os::fd::OwnedFd;
 use dmt::bounds::MAX_EVENT_BYTES;
 use dmt::entry::{ConnectInfo, EventKind, datagram_stream};
 use nix::sys::epoll::EpollFlags;
+use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32};
 
@@ -42,7 +43,7 @@ pub struct Datagram {
 }
 
 /// A socket of the server is in a multicast group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// dmt's id of the socket.
     pub socket: u64,
@@ -224,6 +225,11 @@ impl Datagrams {
             self.memberships.push(membership);
             self.join_all(poll);
         }
+    }
+
+    /// The groups that the server is in.
+    pub fn memberships(&self) -> &[Membership] {
+        &self.memberships
     }
 
     /// True if [`Datagrams::resume`] has something to do once there is room.

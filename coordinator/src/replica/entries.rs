@@ -26,6 +26,11 @@ pub struct Tainted {
 }
 
 impl Given {
+    /// Of a server that has applied all entries before `next`, which are decided, and has these connections.
+    pub fn restored(next: u64, connections: &[(u64, u64)]) -> Self {
+        Self { next, undecided: VecDeque::new(), alive: connections.iter().copied().collect() }
+    }
+
     /// Index of the entry that the server needs next.
     pub fn next(&self) -> u64 {
         self.next

@@ -5,7 +5,7 @@
 //! heartbeats and loses its leadership, or the vote for a new one. One thread does all of it in order, and lives as long
 //! as the replica, because a container dies with the thread that started it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -14,36 +14,60 @@ use nix::sys::eventfd::EventFd;
 
 use super::error::ReplicaError;
 use super::server::{Recipe, Server};
+use crate::checkpoint::{Manifest, Stored};
 use crate::container::ContainerError;
 
 enum Job {
     /// End this server, and write its last operations to a file if one is named.
     End(Box<Server>, Option<PathBuf>),
-    /// Start a new one.
-    Start,
+    /// Start a new one, from the first of these checkpoints that can be restored, or from nothing.
+    Start(Vec<Stored>),
 }
 
-type Started = Result<Box<Server>, ContainerError>;
+/// A server that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// The server.
+    pub server: Box<Server>,
+    /// What it was restored from, if it was.
+    pub restored: Option<Manifest>,
+    /// Why a newer checkpoint was not.
+    pub failure: Option<String>,
+}
 
 /// See the module.
 #[derive(Debug)]
 pub struct Keeper {
     jobs: Option<Sender<Job>>,
-    started: Receiver<Started>,
+    started: Receiver<Result<Started, ContainerError>>,
     thread: Option<JoinHandle<()>>,
     starting: bool,
+    replica_directory: PathBuf,
+    preload: PathBuf,
 }
 
 impl Keeper {
     /// Starts the thread. It writes to `kick` when a server was started.
     pub fn new(recipe: Recipe, kick: Arc<EventFd>) -> Result<Self, ReplicaError> {
+        let (replica_directory, preload) = (recipe.spec.directory.clone(), recipe.preload.clone());
         let (jobs, taken) = channel();
         let (tell, started) = channel();
         let thread = std::thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || work(&recipe, &kick, &taken, &tell))
             .map_err(ReplicaError::system("start the thread that starts servers"))?;
-        Ok(Self { jobs: Some(jobs), started, thread: Some(thread), starting: false })
+        let thread = Some(thread);
+        Ok(Self { jobs: Some(jobs), started, thread, starting: false, replica_directory, preload })
+    }
+
+    /// The replica's own directory.
+    pub fn replica_directory(&self) -> &Path {
+        &self.replica_directory
+    }
+
+    /// The preload library.
+    pub fn preload(&self) -> &Path {
+        &self.preload
     }
 
     /// Ends `server` and writes its last operations to `trace`.
@@ -51,16 +75,16 @@ impl Keeper {
         self.give(Job::End(Box::new(server), trace));
     }
 
-    /// Starts a server with a fresh arena and empty upper layers, once the one before has ended. Does nothing if one is
-    /// being started already.
-    pub fn start(&mut self) {
+    /// Starts a server from the first of `checkpoints` that can be restored, else with a fresh arena and empty upper layers, once
+    /// the one before has ended. Does nothing if one is being started already.
+    pub fn start(&mut self, checkpoints: Vec<Stored>) {
         if !std::mem::replace(&mut self.starting, true) {
-            self.give(Job::Start);
+            self.give(Job::Start(checkpoints));
         }
     }
 
     /// The server that was started, or why it could not be; `None` while nothing is there.
-    pub fn started(&mut self) -> Option<Started> {
+    pub fn started(&mut self) -> Option<Result<Started, ContainerError>> {
         if !self.starting {
             return None;
         }
@@ -87,7 +111,12 @@ impl Drop for Keeper {
     }
 }
 
-fn work(recipe: &Recipe, kick: &EventFd, jobs: &Receiver<Job>, tell: &Sender<Started>) {
+fn work(
+    recipe: &Recipe,
+    kick: &EventFd,
+    jobs: &Receiver<Job>,
+    tell: &Sender<Result<Started, ContainerError>>,
+) {
     while let Ok(job) = jobs.recv() {
         match job {
             Job::End(server, None) => drop(server),
@@ -95,12 +124,34 @@ fn work(recipe: &Recipe, kick: &EventFd, jobs: &Receiver<Job>, tell: &Sender<Sta
                 Ok(()) => tracing::error!("the server's last operations are in {}", trace.display()),
                 Err(error) => tracing::error!("cannot write the trace {}: {error}", trace.display()),
             },
-            Job::Start => {
-                let started = Server::start(recipe, kick).map(Box::new);
+            Job::Start(checkpoints) => {
                 // If nobody wants it any more, it ends right here.
-                let _ = tell.send(started);
+                let _ = tell.send(start(recipe, kick, checkpoints));
                 let _ = kick.write(1);
             }
         }
     }
+}
+
+fn start(recipe: &Recipe, kick: &EventFd, checkpoints: Vec<Stored>) -> Result<Started, ContainerError> {
+    let mut failure = None;
+    for stored in checkpoints {
+        match Server::restore(recipe, kick, &stored) {
+            Ok(server) => {
+                return Ok(Started { server: Box::new(server), restored: Some(stored.manifest), failure });
+            }
+            Err(error) => {
+                tracing::warn!(
+                    "the checkpoint at entry {} is not restored: {error}",
+                    stored.manifest.place.next
+                );
+                failure.get_or_insert(error.to_string());
+            }
+        }
+    }
+    if failure.is_some() {
+        tracing::warn!("the server starts from nothing, and the log is replayed from entry 0");
+    }
+    let server = Box::new(Server::start(recipe, kick)?);
+    Ok(Started { server, restored: None, failure })
 }

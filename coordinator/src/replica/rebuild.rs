@@ -22,13 +22,20 @@ use crate::paxos::Input;
 impl Replica {
     /// Takes the server that was started in the meantime, if one was.
     pub(super) fn take_server(&mut self) -> Result<(), ReplicaError> {
-        let Some(server) = self.keeper.started().transpose()? else { return Ok(()) };
+        let Some(started) = self.keeper.started().transpose()? else { return Ok(()) };
+        let server = started.server;
         self.poll
             .add(&server.report_fd(), Token::Container, EpollFlags::EPOLLIN)
             .map_err(ReplicaError::system("watch the container"))?;
+        if let Some(kick) = server.kick() {
+            self.poll
+                .add(&kick, Token::Kick, EpollFlags::EPOLLIN | EpollFlags::EPOLLET)
+                .map_err(ReplicaError::system("watch the restored server's eventfd"))?;
+        }
         self.driver.server_started(&server.link);
         self.status.container_pid = server.init_pid();
         self.server = Some(*server);
+        self.note_restore(started.restored.as_ref(), started.failure);
         self.status_at = 0;
         Ok(())
     }
@@ -37,9 +44,13 @@ impl Replica {
     fn end_server(&mut self, trace: Option<PathBuf>) {
         let Some(server) = self.server.take() else { return };
         server.halt();
+        if let Some(kick) = server.kick() {
+            self.poll.remove(&kick);
+        }
         // Its end would be heard for as long as that takes.
         self.poll.remove(&server.report_fd());
         self.keeper.end(server, trace);
+        self.checkpoint_lost_server();
         self.status.container_pid = 0;
         self.status.listeners.clear();
     }
@@ -62,7 +73,8 @@ impl Replica {
             self.peers.send_control(leader, &Control::Restarted);
         }
         self.watch_ports();
-        self.keeper.start();
+        let checkpoints = self.usable_checkpoints();
+        self.keeper.start(checkpoints);
     }
 
     /// The container has news: the server ended.
@@ -74,6 +86,7 @@ impl Replica {
                 self.poll.remove(&server.report_fd());
                 self.server_exited(status);
             }
+            Ok(Some(Report::HelperEnded(ended))) => self.dump_ended(ended),
             Ok(Some(Report::ProcessDied { pid, status })) => self.process_died(pid, status),
             Ok(_) => {}
             Err(error) => {

@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::epoll::EpollFlags;
 
+use super::checkpointing::Checkpointing;
 use super::clients::Clients;
 use super::config::{Admission, Durability, ReplicaConfig, ToReplica};
 use super::consensus::Consensus;
@@ -30,6 +31,7 @@ use super::signals::Signals;
 use super::status::ReplicaStatus;
 use super::tls::Tls;
 use crate::channel::{Channel, Received};
+use crate::checkpoint::Store;
 use crate::log::{self, Directory, Log, LogError, Options, SEGMENT_BYTES};
 use crate::paxos::{self, Config, Input, Paxos};
 
@@ -47,6 +49,7 @@ pub(super) struct Replica {
     pub(super) server: Option<Server>,
     pub(super) keeper: Keeper,
     pub(super) driver: Driver,
+    pub(super) checkpointing: Checkpointing,
     pub(super) peers: Peers,
     pub(super) clients: Clients,
     pub(super) datagrams: Datagrams,
@@ -113,7 +116,9 @@ impl Replica {
             cluster: config.cluster,
             id: config.id,
             trace_from: None,
+            fingerprint: config.fingerprint,
         };
+        let checkpointing = Checkpointing::new(Store::beside(&config.log_directory), kick.clone());
         let keeper = Keeper::new(recipe, kick)?;
         let digest_file = DigestWriter::beside(&config.log_directory);
         let mut replica = Self {
@@ -126,6 +131,7 @@ impl Replica {
             server: None,
             keeper,
             driver: Driver::new(config.id, consensus, origin, config.admission == Admission::Crane),
+            checkpointing,
             peers,
             clients: Clients::default(),
             datagrams: Datagrams::new(config.own),
@@ -146,7 +152,8 @@ impl Replica {
         };
         replica.driver.outbound = config.outbound;
         replica.check_genesis()?;
-        replica.keeper.start();
+        let checkpoints = replica.usable_checkpoints();
+        replica.keeper.start(checkpoints);
         Ok(replica)
     }
 
@@ -192,6 +199,7 @@ impl Replica {
         self.ports.end_rest(&self.poll, now, self.open_connections());
         self.settle(now)?;
         self.judge_death(now);
+        self.go_on_with_checkpoint(now);
         self.report_digests(now);
         self.flush_peers(now)?;
         if let Some(reason) = self.driver.take_rebuild() {
@@ -237,6 +245,7 @@ impl Replica {
                         .publish(&self.poll, (server_port, address), socket)
                         .map_err(ReplicaError::system("take a published UDP port"))?;
                 }
+                Received::Message(ToReplica::Checkpoint, _) => self.begin_checkpoint(),
                 Received::Message(ToReplica::CorruptNext, _) => {
                     if let Some(server) = &self.server {
                         server.link.control().corrupt_next.store(1, Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! The server of this replica: its container, its arena, and our end of it.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -9,6 +9,7 @@ use dmt::arena::{ARENA_BYTES, Arena};
 use dmt::link::{Link, Shared};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::checkpoint::{CheckpointError, Stored, bring};
 use crate::container::{ArenaMapping, Container, ContainerError, ContainerSpec, SharedDirectory};
 
 /// What it takes to start the server.
@@ -24,6 +25,8 @@ pub struct Recipe {
     pub id: u8,
     /// Trace from this tick on (`dmt::tracing`).
     pub trace_from: Option<u64>,
+    /// Fingerprint of cluster and command.
+    pub fingerprint: [u8; 16],
 }
 
 /// A running server. Fields are dropped in this order: the container dies before the arena goes.
@@ -32,7 +35,9 @@ pub struct Server {
     /// Our end of the arena.
     pub link: Link,
     mapping: ArenaMapping,
-    _directory: SharedDirectory,
+    /// The eventfd that a restored server kicks; others kick the one that they were given.
+    kick: Option<OwnedFd>,
+    directory: SharedDirectory,
 }
 
 impl std::fmt::Debug for Server {
@@ -58,7 +63,42 @@ impl Server {
         let mut spec = recipe.spec.clone();
         spec.shared = Some(directory.path().to_owned());
         let container = Container::start(&spec, Some(kick.as_fd()))?;
-        Ok(Self { container, link, mapping, _directory: directory })
+        Ok(Self { container, link, mapping, kick: None, directory })
+    }
+
+    /// Brings a server back from a checkpoint.
+    pub fn restore(recipe: &Recipe, kick: &EventFd, stored: &Stored) -> Result<Self, CheckpointError> {
+        let failed = |error: ContainerError| CheckpointError::Helper(format!("cannot start: {error}"));
+        let directory =
+            SharedDirectory::create(&recipe.cluster, u32::from(recipe.id), &recipe.preload, ARENA_BYTES)
+                .map_err(failed)?;
+        let mapping = directory.map_arena().map_err(|source| CheckpointError::File {
+            what: "map the arena in",
+            path: directory.path().to_owned(),
+            source,
+        })?;
+        let mut spec = recipe.spec.clone();
+        spec.shared = Some(directory.path().to_owned());
+        let mut link = None;
+        let mark = || {
+            // SAFETY: the mapping is an arena, this is the only Link to it, and the Link is dropped before the mapping.
+            let restored = link.insert(unsafe { Link::attach(mapping.as_ptr::<Shared>()) });
+            restored.restored();
+        };
+        let what = (&spec, recipe.preload.as_path(), &recipe.fingerprint);
+        let brought = bring(stored, what, kick, &directory, mark)?;
+        let link = link.ok_or_else(|| CheckpointError::Helper("left the arena out".to_owned()))?;
+        Ok(Self { container: brought.container, link, mapping, kick: Some(brought.kick), directory })
+    }
+
+    /// The eventfd that it kicks, if that is not the one that it was given.
+    pub fn kick(&self) -> Option<BorrowedFd<'_>> {
+        self.kick.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The directory that it shares with us.
+    pub fn shared_path(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Readable when the container has news.
@@ -94,7 +134,7 @@ impl Server {
 
     /// Ends the server and writes its last operations to `trace`.
     pub fn end_with_trace(self, trace: &Path) -> io::Result<()> {
-        let Self { container, link: _, mapping, _directory } = self;
+        let Self { container, link: _, mapping, kick: _, directory: _directory } = self;
         drop(container);
         // SAFETY: the mapping is an arena, and with the container all processes of the server have ended.
         unsafe { super::trace::dump(&*mapping.as_ptr::<Arena>(), trace) }

@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::checkpointing::CheckpointStatus;
+
 /// A follower that is this many entries behind replays rather than follows.
 pub const RECOVERING_LAG: u64 = 4096;
 
@@ -142,6 +144,8 @@ pub struct ReplicaStatus {
     pub disk_full: bool,
     /// Its log was damaged, and it has no vote until it has learned everything anew.
     pub damaged_log: Option<DamagedLog>,
+    /// Its checkpoints.
+    pub checkpoints: CheckpointStatus,
     /// Listening sockets of the server.
     pub listeners: Vec<Listener>,
     /// Set when the server ended.

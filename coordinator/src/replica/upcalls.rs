@@ -55,7 +55,7 @@ impl Replica {
         }
     }
 
-    fn listens(&mut self, listener: Listener) {
+    pub(super) fn listens(&mut self, listener: Listener) {
         let kind = if listener.udp { "UDP " } else { "" };
         tracing::info!("the server listens on {kind}{}", SocketAddr::new(listener.address, listener.port));
         if listener.udp {

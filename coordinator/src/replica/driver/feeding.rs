@@ -71,7 +71,7 @@ impl<D: Disk> Driver<D> {
     ) -> Result<(), LogError> {
         let committed = self.consensus.paxos().commit();
         let limit = match self.phase {
-            _ if self.is_fenced() => return Ok(()),
+            _ if self.is_fenced() || self.held => return Ok(()),
             Phase::Follower => committed,
             Phase::TakingOver { next, .. } if self.crane.is_some() => committed.min(next),
             Phase::TakingOver { next, .. } => next,

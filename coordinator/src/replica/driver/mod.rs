@@ -131,6 +131,8 @@ pub struct Driver<D: Disk = Directory> {
     pub outbound: Arc<[u8]>,
     /// First entry of its leadership.
     leads_from: u64,
+    /// The server is given no entries: a checkpoint of it is being taken.
+    held: bool,
     /// The server's state is worthless, and why.
     rebuild: Option<Rebuild>,
     divergences: Divergences,
@@ -164,6 +166,7 @@ impl<D: Disk> Driver<D> {
             crane: crane.then(Crane::default),
             outbound: OutboundHead::default().as_bytes().into(),
             leads_from: 0,
+            held: false,
             rebuild: None,
             divergences: Divergences::default(),
             wake: false,
@@ -325,6 +328,30 @@ impl<D: Disk> Driver<D> {
         if let Phase::Leading { ballot } | Phase::TakingOver { ballot, .. } = self.phase {
             self.phase = Phase::TakingOver { ballot, next: self.consensus.paxos().len() };
         }
+    }
+
+    /// The server that is to be fed was restored from a checkpoint at which it had applied all entries before `next`, and had
+    /// these connections.
+    pub fn server_restored(&mut self, next: u64, connections: &[(u64, u64)]) {
+        self.given = Given::restored(next, connections);
+        self.current_entry = next.saturating_sub(1);
+        self.replay.clear();
+    }
+
+    /// The connections of its server, with the sequence number of each one's next event.
+    pub fn connections(&self) -> Vec<(u64, u64)> {
+        self.given.alive().collect()
+    }
+
+    /// From now on the server is given nothing, or again what there is.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+        self.wake = true;
+    }
+
+    /// The server must be started anew for a reason that is not of the log.
+    pub fn must_rebuild(&mut self, why: Rebuild) {
+        self.rebuild.get_or_insert(why);
     }
 
     /// A new server waits for its entries.

@@ -17,6 +17,8 @@ pub enum Rebuild {
     NotProposed(u64, ProposeError),
     /// Its digest differs in the bubble of this entry.
     Diverged(u64),
+    /// A checkpoint of it was broken off in the middle.
+    Checkpoint(String),
 }
 
 impl fmt::Display for Rebuild {
@@ -26,6 +28,7 @@ impl fmt::Display for Rebuild {
             Self::Overruled(index) => write!(f, "another entry {index} was decided than the one it ran"),
             Self::Late(index) => write!(f, "its server made entry {index} for a leadership that has ended"),
             Self::NotProposed(index, error) => write!(f, "entry {index} was not proposed: {error}"),
+            Self::Checkpoint(reason) => write!(f, "a checkpoint of it went wrong: {reason}"),
             Self::Diverged(entry) => write!(f, "it diverged at entry {entry}"),
         }
     }

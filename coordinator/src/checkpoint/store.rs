@@ -1,0 +1,102 @@
+//! The checkpoints that a replica keeps, in a directory beside its log.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::manifest::Manifest;
+use super::{CheckpointError, KEEP};
+use crate::container::criu::CRIU_LOG;
+use crate::container::remove_tree;
+
+/// Name of the directory.
+const DIRECTORY: &str = "checkpoints";
+/// Name of a checkpoint that is being made.
+const UNFINISHED: &str = "unfinished";
+
+/// A checkpoint on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Its directory.
+    pub path: PathBuf,
+    /// What it says of itself; its files are not looked at yet.
+    pub manifest: Manifest,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+impl Store {
+    /// The store beside the log directory of a replica.
+    pub fn beside(log_directory: &Path) -> Self {
+        Self { directory: log_directory.with_file_name(DIRECTORY) }
+    }
+
+    /// All that can be used as far as their manifests tell, the newest first; those that cannot are told in the log.
+    pub fn list(&self) -> Vec<Stored> {
+        let mut found: Vec<Stored> = Vec::new();
+        for path in self.numbered() {
+            match Manifest::read(&path) {
+                Ok(manifest) => found.push(Stored { path, manifest }),
+                Err(error) => tracing::warn!("a checkpoint cannot be used: {error}"),
+            }
+        }
+        found.sort_by_key(|stored| std::cmp::Reverse(stored.manifest.place.next));
+        found
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let is_number = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<u64>().is_ok())
+        };
+        entries.map(|entry| entry.path()).filter(is_number)
+    }
+
+    /// An empty directory for a checkpoint to be made in.
+    pub(super) fn begin(&self) -> Result<PathBuf, CheckpointError> {
+        let path = self.directory.join(UNFINISHED);
+        remove_tree(&path).map_err(CheckpointError::file("remove", &path))?;
+        crate::launcher::state::make_private(&self.directory)
+            .and_then(|()| crate::launcher::state::make_private(&path))
+            .map_err(CheckpointError::file("make", &path))?;
+        Ok(path)
+    }
+
+    /// Gives a whole checkpoint its name once it is on the disk, and removes those that are too many.
+    pub(super) fn finish(&self, made: &Path, manifest: &Manifest) -> Result<Stored, CheckpointError> {
+        let path = self.directory.join(manifest.place.next.to_string());
+        remove_tree(&path).map_err(CheckpointError::file("remove", &path))?;
+        let sync = |path: &Path| {
+            let failed = CheckpointError::file("store", path);
+            let open = fs::File::open(path);
+            open.and_then(|file| nix::unistd::syncfs(file).map_err(Into::into)).map_err(failed)
+        };
+        sync(made)?;
+        fs::rename(made, &path).map_err(CheckpointError::file("rename", made))?;
+        sync(&self.directory)?;
+        for old in self.list().into_iter().skip(KEEP) {
+            Self::remove(&old.path);
+        }
+        Ok(Stored { path, manifest: manifest.clone() })
+    }
+
+    /// The store that a checkpoint is in.
+    pub(super) fn of(stored: &Stored) -> Self {
+        Self { directory: stored.path.parent().unwrap_or(&stored.path).to_owned() }
+    }
+
+    /// Moves CRIU's log out of the directory of its images, for people to read.
+    pub(super) fn keep_log(&self, images: &Path) {
+        let _ = fs::rename(images.join(CRIU_LOG), self.directory.join(CRIU_LOG));
+    }
+
+    /// Removes a checkpoint that must not be used.
+    pub fn remove(path: &Path) {
+        if let Err(error) = remove_tree(path) {
+            tracing::warn!("cannot remove the checkpoint {}: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `brolga checkpoint`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::launcher::LauncherError;
+use crate::launcher::control::{ClusterStatus, MemberStatus, Reply, Request, ask};
+use crate::replica::checkpointing::CheckpointStatus;
+use crate::replica::status::Role;
+
+/// Time between two looks at the status.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// How long a checkpoint may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Has a replica take a checkpoint, and waits for it; returns the exit code.
+pub(super) fn take(state: &Path, replica: Option<u8>) -> Result<i32, LauncherError> {
+    let before = status(state)?;
+    let id = match replica {
+        Some(id) => id,
+        None => choose(&before).ok_or_else(|| {
+            LauncherError::Refused(
+                "no follower runs: a checkpoint of the leader would make its clients wait".to_owned(),
+            )
+        })?,
+    };
+    let before = of(&before, id).unwrap_or_default();
+    ask(state, &Request::Checkpoint(id))?;
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let now = of(&status(state)?, id).unwrap_or_default();
+        if now.taken > before.taken {
+            if let Some(kept) = now.kept.first() {
+                println!(
+                    "replica {id}: checkpoint at entry {}, logical time {}, digest {}, {} KB; its server stood still for {} ms",
+                    kept.entry,
+                    kept.tick,
+                    kept.digest,
+                    kept.bytes / 1024,
+                    now.pause_ms
+                );
+            }
+            return Ok(0);
+        }
+        if now.failed > before.failed {
+            let reason = now.last_error.unwrap_or_default();
+            return Err(LauncherError::Refused(format!("replica {id} took no checkpoint: {reason}")));
+        }
+        std::thread::sleep(LOOK_PAUSE);
+    }
+    let seconds = PATIENCE.as_secs();
+    Err(LauncherError::Refused(format!(
+        "replica {id} has taken no checkpoint for {seconds} s; see `brolga status`"
+    )))
+}
+
+fn status(state: &Path) -> Result<ClusterStatus, LauncherError> {
+    match ask(state, &Request::Status)? {
+        Reply::Status(status) => Ok(*status),
+        _ => Err(LauncherError::NotRunning(state.to_owned())),
+    }
+}
+
+fn of(status: &ClusterStatus, id: u8) -> Option<CheckpointStatus> {
+    let member = status.replicas.iter().find(|member| member.id == id)?;
+    Some(member.status.as_ref()?.checkpoints.clone())
+}
+
+/// The follower whose newest checkpoint is the oldest.
+fn choose(status: &ClusterStatus) -> Option<u8> {
+    let follower =
+        |member: &&MemberStatus| member.status.as_ref().is_some_and(|status| status.role == Role::Follower);
+    let newest = |member: &&MemberStatus| {
+        let kept = member.status.as_ref().and_then(|status| status.checkpoints.kept.first());
+        kept.map_or(0, |kept| kept.entry)
+    };
+    status.replicas.iter().filter(follower).min_by_key(newest).map(|member| member.id)
+}

@@ -1,0 +1,178 @@
+//! Checkpoints of real servers with their clients connected: a replica that died comes back from one, and is in the state of the
+//! others.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::layers;
+use brolga_tests::memcache::Memcache;
+use brolga_tests::resp::{Redis, Reply};
+use brolga_tests::serial;
+use brolga_tests::wait::{PATIENCE, until};
+use coordinator::replica::checkpointing::CheckpointStatus;
+
+/// Keys before a checkpoint, and after it.
+const KEYS: usize = 2000;
+
+fn redis() -> Plan {
+    let command =
+        ["redis-server", "--port", "6379", "--save", "", "--appendonly", "yes", "--protected-mode", "no"];
+    Plan::new(&command).port(6379)
+}
+
+fn client(cluster: &Cluster) -> Redis {
+    until("redis answers PING", PATIENCE, || {
+        let mut redis = Redis::connect(cluster.port()).ok()?;
+        (redis.call(&["PING"]).ok()? == Reply::Simple("PONG".into())).then_some(redis)
+    })
+}
+
+fn fill(redis: &mut Redis, from: usize) {
+    for number in from..from + KEYS {
+        redis.send(&["SET", &format!("k{number}"), &number.to_string()]).expect("send");
+    }
+    for _ in 0..KEYS {
+        assert_eq!(redis.receive().expect("an answer"), Reply::Simple("OK".into()));
+    }
+}
+
+/// Has a replica take a checkpoint; returns the entry at which it is.
+fn checkpoint(cluster: &Cluster, replica: u8) -> u64 {
+    let output = cluster.call(&["checkpoint", "--replica", &replica.to_string()]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "no checkpoint was taken: {error}");
+    let status = cluster.status().expect("a status");
+    checkpoints(&status, replica).kept.first().expect("a checkpoint is kept").entry
+}
+
+fn checkpoints(status: &brolga_tests::status::Status, replica: u8) -> CheckpointStatus {
+    status.replica(replica).map(|replica| replica.checkpoints.clone()).unwrap_or_default()
+}
+
+/// Kills a replica, whose supervisor starts it again, and waits until it follows; returns what became of its checkpoints.
+fn kill(cluster: &mut Cluster, replica: u8) -> CheckpointStatus {
+    let before = cluster.status().and_then(|s| s.replica(replica).map(|r| r.pid)).expect("it runs");
+    cluster.kill_replica(replica);
+    cluster.await_complete();
+    cluster.await_status("a server of the replica runs again", |status| {
+        let replica = status.replica(replica)?;
+        (replica.pid != before && replica.container_pid != 0).then(|| replica.checkpoints.clone())
+    })
+}
+
+#[test]
+fn redis_comes_back_from_a_checkpoint_that_was_taken_under_load() {
+    let _turn = serial::turn();
+    let mut cluster = redis().start("checkpoint-redis");
+    cluster.await_complete();
+    let mut redis = client(&cluster);
+    let mut subscriber = client(&cluster);
+    subscriber.must(&["SUBSCRIBE", "news"]);
+    fill(&mut redis, 0);
+    let victim = cluster.follower();
+    let stop = AtomicBool::new(false);
+    let (entry, increments) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut redis = client(&cluster);
+            let mut done = 0;
+            while !stop.load(Ordering::Relaxed) {
+                done += 1;
+                assert_eq!(redis.must(&["INCR", "counter"]).number(), done);
+            }
+            done
+        });
+        // The second one is of a server with the images of the first behind it, and replaces nothing of it.
+        let first = checkpoint(&cluster, victim);
+        let second = checkpoint(&cluster, victim);
+        assert!(second > first, "entries went on between two checkpoints: {first}, {second}");
+        stop.store(true, Ordering::Relaxed);
+        (second, load.join().expect("the load failed"))
+    });
+    fill(&mut redis, KEYS);
+    let restored = kill(&mut cluster, victim);
+    assert_eq!((restored.restored_from, restored.restore_error), (Some(entry), None));
+    // The clients' connections were those of the leader all the time.
+    assert_eq!(redis.must(&["PUBLISH", "news", "hello"]), Reply::Integer(1));
+    assert_eq!(subscriber.receive().expect("the message").items()[2].clone().bytes(), b"hello");
+    fill(&mut redis, 2 * KEYS);
+    cluster.await_level();
+    // A checkpoint of a restored server is as good as any, and a restored server can lead.
+    let entry = checkpoint(&cluster, victim);
+    assert_eq!(kill(&mut cluster, victim).restored_from, Some(entry));
+    cluster.await_level();
+    while cluster.leader() != victim {
+        let leader = cluster.leader();
+        cluster.kill_replica(leader);
+        cluster.await_complete();
+    }
+    let mut redis = client(&cluster);
+    assert_eq!(redis.must(&["DBSIZE"]).number(), 3 * KEYS as i64 + 1);
+    assert_eq!(redis.must(&["GET", "counter"]).bytes(), increments.to_string().into_bytes());
+    redis.must(&["SET", "last", "word"]);
+    cluster.await_level();
+    let (files, bytes) = layers::assert_identical(&cluster.state(), 3);
+    println!("files {files}, bytes {bytes}");
+    cluster.stop();
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_and_not_used() {
+    let _turn = serial::turn();
+    let mut cluster = redis().start("checkpoint-damaged");
+    cluster.await_complete();
+    fill(&mut client(&cluster), 0);
+    let victim = cluster.follower();
+    let entry = checkpoint(&cluster, victim);
+    let directory = cluster.state().join(format!("replica-{victim}/checkpoints/{entry}"));
+    let images = directory.join("images/pages-1.img");
+    let mut bytes = std::fs::read(&images).expect("the image of the pages");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&images, bytes).expect("flip a bit");
+    let status = kill(&mut cluster, victim);
+    let error = status.restore_error.expect("the damage is told");
+    assert!(error.contains("pages-1.img: expected mode") && error.contains("found mode"), "{error}");
+    assert_eq!(status.restored_from, None, "the log was replayed from entry 0");
+    cluster.await_level();
+    layers::assert_identical(&cluster.state(), 3);
+    cluster.stop();
+}
+
+#[test]
+fn the_leader_takes_none_and_says_so() {
+    let _turn = serial::turn();
+    let mut cluster = redis().start("checkpoint-leader");
+    cluster.await_complete();
+    fill(&mut client(&cluster), 0);
+    let leader = cluster.leader();
+    let output = cluster.call(&["checkpoint", "--replica", &leader.to_string()]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("it leads"), "{error}");
+    assert_eq!(cluster.leader(), leader, "nothing else came of it");
+    cluster.await_level();
+    cluster.stop();
+}
+
+#[test]
+fn memcached_comes_back_with_its_threads() {
+    let _turn = serial::turn();
+    let command = ["memcached", "-t", "4", "-p", "11211", "-u", "nobody"];
+    let mut cluster = Plan::new(&command).port(11211).start("checkpoint-memcached");
+    cluster.await_complete();
+    let mut memcache = until("memcached answers", PATIENCE, || {
+        let mut memcache = Memcache::connect(cluster.port()).ok()?;
+        memcache.get("nothing").ok().map(|_| memcache)
+    });
+    let fill = |memcache: &mut Memcache, from: usize| {
+        (from..from + KEYS).for_each(|n| memcache.set(&n.to_string(), b"value").expect("it is stored"));
+    };
+    fill(&mut memcache, 0);
+    let victim = cluster.follower();
+    let entry = checkpoint(&cluster, victim);
+    fill(&mut memcache, KEYS);
+    assert_eq!(kill(&mut cluster, victim).restored_from, Some(entry));
+    fill(&mut memcache, 2 * KEYS);
+    cluster.await_level();
+    assert_eq!(memcache.get("0").expect("an answer"), Some(b"value".to_vec()));
+    cluster.stop();
+}
