@@ -30,7 +30,7 @@ const IMAGES: &str = "images";
 /// File with the arena's pages in a checkpoint.
 const ARENA: &str = "arena";
 /// Directory of the upper layers in a checkpoint.
-const LAYERS: &str = "layers";
+const LAYERS: &str = "files";
 /// Directory of the server's output files in a checkpoint.
 const OUTPUT: &str = "output";
 /// Directory with what the container had in `/dev/shm`.
