@@ -40,6 +40,7 @@ impl Paxos {
         }
         self.follow(now, accept.ballot, out);
         let Accept { ballot, first, previous, commit, entries } = accept;
+        self.note_told(ballot, commit);
         if let Some(hint) = self.mismatch(first, previous) {
             match self.has_vote() {
                 true => Self::send(out, from, Message::Rejected { ballot, first, hint }),

@@ -6,14 +6,17 @@
 //!
 //! 1. *every* other member has said, since this replica started, what it has promised;
 //! 2. the leader that it follows has a ballot `B` that is not below any of these;
-//! 3. its log is durable and equal to that leader's up to a commit index whose last entry is stamped `B`.
+//! 3. its log is durable and equal to that leader's up to the highest commit index that the leader has told, and the last entry
+//!    below that is stamped `B`.
 //!
 //! Why that is enough. Whoever asked this replica for a promise had promised the same itself before, durably, and so had the
 //! leader of every entry that it accepted: both are among the others, so by 1 and 2 no promise of before is above `B`.
 //! What it accepted, and what may be decided because it did, was accepted by a majority of which at least the rest are others,
 //! and no later leader was elected without one of them, because this replica does not vote meanwhile: so it is in the log of
-//! `B`'s leader. That leader knows it as decided once it decided an entry of its own: 3. Acknowledgements on their way from
-//! before the loss are dropped with the connection on which they were.
+//! `B`'s leader. That leader knows what was decided before it once it decided an entry of its own, and what it decided itself with
+//! an acknowledgement of before the loss it knew before it sent the first entry that this replica could take: 3. (What it has told
+//! counts, not what is known to be decided here: while entries are still coming, that is less.) Acknowledgements on their way
+//! from before the loss are dropped with the connection on which they were.
 //! Members that lost their logs, too, do not answer, so two of them wait for each other for ever: no silent repair of what a
 //! minority alone may know.
 
@@ -28,6 +31,8 @@ use super::{Paxos, Role};
 pub(super) struct Amnesia {
     heard: BTreeMap<ReplicaId, Ballot>,
     asked_at: Nanos,
+    /// A leadership, and the highest commit index that it told.
+    told: (Ballot, u64),
 }
 
 impl Paxos {
@@ -72,6 +77,14 @@ impl Paxos {
         }
     }
 
+    /// The leader of `ballot` told its commit index.
+    pub(super) fn note_told(&mut self, ballot: Ballot, commit: u64) {
+        if let Some(amnesia) = &mut self.amnesia {
+            let before = if amnesia.told.0 == ballot { amnesia.told.1 } else { 0 };
+            amnesia.told = (ballot, commit.max(before));
+        }
+    }
+
     /// Gets the vote back if it is time.
     pub(super) fn remember(&mut self, now: Nanos, out: &mut Vec<Output>) {
         let Some(amnesia) = &self.amnesia else { return };
@@ -83,9 +96,11 @@ impl Paxos {
         }
         let follows = matches!(self.role, Role::Follower { leader: Some(_) });
         let above = amnesia.heard.values().all(|promised| *promised <= self.promised);
-        let whole = self.commit > 0
-            && self.durable >= self.commit
-            && self.stamps.at(self.commit - 1) == Some(self.promised);
+        let (ballot, told) = amnesia.told;
+        let whole = ballot == self.promised
+            && told > 0
+            && self.durable >= told
+            && self.stamps.at(told - 1) == Some(ballot);
         if follows && above && whole {
             self.amnesia = None;
             out.push(Output::Remembered);

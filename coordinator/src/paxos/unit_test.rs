@@ -338,6 +338,11 @@ fn messages() -> impl Strategy<Value = Message> {
             hint
         }),
         ballots().prop_map(|promised| Message::Nack { promised }),
+        (ballots(), any::<bool>(), index.clone()).prop_map(|(ballot, fits, len)| Message::Learned {
+            ballot,
+            fits,
+            len
+        }),
         (ballots(), any::<bool>(), ballots(), index)
             .prop_map(|(ballot, trial, last, len)| Message::Prepare { ballot, trial, last, len }),
         (ballots(), any::<bool>(), any::<bool>(), ballots()).prop_map(
