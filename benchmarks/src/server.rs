@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use brolga_tests::ledger::Server as Kind;
+
 use crate::load::Load;
-use crate::servers::{apache, clamd, mariadb, memcached, nginx, postgres, redis};
+use crate::servers::{apache, clamd, ledger::Ledger, mariadb, memcached, nginx, postgres, redis};
 
 /// See the module. Each of the servers is what Debian ships.
 pub trait Server: Debug {
@@ -30,7 +32,7 @@ pub trait Server: Debug {
 }
 
 /// All of them.
-pub const ALL: [&dyn Server; 7] = [
+pub const ALL: [&dyn Server; 12] = [
     &redis::Redis,
     &memcached::Memcached,
     &nginx::Nginx,
@@ -38,6 +40,11 @@ pub const ALL: [&dyn Server; 7] = [
     &clamd::Clamd,
     &mariadb::MariaDb,
     &postgres::Postgres,
+    &Ledger(Kind::Python),
+    &Ledger(Kind::Civetweb),
+    &Ledger(Kind::Microhttpd),
+    &Ledger(Kind::Tokio),
+    &Ledger(Kind::Java),
 ];
 
 /// Writes a file that a server needs.

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Control};
-use crate::cluster::{Cluster, Plan};
+use crate::cluster::{Cluster, Plan, brolga};
 use crate::http::Http;
 use crate::layers;
 use crate::scratch::Scratch;
@@ -41,6 +41,60 @@ pub fn compile_c(source: &str, binary: &Path, libraries: &[&str]) {
     let mut cc = Command::new("cc");
     cc.args(["-std=gnu2x", "-O1", "-g", "-pthread"]).arg(sources().join(source)).arg("-o").arg(binary);
     compile(cc.args(libraries));
+}
+
+/// The servers that keep a ledger, see `tests/servers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// `ThreadingHTTPServer`.
+    Python,
+    /// A C program with civetweb.
+    Civetweb,
+    /// A C program with libmicrohttpd.
+    Microhttpd,
+    /// A Rust program on tokio.
+    Tokio,
+    /// `com.sun.net.httpserver`.
+    Java,
+}
+
+impl Server {
+    /// A short name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::Civetweb => "civetweb",
+            Self::Microhttpd => "microhttpd",
+            Self::Tokio => "tokio",
+            Self::Java => "java",
+        }
+    }
+
+    /// Builds it in `scratch`. `PORT` in the command line stands for its port.
+    pub fn command(self, scratch: &Path) -> Vec<String> {
+        let own = |path: PathBuf| path.to_str().expect("a plain path").to_owned();
+        let mut command = match self {
+            Self::Python => vec!["python3".to_owned(), own(sources().join("ledger.py"))],
+            Self::Civetweb | Self::Microhttpd => {
+                let binary = scratch.join(self.name());
+                let library = if self == Self::Civetweb { "-lcivetweb" } else { "-lmicrohttpd" };
+                compile_c(&format!("{}.c", self.name()), &binary, &[library]);
+                vec![own(binary)]
+            }
+            Self::Tokio => vec![own(brolga().with_file_name("tokio-ledger"))],
+            Self::Java => {
+                let classes = scratch.join("classes");
+                compile(Command::new("javac").arg("-d").arg(&classes).arg(sources().join("Ledger.java")));
+                // The JVM counts ticks of its clock in a shared file 20 times a second, for ever: followers, a moment behind,
+                // would hardly ever have the same file as the leader.
+                let options =
+                    ["-XX:+UseSerialGC", "-Xmx64m", "-XX:+PerfDisableSharedMem", "-cp"].map(str::to_owned);
+                [&["java".to_owned()][..], &options, &[own(classes), "Ledger".to_owned()]].concat()
+            }
+        };
+        command.push("PORT".to_owned());
+        command
+    }
 }
 
 /// Starts `command`, made by `prepare` in the server's directory; `PORT` in it is the server's port.

@@ -1,22 +1,19 @@
 //! Programs with a web server built in, in the manner of Mongoose: one around civetweb, one around libmicrohttpd.
 
-use brolga_tests::{ledger, serial};
+use brolga_tests::ledger::{self, Server};
+use brolga_tests::serial;
 
-fn run(name: &str, library: &str) {
+fn run(server: Server) {
     let _turn = serial::turn();
-    ledger::run(name, &[], |scratch| {
-        let binary = scratch.join(name);
-        ledger::compile_c(&format!("{name}.c"), &binary, &[library]);
-        vec![binary.to_str().expect("a plain path").to_owned(), "PORT".to_owned()]
-    });
+    ledger::run(server.name(), &[], |scratch| server.command(scratch));
 }
 
 #[test]
 fn civetweb_goes_on_while_replicas_die() {
-    run("civetweb", "-lcivetweb");
+    run(Server::Civetweb);
 }
 
 #[test]
 fn libmicrohttpd_goes_on_while_replicas_die() {
-    run("microhttpd", "-lmicrohttpd");
+    run(Server::Microhttpd);
 }

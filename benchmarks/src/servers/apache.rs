@@ -36,7 +36,9 @@ impl Server for Apache {
     }
 
     fn loads(&self, time: Duration) -> Vec<Load> {
-        vec![Load::new(format!("apache event c={}", wrk::CONNECTIONS), move |port| wrk::run(port, time))]
+        vec![Load::new(format!("apache event c={}", wrk::CONNECTIONS), move |port| {
+            wrk::run(port, "index.html", wrk::CONNECTIONS, time)
+        })]
     }
 }
 

@@ -34,7 +34,9 @@ impl Server for Nginx {
     }
 
     fn loads(&self, time: Duration) -> Vec<Load> {
-        vec![Load::new(format!("nginx keep-alive c={}", wrk::CONNECTIONS), move |port| wrk::run(port, time))]
+        vec![Load::new(format!("nginx keep-alive c={}", wrk::CONNECTIONS), move |port| {
+            wrk::run(port, "index.html", wrk::CONNECTIONS, time)
+        })]
     }
 }
 

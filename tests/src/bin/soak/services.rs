@@ -1,12 +1,11 @@
 //! The servers that can be soaked: how each is started, loaded and ended.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::{fs, io};
 
 use brolga_tests::answers::Answers;
-use brolga_tests::cluster::{Cluster, Plan, brolga};
+use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::http::Http;
 use brolga_tests::journal::Writer;
 use brolga_tests::ledger::{self, Entries};
@@ -63,11 +62,11 @@ pub const SERVICES: [&dyn Service; 13] = [
     &Postgres,
     &Clamd,
     &Gerbera,
-    &Ledger::Python,
-    &Ledger::Civetweb,
-    &Ledger::Microhttpd,
-    &Ledger::Tokio,
-    &Ledger::Java,
+    &Ledger(ledger::Server::Python),
+    &Ledger(ledger::Server::Civetweb),
+    &Ledger(ledger::Server::Microhttpd),
+    &Ledger(ledger::Server::Tokio),
+    &Ledger(ledger::Server::Java),
 ];
 
 fn complete(plan: Plan, scratch: Scratch) -> Cluster {
@@ -304,53 +303,16 @@ impl Service for Gerbera {
     }
 }
 
-/// The servers that keep a ledger over HTTP, see `tests/servers`.
-enum Ledger {
-    Python,
-    Civetweb,
-    Microhttpd,
-    Tokio,
-    Java,
-}
-
-impl Ledger {
-    fn command(&self, scratch: &Path) -> Vec<String> {
-        let own = |path: PathBuf| path.to_str().expect("a plain path").to_owned();
-        let mut command = match self {
-            Self::Python => vec!["python3".to_owned(), own(ledger::sources().join("ledger.py"))],
-            Self::Civetweb | Self::Microhttpd => {
-                let binary = scratch.join(self.name());
-                let library = if matches!(self, Self::Civetweb) { "-lcivetweb" } else { "-lmicrohttpd" };
-                ledger::compile_c(&format!("{}.c", self.name()), &binary, &[library]);
-                vec![own(binary)]
-            }
-            Self::Tokio => vec![own(brolga().with_file_name("tokio-ledger"))],
-            Self::Java => {
-                let classes = scratch.join("classes");
-                let source = ledger::sources().join("Ledger.java");
-                ledger::compile(Command::new("javac").arg("-d").arg(&classes).arg(source));
-                let options = ["-XX:+UseSerialGC", "-Xmx64m", "-cp"].map(str::to_owned);
-                [&["java".to_owned()][..], &options, &[own(classes), "Ledger".to_owned()]].concat()
-            }
-        };
-        command.push("PORT".to_owned());
-        command
-    }
-}
+/// One of the servers that keep a ledger over HTTP.
+struct Ledger(ledger::Server);
 
 impl Service for Ledger {
     fn name(&self) -> &'static str {
-        match self {
-            Self::Python => "python",
-            Self::Civetweb => "civetweb",
-            Self::Microhttpd => "microhttpd",
-            Self::Tokio => "tokio",
-            Self::Java => "java",
-        }
+        self.0.name()
     }
 
     fn start(&self, _choice: &mut Choice) -> (Cluster, String) {
-        (ledger::start("soak", &[], 3, |scratch| self.command(scratch)), "a ledger".into())
+        (ledger::start("soak", &[], 3, |scratch| self.0.command(scratch)), "a ledger".into())
     }
 
     fn load(&self, cluster: &Cluster) -> Box<dyn Workload> {
