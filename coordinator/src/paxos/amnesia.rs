@@ -119,9 +119,94 @@ impl Paxos {
         }
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
         if std::mem::replace(&mut peer.votes, false) {
-            // What it had before is gone.
+            // What it acknowledged is gone.
             peer.matched = 0;
         }
         peer.learned(fits, len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Ballot, Config, Entry, Input, Message, Output, Paxos, Recovered};
+    use std::sync::Arc;
+
+    const LEADER: u8 = 1;
+
+    fn ballot() -> Ballot {
+        Ballot::new(4, LEADER)
+    }
+
+    fn entries(count: u64) -> Vec<Entry> {
+        (0..count).map(|byte| Entry { ballot: ballot(), value: Arc::from([byte as u8]) }).collect()
+    }
+
+    /// Gives an input and makes everything durable; returns the messages.
+    fn step(paxos: &mut Paxos, input: Input) -> Vec<Message> {
+        let mut out = Vec::new();
+        paxos.step(1, input, &mut out);
+        let written = paxos.written;
+        paxos.step(1, Input::Persisted(written), &mut out);
+        let message = |output| match output {
+            Output::Send { message, .. } => Some(message),
+            _ => None,
+        };
+        out.into_iter().filter_map(message).collect()
+    }
+
+    fn hear(paxos: &mut Paxos, from: u8, message: Message) -> Vec<Message> {
+        step(paxos, Input::Message { from, message })
+    }
+
+    fn accept(first: u64, commit: u64, entries: Vec<Entry>) -> Message {
+        let previous = if first == 0 { Ballot::ZERO } else { ballot() };
+        Message::Accept { ballot: ballot(), first, previous, commit, entries }
+    }
+
+    /// Replica 2 of 3, whose log was lost, with both others connected.
+    fn forgetful() -> Paxos {
+        let recovered = Recovered { lost: true, ..Recovered::default() };
+        let mut paxos = Paxos::new(Config::new(2, vec![1, 2, 3], 7), recovered, 0);
+        for peer in [1, 3] {
+            let asked = step(&mut paxos, Input::PeerConnected(peer));
+            assert!(matches!(asked[..], [Message::Prepare { trial: true, .. }, ..]), "{asked:?}");
+        }
+        paxos
+    }
+
+    fn promised(promised: Ballot) -> Message {
+        Message::Promise { ballot: Ballot::new(1, 2), trial: true, granted: false, promised }
+    }
+
+    #[test]
+    fn it_votes_only_with_all_that_the_leader_told_to_be_decided() {
+        let mut paxos = forgetful();
+        hear(&mut paxos, 1, promised(ballot()));
+        hear(&mut paxos, 3, promised(Ballot::new(3, 3)));
+        let answers = hear(&mut paxos, LEADER, accept(0, 5, entries(3)));
+        assert_eq!(
+            answers,
+            [Message::Learned { ballot: ballot(), fits: true, len: 3 }],
+            "two more are decided"
+        );
+        assert!(!paxos.has_vote() && paxos.commit() == 3);
+        let answers = hear(&mut paxos, LEADER, accept(3, 4, entries(2)));
+        assert_eq!(answers, [Message::Accepted { ballot: ballot(), len: 5 }]);
+        assert!(paxos.has_vote());
+    }
+
+    #[test]
+    fn it_votes_only_when_it_has_heard_of_all_and_of_no_higher_promise() {
+        let mut paxos = forgetful();
+        hear(&mut paxos, 1, promised(ballot()));
+        hear(&mut paxos, LEADER, accept(0, 3, entries(3)));
+        assert_eq!((paxos.has_vote(), paxos.unheard()), (false, vec![3]));
+        hear(&mut paxos, 3, promised(Ballot::new(5, 3)));
+        hear(&mut paxos, LEADER, accept(3, 3, Vec::new()));
+        assert!(!paxos.has_vote(), "it may have promised that, too");
+        let ask = Message::Prepare { ballot: Ballot::new(9, 3), trial: false, last: ballot(), len: 9 };
+        assert_eq!(hear(&mut paxos, 3, ask), [], "it promises nothing");
+        paxos.step(u64::MAX / 2, Input::Tick, &mut Vec::new());
+        assert!(!paxos.is_leader() && paxos.leader().is_none(), "and stands for nothing");
     }
 }

@@ -63,8 +63,12 @@ impl Peer {
             if matches!(self.flow, Flow::Probe { first, .. } if len >= first) {
                 self.flow = Flow::Stream;
             }
-        } else if self.flow != Flow::Reading {
-            self.probe(len.max(self.matched));
+            return;
+        }
+        // It may have lost its log once more. Nothing is counted on what it had.
+        self.matched = 0;
+        if self.flow != Flow::Reading {
+            self.probe(len);
         }
     }
 
