@@ -4,9 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::http::Http;
 use brolga_tests::layers;
 use brolga_tests::memcache::Memcache;
 use brolga_tests::resp::{Redis, Reply};
+use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
 use coordinator::replica::checkpointing::CheckpointStatus;
@@ -174,5 +176,109 @@ fn memcached_comes_back_with_its_threads() {
     fill(&mut memcache, 2 * KEYS);
     cluster.await_level();
     assert_eq!(memcache.get("0").expect("an answer"), Some(b"value".to_vec()));
+    cluster.stop();
+}
+
+/// Processes, with connections that are kept open over the checkpoint.
+#[test]
+fn nginx_comes_back_with_its_processes() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("checkpoint-nginx");
+    let pages = scratch.path().join("pages");
+    std::fs::create_dir(&pages).expect("make a directory");
+    std::fs::write(pages.join("page"), "x".repeat(5000)).expect("write a page");
+    let configuration = scratch.path().join("nginx.conf");
+    let top = scratch.path().display();
+    let text = format!(
+        "worker_processes 2; pid {top}/pid; error_log {top}/error.log; events {{ worker_connections 256; }}\n\
+         http {{ access_log {top}/access.log; server {{ listen 8080; root {top}/pages; }} }}\n"
+    );
+    std::fs::write(&configuration, text).expect("write the configuration");
+    // Its workers are not root's.
+    std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("let the workers in");
+    let configuration = configuration.to_str().expect("a path in UTF-8");
+    let command = ["nginx", "-c", configuration, "-g", "daemon off;"];
+    let mut cluster = Plan::new(&command).port(8080).start_in(scratch);
+    cluster.await_complete();
+    let mut clients: Vec<Http> = (0..8)
+        .map(|_| {
+            until("nginx answers", PATIENCE, || {
+                let mut http = Http::connect(cluster.port()).ok()?;
+                http.get("/page").is_ok_and(|answer| answer.status == 200).then_some(http)
+            })
+        })
+        .collect();
+    let mut load = |times| {
+        for http in clients.iter_mut().cycle().take(times) {
+            assert_eq!(http.get("/page").expect("an answer").body.len(), 5000);
+        }
+    };
+    load(400);
+    let victim = cluster.follower();
+    let entry = checkpoint(&cluster, victim);
+    load(400);
+    assert_eq!(kill(&mut cluster, victim).restored_from, Some(entry));
+    load(400);
+    cluster.await_level();
+    layers::assert_identical(&cluster.state(), 3);
+    cluster.stop();
+}
+
+/// The server of which CRIU was about to write an image is started anew, because CRIU's own code may be in it.
+#[test]
+fn a_replica_survives_the_death_of_criu() {
+    let _turn = serial::turn();
+    let mut cluster = redis().start("checkpoint-death");
+    cluster.await_complete();
+    let mut redis = client(&cluster);
+    fill(&mut redis, 0);
+    let victim = cluster.follower();
+    let init = cluster.status().and_then(|s| s.replica(victim).map(|r| r.container_pid)).expect("it runs");
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let own = namespace(&init.to_string()).expect("init lives");
+    let mut asked =
+        cluster.brolga(&["checkpoint", "--replica", &victim.to_string()]).spawn().expect("run brolga");
+    until("CRIU works in the replica", PATIENCE, || {
+        let processes = std::fs::read_dir("/proc").ok()?.flatten();
+        let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+        let criu =
+            pids.filter(|pid| namespace(pid).is_some_and(|namespace| namespace == own)).find(|pid| {
+                std::fs::read(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|line| line.windows(6).any(|word| word == b"\0swrk\0"))
+            })?;
+        kill_process(criu.parse().ok()?)
+    });
+    assert!(!asked.wait().expect("the command ends").success(), "no checkpoint was taken");
+    cluster.await_status("the failure is told", |status| {
+        let checkpoints = checkpoints(status, victim);
+        (checkpoints.failed == 1 && checkpoints.kept.is_empty()).then_some(())
+    });
+    fill(&mut redis, KEYS);
+    cluster.await_complete();
+    cluster.await_level();
+    assert!(cluster.logged("DIVERGED").is_empty(), "a server with CRIU's code in it ran on");
+    layers::assert_identical(&cluster.state(), 3);
+    cluster.stop();
+}
+
+fn kill_process(pid: i32) -> Option<()> {
+    // SAFETY: a plain system call; the process was found in the replica's own namespace.
+    (unsafe { libc::kill(pid, libc::SIGKILL) } == 0).then_some(())
+}
+
+#[test]
+fn followers_take_turns() {
+    let _turn = serial::turn();
+    let mut cluster = redis().options(&["--checkpoint-every", "1s"]).start("checkpoint-every");
+    cluster.await_complete();
+    let leader = cluster.leader();
+    fill(&mut client(&cluster), 0);
+    cluster.await_status("both followers have taken a checkpoint", |status| {
+        let taken = |id| checkpoints(status, id).taken > 0;
+        (1..=3).filter(|&id| id != leader).all(taken).then_some(())
+    });
+    assert_eq!(checkpoints(&cluster.status().expect("a status"), leader).taken, 0, "the leader takes none");
+    cluster.await_level();
     cluster.stop();
 }

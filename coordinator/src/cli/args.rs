@@ -16,6 +16,7 @@ use crate::launcher::cluster::MAX_REPLICAS;
 use crate::launcher::state::default_path;
 use crate::launcher::{Destination, Publication};
 use crate::replica::polling::DEFAULT_POLL_US;
+use crate::replica::schedule::Every;
 
 /// Replicates an unmodified server.
 ///
@@ -292,6 +293,11 @@ pub(super) struct RunArgs {
     #[arg(long, default_value_t = DEFAULT_POLL_US, value_name = "MICROSECONDS",
         value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub poll: u32,
+    /// How often one of the followers, in turn, takes a checkpoint: 60s, 5m, 1h, or a number of entries
+    ///
+    /// See `brolga checkpoint`. The replica whose turn it is lets it pass if it leads.
+    #[arg(long, value_name = "TIME|ENTRIES")]
+    pub checkpoint_every: Option<Every>,
     /// The server's command; all that follows it belongs to it
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

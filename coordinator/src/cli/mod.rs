@@ -92,6 +92,7 @@ fn run(args: RunArgs) -> Result<i32, LauncherError> {
         quantum: args.quantum,
         spin_limit_us: args.spin_limit,
         poll_us: args.poll,
+        checkpoint_every: args.checkpoint_every,
         fresh: args.fresh,
         command: args.command,
     };

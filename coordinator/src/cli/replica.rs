@@ -68,6 +68,7 @@ fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, La
         quantum: cluster.quantum,
         spin_limit_us: cluster.spin_limit_us,
         poll_us: cluster.poll_us,
+        checkpoint_every: cluster.checkpoint_every,
         outbound: outbound::payload(&own, &cluster.outbound),
         own,
         server: server(&cluster, &args, directory),

@@ -152,10 +152,16 @@ pub fn main(arguments: &[OsString]) -> i32 {
     // CRIU finds the directory by its number.
     let (channel, _) = SPEAKS.get_or_init(|| (Channel::from_socket(channel), last_pid));
     let close = fcntl(channel, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
-    let outcome = close
-        .map_err(|e| e.to_string())
-        .and_then(|_| run(task == "dump", criu, File::from(images)).map_err(|error| error.to_string()));
-    i32::from(channel.send(&Word::Done(outcome)).is_err())
+    let done = match close {
+        Ok(_) => run(task == "dump", criu, File::from(images)),
+        Err(error) => Err(CriuError::Io(error.into())),
+    };
+    // CRIU undoes what it did if it says itself that it failed. If it says nothing any more, it may have left its own code in
+    // the server's processes.
+    let lost =
+        matches!(done, Err(CriuError::Io(_) | CriuError::Protobuf(_) | CriuError::UnexpectedResponse(_)));
+    let heard = channel.send(&Word::Done(done.map_err(|error| error.to_string()))).is_ok();
+    i32::from(lost || !heard)
 }
 
 fn run(dump: bool, criu: &std::ffi::OsStr, images: File) -> Result<(), CriuError> {

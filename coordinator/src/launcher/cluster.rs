@@ -13,6 +13,7 @@ use super::interfaces::Interface;
 use crate::container::SYNC_VARIABLE;
 use crate::replica::config::{Admission, Durability};
 use crate::replica::outbound::Rule;
+use crate::replica::schedule::Every;
 
 /// Replicas of one cluster at the most.
 pub const MAX_REPLICAS: u8 = 7;
@@ -49,6 +50,9 @@ pub struct Cluster {
     pub spin_limit_us: u32,
     /// How long a replica looks for news before it sleeps, microseconds. It may change from run to run.
     pub poll_us: u32,
+    /// How often one of the replicas takes a checkpoint. It may change from run to run.
+    #[serde(default)]
+    pub checkpoint_every: Option<Every>,
     /// Where the server may connect and send. It may change from run to run.
     pub outbound: Vec<Rule>,
     /// The network interfaces that the server sees.
@@ -139,7 +143,7 @@ impl Cluster {
     }
 
     /// Says what keeps `wanted` from running on this directory's logs. The environment is not compared: the stored one
-    /// is used again, and so are the interfaces. Durability, polling and where it may connect may change from run to run.
+    /// is used again, and so are the interfaces. Durability, polling, checkpoints and where it may connect may change from run to run.
     pub fn difference(&self, wanted: &Self) -> Option<String> {
         if (&self.version, self.layout) != (&wanted.version, wanted.layout) {
             return Some(format!("version {} of Brolga (this is {})", self.version, wanted.version));
@@ -195,6 +199,7 @@ mod tests {
             quantum: 1024,
             spin_limit_us: 2000,
             poll_us: 200,
+            checkpoint_every: None,
             outbound: vec![],
             interfaces: vec![],
         }

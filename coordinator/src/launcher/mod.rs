@@ -28,6 +28,7 @@ pub use supervisor::Supervisor;
 
 use crate::container::PRELOAD_FILE;
 use crate::replica::config::{Admission, Durability};
+use crate::replica::schedule::Every;
 use cluster::{Cluster, Text};
 use state::StateDirectory;
 
@@ -56,6 +57,8 @@ pub struct RunOptions {
     pub spin_limit_us: u32,
     /// How long a replica looks for news before it sleeps, microseconds.
     pub poll_us: u32,
+    /// How often one of the replicas takes a checkpoint.
+    pub checkpoint_every: Option<Every>,
     /// Discard the data of earlier runs.
     pub fresh: bool,
     /// The server's command.
@@ -76,7 +79,7 @@ pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
             Some(what) => return Err(LauncherError::Mismatch { state: state.path().to_owned(), what }),
             None => {
                 let (durability, poll_us, outbound) = (wanted.durability, wanted.poll_us, wanted.outbound);
-                Cluster { durability, poll_us, outbound, ..stored }
+                Cluster { durability, poll_us, outbound, checkpoint_every: wanted.checkpoint_every, ..stored }
             }
         },
     };
@@ -107,6 +110,7 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
         quantum: options.quantum,
         spin_limit_us: options.spin_limit_us,
         poll_us: options.poll_us,
+        checkpoint_every: options.checkpoint_every,
         outbound: outbound::resolve(&options.allow_outbound)?,
         interfaces: interfaces::of_this_machine()
             .map_err(LauncherError::system("list the network interfaces"))?,

@@ -12,8 +12,9 @@ use nix::sys::eventfd::EventFd;
 use serde::{Deserialize, Serialize};
 
 use super::driver::{Phase, Rebuild};
-use super::run::Replica;
-use super::status::DigestState;
+use super::run::{Replica, wall_clock};
+use super::schedule::Schedule;
+use super::status::{DigestState, RECOVERING_LAG};
 use crate::checkpoint::manifest::{Known, Place};
 use crate::checkpoint::{CheckpointError, KEEP, Manifest, Plan, Store, Stored, Taken, criu, take};
 use crate::container::{ARENA_FILE, ExitStatus};
@@ -92,12 +93,13 @@ pub(super) struct Checkpointing {
     stage: Stage,
     /// Written to when the thread has ended.
     kick: Arc<EventFd>,
+    schedule: Schedule,
 }
 
 impl Checkpointing {
     /// With the checkpoints that are in `store`.
-    pub fn new(store: Store, kick: Arc<EventFd>) -> Self {
-        Self { store, stage: Stage::None, kick }
+    pub fn new(store: Store, kick: Arc<EventFd>, schedule: Schedule) -> Self {
+        Self { store, stage: Stage::None, kick, schedule }
     }
 
     /// When [`Replica::go_on_with_checkpoint`] is to be called, if nothing happens.
@@ -111,21 +113,37 @@ impl Checkpointing {
 }
 
 impl Replica {
-    /// The supervisor wants a checkpoint.
-    pub(super) fn begin_checkpoint(&mut self) {
-        if !matches!(self.checkpointing.stage, Stage::None) {
+    /// Takes one of its own accord if it is its turn. A leader, and a replica that has not caught up, let it pass.
+    pub(super) fn begin_checkpoint_if_due(&mut self) {
+        let commit = self.driver.consensus.paxos().commit();
+        if !self.checkpointing.schedule.is_due(wall_clock() / 1_000_000_000, commit) {
             return;
         }
-        let refused = match self.driver.phase() {
+        let lag = self.driver.lag(self.server.as_ref().map(|server| &server.link));
+        if self.refusal().is_none() && lag < RECOVERING_LAG {
+            self.begin_checkpoint();
+        }
+    }
+
+    /// Why no checkpoint can be taken now, if none can.
+    fn refusal(&self) -> Option<&'static str> {
+        match self.driver.phase() {
             _ if self.server.is_none() => Some("there is no server now"),
             _ if self.driver.is_fenced() => Some("the server is fenced"),
             Phase::Follower if self.driver.other_leader().is_some() => None,
             Phase::Follower => Some("no leader is known"),
             _ => Some("it leads: a checkpoint would make clients wait"),
-        };
+        }
+    }
+
+    /// Somebody wants a checkpoint.
+    pub(super) fn begin_checkpoint(&mut self) {
+        if !matches!(self.checkpointing.stage, Stage::None) {
+            return;
+        }
         self.status.checkpoints.running = true;
         self.status_at = 0;
-        match refused {
+        match self.refusal() {
             Some(reason) => self.checkpoint_failed(reason.to_owned()),
             None => {
                 self.driver.hold(true);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::schedule::Every;
 use super::status::ReplicaStatus;
 use crate::channel::Channel;
 use crate::container::ContainerSpec;
@@ -82,6 +83,8 @@ pub struct ReplicaConfig {
     pub poll_us: u32,
     /// CPU time without an operation after which a leader preempts, microseconds, for entry 0.
     pub spin_limit_us: u32,
+    /// How often one of the replicas takes a checkpoint.
+    pub checkpoint_every: Option<Every>,
     /// Payload of the `Outbound` event: see [`super::outbound::payload`].
     pub outbound: Arc<[u8]>,
     /// Addresses of this machine that the server sees as its own.

@@ -33,6 +33,7 @@ mod rebuild;
 mod reception;
 mod relay;
 mod run;
+pub mod schedule;
 pub(crate) mod server;
 mod signals;
 mod sleep;

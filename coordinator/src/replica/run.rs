@@ -26,6 +26,7 @@ use super::poll::{Poll, Ready, Token};
 use super::polling::Polling;
 use super::ports::Ports;
 use super::relay::Relay;
+use super::schedule::Schedule;
 use super::server::{Recipe, Server, make_kick};
 use super::signals::Signals;
 use super::status::ReplicaStatus;
@@ -118,7 +119,10 @@ impl Replica {
             trace_from: None,
             fingerprint: config.fingerprint,
         };
-        let checkpointing = Checkpointing::new(Store::beside(&config.log_directory), kick.clone());
+        let checkpointing = {
+            let schedule = Schedule::new(config.checkpoint_every, config.id, config.members.len() as u8);
+            Checkpointing::new(Store::beside(&config.log_directory), kick.clone(), schedule)
+        };
         let keeper = Keeper::new(recipe, kick)?;
         let digest_file = DigestWriter::beside(&config.log_directory);
         let mut replica = Self {
@@ -199,6 +203,7 @@ impl Replica {
         self.ports.end_rest(&self.poll, now, self.open_connections());
         self.settle(now)?;
         self.judge_death(now);
+        self.begin_checkpoint_if_due();
         self.go_on_with_checkpoint(now);
         self.report_digests(now);
         self.flush_peers(now)?;
