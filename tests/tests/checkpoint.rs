@@ -205,12 +205,13 @@ fn nginx_comes_back_with_its_processes() {
         .map(|_| {
             until("nginx answers", PATIENCE, || {
                 let mut http = Http::connect(cluster.port()).ok()?;
-                http.get("/page").is_ok_and(|answer| answer.status == 200).then_some(http)
+                http.get("/page").is_ok_and(|answer| answer.code == 200).then_some(http)
             })
         })
         .collect();
     let mut load = |times| {
-        for http in clients.iter_mut().cycle().take(times) {
+        for number in 0..times {
+            let http = &mut clients[number % 8];
             assert_eq!(http.get("/page").expect("an answer").body.len(), 5000);
         }
     };
