@@ -56,7 +56,11 @@ pub fn bring(
     Store::of(stored).keep_log(&images);
     clean(&images);
     match restored {
-        Ok((container, kick)) => Ok(Brought { container, kick }),
+        Ok((container, kick)) => {
+            // CRIU makes files anew, for a moment, that the server has open and has removed.
+            files::restore_times(&stored.path.join(LAYERS), &spec.directory.join(LAYERS_DIRECTORY))?;
+            Ok(Brought { container, kick })
+        }
         Err(error) => Err(CheckpointError::Criu(reason.unwrap_or_else(|| error.to_string()))),
     }
 }

@@ -7,6 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
@@ -50,6 +53,24 @@ pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), CheckpointError> {
         }
     };
     copy().map_err(CheckpointError::file("copy", from))
+}
+
+/// Gives the directories under `to` the times that those under `from` have.
+pub(super) fn restore_times(from: &Path, to: &Path) -> Result<(), CheckpointError> {
+    let entries = fs::read_dir(from).map_err(CheckpointError::file("list", from))?;
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        restore_times(&from, &to)?;
+        let set = fs::symlink_metadata(&from).and_then(|data| {
+            let (read, written) = (
+                TimeSpec::new(data.atime(), data.atime_nsec()),
+                TimeSpec::new(data.mtime(), data.mtime_nsec()),
+            );
+            Ok(utimensat(AT_FDCWD, &to, &read, &written, UtimensatFlags::NoFollowSymlink)?)
+        });
+        set.map_err(CheckpointError::file("set the times of", &to))?;
+    }
+    Ok(())
 }
 
 /// The sums of all that is in `top`, but for the file `but`, in the order of their paths.
@@ -141,8 +162,24 @@ pub(super) fn compare(top: &Path, expected: &[Sum], found: &[Sum]) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use super::{compare, copy_tree, sums};
+    use super::{compare, copy_tree, restore_times, sums};
     use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn directories_get_their_times_back() {
+        let directory = std::env::temp_dir().join(format!("brolga-times-{}", std::process::id()));
+        let (one, other) = (directory.join("one"), directory.join("other"));
+        fs::create_dir_all(one.join("a/b")).unwrap();
+        copy_tree(&one, &other).unwrap();
+        fs::write(other.join("a/b/file"), "").unwrap();
+        fs::remove_file(other.join("a/b/file")).unwrap();
+        let time = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        assert_ne!(time(&one.join("a/b")), time(&other.join("a/b")));
+        restore_times(&one, &other).unwrap();
+        assert_eq!(time(&one.join("a/b")), time(&other.join("a/b")));
+        fs::remove_dir_all(&directory).unwrap();
+    }
 
     #[test]
     fn a_copy_is_the_same_and_any_change_is_named() {

@@ -152,6 +152,10 @@ pub fn main(arguments: &[OsString]) -> i32 {
     // CRIU finds the directory by its number.
     let (channel, _) = SPEAKS.get_or_init(|| (Channel::from_socket(channel), last_pid));
     let close = fcntl(channel, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
+    if task == "dump" && has_shared_memory() {
+        let reason = "the server has System V shared memory, which is not in CRIU's images".to_owned();
+        return i32::from(channel.send(&Word::Done(Err(reason))).is_err());
+    }
     let done = match close {
         Ok(_) => run(task == "dump", criu, File::from(images)),
         Err(error) => Err(CriuError::Io(error.into())),
@@ -162,6 +166,13 @@ pub fn main(arguments: &[OsString]) -> i32 {
         matches!(done, Err(CriuError::Io(_) | CriuError::Protobuf(_) | CriuError::UnexpectedResponse(_)));
     let heard = channel.send(&Word::Done(done.map_err(|error| error.to_string()))).is_ok();
     i32::from(lost || !heard)
+}
+
+/// Whether the container has System V shared memory. What a process has attached CRIU refuses itself; what none has it would leave
+/// out.
+fn has_shared_memory() -> bool {
+    // The first line is a heading.
+    std::fs::read_to_string("/proc/sysvipc/shm").is_ok_and(|table| table.lines().count() > 1)
 }
 
 fn run(dump: bool, criu: &std::ffi::OsStr, images: File) -> Result<(), CriuError> {
