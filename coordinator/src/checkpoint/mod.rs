@@ -3,8 +3,8 @@
 //!
 //! A follower's server sleeps when it has applied all entries that it was given ([`dmt::link::Link::is_parked`]). There CRIU freezes
 //! it and writes the images of its processes; the arena, the upper layers and the output files are copied while it stands still
-//! ([`take`]). The directory gets its name, the index of the next entry, when all of it is on the disk, so a checkpoint is whole
-//! or not there. Before one is used, everything in it is compared with the sums in its manifest ([`bring`]).
+//! ([`take()`]). The directory gets its name, the index of the next entry, when all of it is on the disk, so a checkpoint is whole
+//! or not there. Before one is used, everything in it is compared with the sums in its manifest ([`bring()`]).
 
 mod arena;
 mod bring;

@@ -1,7 +1,7 @@
 //! When a replica takes a checkpoint of its server, and what it tells of its checkpoints.
 //!
 //! Only a follower does, so that no client waits. Its server is fed nothing more until it has applied what it has and sleeps; then
-//! the helper inside the container has CRIU dump it, and a thread makes the checkpoint ([`crate::checkpoint::take`]). The
+//! the helper inside the container has CRIU dump it, and a thread makes the checkpoint ([`crate::checkpoint::take()`]). The
 //! server is fed again as soon as it runs again; sums and disk are waited for by the thread alone.
 
 use std::os::fd::AsFd;
