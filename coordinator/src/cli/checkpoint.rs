@@ -24,11 +24,17 @@ pub(super) fn take(state: &Path, replica: Option<u8>) -> Result<i32, LauncherErr
             )
         })?,
     };
-    let before = of(&before, id).unwrap_or_default();
+    let (pid, before) = of(&before, id).unwrap_or_default();
     ask(state, &Request::Checkpoint(id))?;
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
-        let now = of(&status(state)?, id).unwrap_or_default();
+        // One that has just died has no status for a moment, and then that of its successor.
+        let now = of(&status(state)?, id).filter(|(now, _)| *now == pid).map(|(_, now)| now);
+        let Some(now) = now else {
+            return Err(LauncherError::Refused(format!(
+                "replica {id} died before it had taken a checkpoint"
+            )));
+        };
         if now.taken > before.taken {
             if let Some(kept) = now.kept.first() {
                 println!(
@@ -61,9 +67,10 @@ fn status(state: &Path) -> Result<ClusterStatus, LauncherError> {
     }
 }
 
-fn of(status: &ClusterStatus, id: u8) -> Option<CheckpointStatus> {
-    let member = status.replicas.iter().find(|member| member.id == id)?;
-    Some(member.status.as_ref()?.checkpoints.clone())
+/// A replica's process, and what it tells of its checkpoints.
+fn of(status: &ClusterStatus, id: u8) -> Option<(i32, CheckpointStatus)> {
+    let status = status.replicas.iter().find(|member| member.id == id)?.status.as_ref()?;
+    Some((status.pid, status.checkpoints.clone()))
 }
 
 /// The follower whose newest checkpoint is the oldest.

@@ -1,6 +1,8 @@
 //! The fault campaign: random faults while clients record their whole history, which must be linearizable.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use brolga_tests::campaign::recorder::Recorder;
@@ -21,6 +23,8 @@ const FAULTS_IN_A_ROUND: u32 = 10;
 const MOST_BETWEEN: u64 = 3000;
 /// A fault that does not end by itself ends after so long at the most.
 const LONGEST: Duration = Duration::from_secs(3);
+/// A checkpoint takes about as long, milliseconds.
+const LONGEST_CHECKPOINT_MS: u64 = 400;
 /// Room for the logs of three replicas during a round.
 const STATE_SIZE: &str = "3g";
 
@@ -44,9 +48,15 @@ enum Fault {
     FollowerStops,
     DiskFull,
     LogDamaged,
+    /// A follower takes a checkpoint and dies.
+    DiesAfterCheckpoint,
+    /// A follower dies somewhere in the middle of a checkpoint.
+    DiesInCheckpoint,
+    /// A follower's newest checkpoint is damaged, and it dies.
+    CheckpointDamaged,
 }
 
-const FAULTS: [Fault; 8] = [
+const FAULTS: [Fault; 11] = [
     Fault::LeaderDies,
     Fault::FollowerDies,
     Fault::MajorityDies,
@@ -55,6 +65,9 @@ const FAULTS: [Fault; 8] = [
     Fault::FollowerStops,
     Fault::DiskFull,
     Fault::LogDamaged,
+    Fault::DiesAfterCheckpoint,
+    Fault::DiesInCheckpoint,
+    Fault::CheckpointDamaged,
 ];
 
 /// What is told at the end.
@@ -181,13 +194,68 @@ fn inflict(fault: Fault, cluster: &mut Cluster, disk: &SmallDisk, choice: &mut C
             disk.make_room();
             at
         }
-        Fault::LogDamaged => damage(cluster, follower, choice),
+        Fault::LogDamaged => damage_log(cluster, follower, choice),
+        Fault::DiesAfterCheckpoint => {
+            checkpoint(cluster, follower);
+            cluster.kill_replica(follower)
+        }
+        Fault::DiesInCheckpoint => {
+            let id = follower.to_string();
+            let mut asked = cluster.brolga(&["checkpoint", "--replica", &id]);
+            let mut asked = asked.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("run brolga");
+            // Where in it the replica dies is the fault.
+            std::thread::sleep(Duration::from_millis(choice.below(LONGEST_CHECKPOINT_MS)));
+            let at = cluster.kill_replica(follower);
+            asked.wait().expect("wait for brolga");
+            at
+        }
+        Fault::CheckpointDamaged => {
+            checkpoint(cluster, follower);
+            if let Some(newest) = checkpoints(cluster, follower).pop() {
+                let images = newest.join("images");
+                let mut files: Vec<_> = list(&images);
+                files.sort();
+                flip(&files[choice.below(files.len() as u64) as usize], choice, 1, 1);
+            }
+            cluster.kill_replica(follower)
+        }
     }
+}
+
+/// Has a replica take a checkpoint. That it does not come to rest, or is elected meanwhile, is no fault.
+fn checkpoint(cluster: &Cluster, id: u8) {
+    let output = cluster.call(&["checkpoint", "--replica", &id.to_string()]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    let refused = ["does not come to rest", "it leads", "was elected", "no leader is known", "no server now"];
+    let fine = output.status.success() || refused.iter().any(|reason| error.contains(reason));
+    assert!(fine, "no checkpoint was taken: {error}");
+}
+
+/// A replica's checkpoints, the oldest first.
+fn checkpoints(cluster: &Cluster, id: u8) -> Vec<PathBuf> {
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u64>().ok();
+    let mut found = list(&cluster.state().join(format!("replica-{id}/checkpoints")));
+    found.retain(|path| number(path).is_some());
+    found.sort_by_key(number);
+    found
+}
+
+fn list(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Flips a bit in the first `part` of `of` parts of what is used of a file.
+fn flip(path: &Path, choice: &mut Choice, part: u64, of: u64) {
+    let mut bytes = std::fs::read(path).expect("read the file");
+    let Some(used) = bytes.iter().rposition(|&byte| byte != 0) else { return };
+    let place = choice.below((used as u64 + 1) * part / of) as usize;
+    bytes[place] ^= 1 << choice.below(8);
+    std::fs::write(path, &bytes).expect("damage the file");
 }
 
 /// Flips a bit in a replica's log while it is down, and waits until it has learned everything anew: without the others' whole logs
 /// it could not, so there is no second fault meanwhile.
-fn damage(cluster: &mut Cluster, id: u8, choice: &mut Choice) -> Instant {
+fn damage_log(cluster: &mut Cluster, id: u8, choice: &mut Choice) -> Instant {
     const MENDED: &str = "its log is whole again";
     let at = Instant::now();
     let command = |cluster: &Cluster, what| {
@@ -198,13 +266,8 @@ fn damage(cluster: &mut Cluster, id: u8, choice: &mut Choice) -> Instant {
     let before = mended(cluster);
     command(cluster, "kill");
     let segments = cluster.log_segments(id);
-    let path = &segments[choice.below(segments.len() as u64) as usize];
-    let mut bytes = std::fs::read(path).expect("read the log");
-    let used = bytes.iter().rposition(|&byte| byte != 0).expect("a log that is not empty");
     // Not at its very end: what is torn there is cut.
-    let place = choice.below(used as u64 * 7 / 8) as usize;
-    bytes[place] ^= 1 << choice.below(8);
-    std::fs::write(path, &bytes).expect("damage the log");
+    flip(&segments[choice.below(segments.len() as u64) as usize], choice, 7, 8);
     command(cluster, "start");
     until("the log is whole again", 2 * PATIENCE, || (mended(cluster) > before).then_some(()));
     at
