@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod launcher;
 pub mod log;
 pub mod paxos;
+pub mod privileges;
 pub mod replay;
 pub mod replica;
 mod stderr;

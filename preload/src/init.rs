@@ -45,6 +45,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     tsc::trap();
     if role == process::Role::First {
         must("install the seccomp filter", filter::install(maps::loader_text(), crate::traced::is_on()));
+        must("give up capabilities", crate::privileges::drop_unneeded());
     }
     process::begin(role, pid);
     overwrite_random_bytes();

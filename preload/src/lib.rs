@@ -35,6 +35,7 @@ mod kernel;
 mod mappings;
 mod maps;
 mod place;
+mod privileges;
 mod process;
 mod restored;
 mod signals;

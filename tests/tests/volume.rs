@@ -70,7 +70,7 @@ fn arenas(cluster: &Cluster) -> Vec<std::path::PathBuf> {
     let name = name.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let entries = fs::read_dir("/dev/shm").expect("list /dev/shm").flatten();
     let own = entries.filter(|entry| entry.file_name().to_string_lossy().contains(&name));
-    own.map(|entry| entry.path().join("arena")).filter(|path| path.is_file()).collect()
+    own.map(|entry| entry.path().join("in/arena")).filter(|path| path.is_file()).collect()
 }
 
 /// Looks at the coordinators until `done`.

@@ -133,6 +133,9 @@ impl From<Channel> for OwnedFd {
 #[cfg(test)]
 mod tests {
     use super::{Channel, Received};
+    use crate::launcher::control::{Reply, Request};
+    use crate::replica::config::{FromReplica, ToReplica};
+    use proptest::prelude::*;
     use std::os::fd::AsFd;
 
     #[test]
@@ -157,5 +160,17 @@ mod tests {
         let heard = ours.receive::<String>().unwrap();
         assert!(matches!(heard, Received::Message(text, _) if text == "last words"));
         assert!(matches!(ours.receive::<String>().unwrap(), Received::Closed));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_of_anybody_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 1..300)) {
+            // What a channel gives to the decoder is what came.
+            let _ = postcard::from_bytes::<Request>(&bytes);
+            let _ = postcard::from_bytes::<Reply>(&bytes);
+            let _ = postcard::from_bytes::<FromReplica>(&bytes);
+            let _ = postcard::from_bytes::<ToReplica>(&bytes);
+            let _ = postcard::from_bytes::<crate::container::Report>(&bytes);
+        }
     }
 }

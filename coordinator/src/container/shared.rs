@@ -1,11 +1,13 @@
 //! The host tmpfs directory that coordinator and server share: the arena, and a copy of the preload library.
 //!
 //! It is a named directory under `/dev/shm`, not a memfd, so that a process outside the container's tree and a restored
-//! one find it by its path.
+//! one find it by its path. A server that became another user must be able to open the arena again, so the arena is open to
+//! all; what keeps the host's other users out is a directory around it that only its owner can enter. The container sees the inner
+//! one alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
@@ -13,17 +15,21 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::{ARENA_FILE, ContainerError, PRELOAD_FILE, remove_tree};
 
-/// Where the directories stand; [`SharedDirectory::create`] makes `brolga-<cluster>-<id>` in it.
+/// Where the directories stand; [`SharedDirectory::create`] makes `brolga-<cluster>-<id>/in` in it.
 pub const SHARED_PARENT: &str = "/dev/shm";
+
+/// The directory that the container sees, in the one that is closed to others.
+const INNER: &str = "in";
 
 /// Removes itself when dropped.
 #[derive(Debug)]
 pub struct SharedDirectory {
+    outer: PathBuf,
     path: PathBuf,
 }
 
 impl SharedDirectory {
-    /// Where the directory of a replica stands.
+    /// Where all that a replica shares stands, to be removed.
     pub fn path_of(cluster: &str, id: u32) -> PathBuf {
         Path::new(SHARED_PARENT).join(format!("brolga-{cluster}-{id}"))
     }
@@ -36,9 +42,10 @@ impl SharedDirectory {
         preload: &Path,
         arena_bytes: usize,
     ) -> Result<Self, ContainerError> {
-        let path = Self::path_of(cluster, id);
-        let made = fill(&path, preload, arena_bytes);
-        let directory = Self { path };
+        let outer = Self::path_of(cluster, id);
+        let path = outer.join(INNER);
+        let made = fill(&outer, &path, preload, arena_bytes);
+        let directory = Self { outer, path };
         match made {
             Ok(()) => Ok(directory),
             Err(source) => Err(ContainerError::Directory { path: directory.path.clone(), source }),
@@ -56,8 +63,9 @@ impl SharedDirectory {
     }
 }
 
-fn fill(path: &Path, preload: &Path, arena_bytes: usize) -> io::Result<()> {
-    remove_tree(path)?;
+fn fill(outer: &Path, path: &Path, preload: &Path, arena_bytes: usize) -> io::Result<()> {
+    remove_tree(outer)?;
+    fs::DirBuilder::new().mode(0o700).create(outer)?;
     fs::create_dir(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
     let copy = path.join(PRELOAD_FILE);
@@ -72,7 +80,7 @@ fn fill(path: &Path, preload: &Path, arena_bytes: usize) -> io::Result<()> {
 
 impl Drop for SharedDirectory {
     fn drop(&mut self) {
-        let _ = remove_tree(&self.path);
+        let _ = remove_tree(&self.outer);
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -134,8 +135,11 @@ impl Cluster {
         let new = state.join(format!("{FILE}.new"));
         let write = || -> io::Result<()> {
             let text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
-            fs::write(&new, text)?;
-            fs::File::open(&new)?.sync_all()?;
+            // The server's environment may hold secrets.
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
             fs::rename(&new, &path)?;
             fs::File::open(state)?.sync_all()
         };

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const CLUSTER: [u8; 16] = *b"a cluster's name";
@@ -340,4 +342,35 @@ fn a_damaged_log_that_is_set_aside_is_empty_and_marked_until_it_is_found() {
     }
     open(&disk).expect("opens").found().expect("memory takes all");
     assert_eq!(open(&disk).expect("opens").lost(), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever bytes stand in the files: an error, or a log that can be read and written.
+    #[test]
+    fn any_bytes_in_the_files_are_an_error_or_a_log(
+        from in 0..4096_usize,
+        garbage in prop::collection::vec(any::<u8>(), 1..400),
+        small in prop::collection::vec(any::<u8>(), 0..20),
+        which in 0..4_u8,
+    ) {
+        let (disk, writes, _) = ten_entries(Durability::Memory);
+        let mut bytes = disk.contents(FIRST).expect("the file");
+        let end = (from + garbage.len()).min(bytes.len());
+        bytes[from..end].copy_from_slice(&garbage[..end - from]);
+        disk.set_contents(FIRST, bytes);
+        match which {
+            0 => disk.set_contents("sealed", small),
+            1 => disk.set_contents("lost", small),
+            2 => disk.set_contents("boot_id", small),
+            _ => disk.set_contents("0000000000000002.log", small),
+        }
+        if let Ok(mut log) = open(&disk) {
+            let entries = read_all(&log);
+            prop_assert!(entries.len() <= writes.len());
+            expect(&entries, &writes[..entries.len()]);
+            prop_assert!(log.append(&write(log.len(), 2, 5)).is_ok());
+        }
+    }
 }

@@ -110,6 +110,7 @@ pub fn read(replica_directory: &Path) -> io::Result<Vec<Digest>> {
 mod tests {
     use super::{DIGEST_FILE, DigestWriter, ROW_BYTES, read};
     use crate::replica::digests::Digest;
+    use proptest::prelude::*;
 
     fn digest(entry: u64, value: u64) -> Digest {
         Digest { entry, tick: entry * 10, value }
@@ -136,5 +137,16 @@ mod tests {
             assert!(error.contains(&format!("byte {}:", byte / ROW_BYTES * ROW_BYTES)), "{byte}: {error}");
         }
         std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_error_or_digests(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let directory = std::env::temp_dir().join(format!("brolga-digests-any-{}", std::process::id()));
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join(DIGEST_FILE), &bytes).unwrap();
+            let found = read(&directory);
+            prop_assert!(found.is_err() || found.is_ok_and(|digests| digests.len() <= bytes.len() / ROW_BYTES));
+        }
     }
 }

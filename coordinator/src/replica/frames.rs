@@ -96,6 +96,7 @@ pub fn take(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
 mod tests {
     use super::*;
     use crate::paxos::Ballot;
+    use proptest::prelude::*;
 
     #[test]
     fn frames_come_out_one_by_one_and_only_whole() {
@@ -111,6 +112,34 @@ mod tests {
         let (frame, rest) = take(&bytes[len..]).unwrap().unwrap();
         assert!(matches!(frame, Frame::Control(Control::Agreed(7))));
         assert_eq!(len + rest, bytes.len());
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_of_anybody_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0..4_u8, fits in any::<bool>()) {
+            if fits && bytes.len() >= HEADER_BYTES {
+                let body = (bytes.len() - HEADER_BYTES) as u32;
+                bytes[..4].copy_from_slice(&body.to_le_bytes());
+                bytes[4] = kind;
+            }
+            if let Ok(Some((_, len))) = take(&bytes) {
+                prop_assert!(len <= bytes.len());
+            }
+        }
+
+        #[test]
+        fn a_changed_byte_never_panics(entry in any::<u64>(), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+            let digest = Digest { entry, tick: 1, value: 2 };
+            let mut bytes = Vec::new();
+            put_control(&Control::Digests(vec![digest; 5]), &mut bytes);
+            put_message(&Message::Nack { promised: Ballot::new(3, 2) }, &mut bytes);
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            let mut rest = &bytes[..];
+            while let Ok(Some((_, len))) = take(rest) {
+                rest = &rest[len..];
+            }
+        }
     }
 
     #[test]

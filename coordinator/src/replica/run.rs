@@ -76,6 +76,7 @@ pub(super) struct Replica {
 /// Runs a replica until its supervisor stops it or is gone.
 pub fn run(config: ReplicaConfig) -> Result<(), ReplicaError> {
     raise_file_limit();
+    crate::privileges::drop_unneeded().map_err(ReplicaError::system("give up capabilities"))?;
     Replica::start(config)?.run_loop()
 }
 
