@@ -6,7 +6,7 @@
 ///
 /// It keeps what containers are made with (`SYS_ADMIN` for namespaces, overlays and the process id of the server,
 /// `NET_ADMIN` for the container's interfaces), what watches over processes (`SYS_PTRACE`, `KILL`,
-/// `CHECKPOINT_RESTORE`), and what a server may have.
+/// `CHECKPOINT_RESTORE`), what CRIU restores a checkpoint with (`SYS_TIME` for the clocks of its namespace), and what a server may have.
 const DROPPED: &[(u32, &str)] = &[
     (9, "LINUX_IMMUTABLE"),
     (11, "NET_BROADCAST"),
@@ -14,7 +14,6 @@ const DROPPED: &[(u32, &str)] = &[
     (17, "SYS_RAWIO"),
     (20, "SYS_PACCT"),
     (22, "SYS_BOOT"),
-    (25, "SYS_TIME"),
     (26, "SYS_TTY_CONFIG"),
     (29, "AUDIT_WRITE"),
     (30, "AUDIT_CONTROL"),

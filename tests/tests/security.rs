@@ -18,7 +18,7 @@ use brolga_tests::wait::{PATIENCE, until};
 
 const NOBODY: u32 = 65534;
 /// What the coordinator has given up, as a mask: see `coordinator/src/privileges.rs`.
-const NEVER_IN_THE_COORDINATOR: u64 = 1 << 16 | 1 << 17 | 1 << 22 | 1 << 25 | 1 << 33 | 1 << 34 | 1 << 39;
+const NEVER_IN_THE_COORDINATOR: u64 = 1 << 16 | 1 << 17 | 1 << 22 | 1 << 33 | 1 << 34 | 1 << 39;
 /// What a server may have: see `preload/src/privileges.rs`.
 const SERVER: u64 = 0x9084_c5ff;
 
