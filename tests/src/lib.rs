@@ -14,6 +14,7 @@ pub mod http;
 pub mod journal;
 pub mod layers;
 pub mod ledger;
+pub mod machines;
 pub mod mariadb;
 pub mod memcache;
 pub mod postgres;

@@ -61,11 +61,15 @@ pub struct Redis {
 impl Redis {
     /// Connects to a port of this machine.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stream = TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
+        Self::connect_to(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), CONNECT_LIMIT, ANSWER_LIMIT)
+    }
+
+    /// Connects to any address; says how long that and each answer may take.
+    pub fn connect_to(address: SocketAddr, connect: Duration, answer: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, connect)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_read_timeout(Some(answer))?;
+        stream.set_write_timeout(Some(answer))?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 

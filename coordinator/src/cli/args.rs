@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::manual::{
-    ABOUT, ALLOW_OUTBOUND, ELIDE_FSYNC, EXEC, EXPLAIN, KILL, LOGS, MAN, PUBLISH, REPLAY, RUN, SIGNAL, STATUS,
-    STOP, VERIFY,
+    ABOUT, ALLOW_OUTBOUND, ELIDE_FSYNC, EXEC, EXPLAIN, INIT, KILL, LOGS, MAN, PUBLISH, REPLAY, REPLICA, RUN,
+    SIGNAL, STATUS, STOP, VERIFY,
 };
 use super::replay_args::{ExplainArgs, ReplayArgs, VerifyArgs};
 use super::signal::signal_number;
 use crate::launcher::cluster::MAX_REPLICAS;
+use crate::launcher::init::MemberAddresses;
 use crate::launcher::state::default_path;
 use crate::launcher::{Destination, Publication};
 use crate::replica::polling::DEFAULT_POLL_US;
@@ -104,15 +105,15 @@ pub(super) enum Command {
     },
     /// Print what the server wrote to its standard output and standard error
     ///
-    /// All replicas write the same; replica 1 is shown unless --replica chooses another. A replica that starts again
+    /// All replicas write the same; the first is shown unless --replica chooses another. A replica that starts again
     /// begins anew, and repeats what it wrote as it replays the log. Works after the cluster was stopped, too.
     #[command(after_help = LOGS)]
     Logs {
         #[command(flatten)]
         which: Which,
-        /// The replica
-        #[arg(long, short, default_value_t = 1, value_name = "ID")]
-        replica: u8,
+        /// The replica [default: the first one on this machine]
+        #[arg(long, short, value_name = "ID")]
+        replica: Option<u8>,
         /// Go on as more is written, until Ctrl-C
         #[arg(long, short)]
         follow: bool,
@@ -216,9 +217,31 @@ pub(super) enum Command {
         #[arg(long, short, value_name = "DIR")]
         output: Option<PathBuf>,
     },
+    /// Make the cluster file and the keys of a cluster of several machines
+    ///
+    /// Writes cluster.toml and a directory of keys. cluster.toml holds all that must be the same on the machines: members and
+    /// their addresses, the command, the server's environment and working directory, durability, the network interfaces
+    /// that the server sees, and digests of the program, of its libraries and of the files that the command names. Each
+    /// machine needs a copy of cluster.toml, of keys/authority.pem, and of the keys of its own replica and no other.
+    ///
+    /// Run it on one of the machines, with the packages, the environment and the working directory that the server is to
+    /// have on all of them.
+    #[command(after_help = INIT)]
+    Init(InitArgs),
+    /// Run this machine's replica of a cluster of several machines, in the foreground
+    ///
+    /// Starts the replica, starts it again if it dies, and takes clients at the member's service address: requests that come to
+    /// a replica which does not lead are passed on to the one that does. Commands such as `brolga status` work as for
+    /// `brolga run`, on the replica of this machine, and show the others.
+    ///
+    /// The machine must have what the cluster file says: the same version of Brolga, the same program and libraries. Files
+    /// that the server reads besides, and users and groups, must be the same as well, which is not checked; name files that
+    /// matter with `brolga init --file`.
+    #[command(after_help = REPLICA)]
+    Replica(ReplicaArgs),
     /// Internal: the coordinator of one replica
     #[command(hide = true)]
-    Replica(ReplicaArgs),
+    Coordinator(CoordinatorArgs),
     /// Test: change one byte of the next input of a replica, to see that the divergence is noticed
     #[command(hide = true)]
     Inject {
@@ -267,37 +290,14 @@ pub(super) struct RunArgs {
     /// When a request counts as kept
     #[arg(long, value_enum, default_value_t = DurabilityArg::Memory)]
     pub durability: DurabilityArg,
-    /// The server's own fsync, fdatasync, msync, sync and O_SYNC cost nothing
-    #[arg(long, value_name = "true|false", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
-        require_equals = true, action = clap::ArgAction::Set, long_help = ELIDE_FSYNC)]
-    pub elide_fsync: bool,
     /// How inputs are ordered
     #[arg(long, value_enum, default_value_t = AdmissionArg::Brolga)]
     pub admission: AdmissionArg,
     /// Discard the data of earlier runs of this cluster first
     #[arg(long)]
     pub fresh: bool,
-    /// Operations after which a thread passes the turn on
-    #[arg(long, default_value_t = dmt::bounds::DEFAULT_QUANTUM_TICKS, value_name = "OPERATIONS",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub quantum: u32,
-    /// CPU time without an operation after which a thread that keeps others waiting is preempted, unless its code shows that
-    /// it only waits: then 10 ms. Higher = fewer divergences of programs with data races, longer waits for the others
-    #[arg(long, default_value_t = dmt::bounds::DEFAULT_SPIN_LIMIT_US, value_name = "MICROSECONDS",
-        value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
-    pub spin_limit: u32,
-    /// How long a replica looks for the next news of its clients before it sleeps; 0 = not at all
-    ///
-    /// Waking it takes longer than most requests. It gives way to whoever else wants the processor, and stops looking where that
-    /// does not pay; 0 saves the power.
-    #[arg(long, default_value_t = DEFAULT_POLL_US, value_name = "MICROSECONDS",
-        value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub poll: u32,
-    /// How often one of the followers, in turn, takes a checkpoint: 60s, 5m, 1h, or a number of entries
-    ///
-    /// See `brolga checkpoint`. The replica whose turn it is lets it pass if it leads.
-    #[arg(long, value_name = "TIME|ENTRIES")]
-    pub checkpoint_every: Option<Every>,
+    #[command(flatten)]
+    pub tuning: Tuning,
     /// The server's command; all that follows it belongs to it
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -319,9 +319,98 @@ pub(super) enum AdmissionArg {
     Crane,
 }
 
+/// What has good defaults.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Tuning {
+    /// The server's own fsync, fdatasync, msync, sync and O_SYNC cost nothing
+    #[arg(long, value_name = "true|false", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = clap::ArgAction::Set, long_help = ELIDE_FSYNC)]
+    pub elide_fsync: bool,
+    /// Operations after which a thread passes the turn on
+    #[arg(long, default_value_t = dmt::bounds::DEFAULT_QUANTUM_TICKS, value_name = "OPERATIONS",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub quantum: u32,
+    /// CPU time without an operation after which a thread that keeps others waiting is preempted, unless its code shows that
+    /// it only waits: then 10 ms. Higher = fewer divergences of programs with data races, longer waits for the others
+    #[arg(long, default_value_t = dmt::bounds::DEFAULT_SPIN_LIMIT_US, value_name = "MICROSECONDS",
+        value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    pub spin_limit: u32,
+    /// How long a replica looks for the next news of its clients before it sleeps; 0 = not at all
+    ///
+    /// Waking it takes longer than most requests. It gives way to whoever else wants the processor, and stops looking where that
+    /// does not pay; 0 saves the power.
+    #[arg(long, default_value_t = DEFAULT_POLL_US, value_name = "MICROSECONDS",
+        value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub poll: u32,
+    /// How often one of the followers, in turn, takes a checkpoint: 60s, 5m, 1h, or a number of entries
+    ///
+    /// See `brolga checkpoint`. The replica whose turn it is lets it pass if it leads.
+    #[arg(long, value_name = "TIME|ENTRIES")]
+    pub checkpoint_every: Option<Every>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// Name of the cluster, and of the state directory on each machine
+    #[arg(long, default_value = "default", value_parser = cluster_name)]
+    pub name: String,
+    /// Where cluster.toml and keys/ are written
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+    /// A replica: where the others connect to it, and where clients do if that is another address of its machine; ids go from 1
+    /// on
+    #[arg(long, required = true, value_name = "PEERADDRESS:PORT[,SERVICEADDRESS]")]
+    pub member: Vec<MemberAddresses>,
+    /// Take clients of a port of the server at another port; may be given several times
+    ///
+    // The brackets are no link, so this is no documentation.
+    #[arg(long, value_name = "PORT:SERVERPORT[/udp]")]
+    pub publish: Vec<String>,
+    /// Let the server connect or send to another host; may be given several times
+    #[arg(long, value_name = "HOST:PORT", long_help = ALLOW_OUTBOUND)]
+    pub allow_outbound: Vec<String>,
+    /// Refuse to start on a machine on which this file is another one; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub file: Vec<PathBuf>,
+    /// When a request counts as kept; with `memory`, a machine that was booted anew cannot come back
+    #[arg(long, value_enum, default_value_t = DurabilityArg::Disk)]
+    pub durability: DurabilityArg,
+    /// How inputs are ordered
+    #[arg(long, value_enum, default_value_t = AdmissionArg::Brolga)]
+    pub admission: AdmissionArg,
+    #[command(flatten)]
+    pub tuning: Tuning,
+    /// The server's command; all that follows it belongs to it
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ReplicaArgs {
+    /// The cluster file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Which member of it this machine is
+    #[arg(long, value_name = "ID")]
+    pub id: u8,
+    /// The directory of keys [default: keys beside the cluster file]
+    #[arg(long, value_name = "DIR")]
+    pub keys: Option<PathBuf>,
+    /// The state directory, which the server does not see [default: /var/lib/brolga/NAME for root, else
+    /// $XDG_STATE_HOME/brolga/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Discard the data of this replica first; only if all replicas of the cluster do so
+    #[arg(long)]
+    pub fresh: bool,
+    /// The server's command, to be sure; it must be that of the cluster file
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
 /// What the supervisor tells a replica's process; its standard input is the channel.
 #[derive(Debug, Args)]
-pub(crate) struct ReplicaArgs {
+pub(crate) struct CoordinatorArgs {
     /// State directory
     #[arg(long)]
     pub state: PathBuf,
@@ -331,6 +420,9 @@ pub(crate) struct ReplicaArgs {
     /// The preload library
     #[arg(long)]
     pub preload: PathBuf,
+    /// The directory of keys
+    #[arg(long)]
+    pub keys: PathBuf,
     /// ID=ADDRESS of each replica
     #[arg(long = "peer", value_parser = peer)]
     pub peers: Vec<(u8, SocketAddr)>,
@@ -375,6 +467,9 @@ mod tests {
             "brolga run --publish 80 -- x",
             "brolga run --allow-outbound db.example -- x",
             "brolga run --name ../x -- x",
+            "brolga init -- x",
+            "brolga init --member 10.0.0.1 -- x",
+            "brolga replica --id 2",
             "brolga status --json --watch",
             "brolga signal",
             "brolga signal STOP",

@@ -13,8 +13,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::container::{ExitStatus, OUTPUT_DIRECTORY};
 use crate::launcher::LauncherError;
-use crate::launcher::cluster::Cluster;
-use crate::launcher::control::{Reply, Request, ask};
+use crate::launcher::cluster::{Cluster, MAX_REPLICAS};
+use crate::launcher::control::{ProcessState, Reply, Request, ask};
 use crate::launcher::state::{coordinator_log, replica_directory};
 
 /// Time between two looks of `logs --follow`.
@@ -70,6 +70,11 @@ fn container_of(state: &Path, replica: u8) -> Result<i32, LauncherError> {
             status.replicas.len()
         )));
     };
+    if matches!(member.process, ProcessState::Elsewhere | ProcessState::Unreachable) {
+        return Err(LauncherError::Refused(format!(
+            "replica {replica} runs on another machine; do this there"
+        )));
+    }
     match member.status.as_ref().map_or(0, |status| status.container_pid) {
         0 => Err(LauncherError::Refused(format!("replica {replica} has no container now"))),
         pid => Ok(pid),
@@ -102,8 +107,15 @@ fn join(init: i32) -> nix::Result<bool> {
     Ok(other_user)
 }
 
-/// Prints the server's output, or the coordinator's.
-pub(super) fn logs(state: &Path, replica: u8, follow: bool, coordinator: bool) -> Result<i32, LauncherError> {
+/// Prints the server's output, or the coordinator's; of the first replica that is here if none is chosen.
+pub(super) fn logs(
+    state: &Path,
+    replica: Option<u8>,
+    follow: bool,
+    coordinator: bool,
+) -> Result<i32, LauncherError> {
+    let first = || (1..=MAX_REPLICAS).find(|id| replica_directory(state, *id).is_dir()).unwrap_or(1);
+    let replica = replica.unwrap_or_else(first);
     let output = replica_directory(state, replica).join(OUTPUT_DIRECTORY);
     let files = if coordinator {
         vec![coordinator_log(state, replica)]

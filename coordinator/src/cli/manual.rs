@@ -166,6 +166,28 @@ pub(super) const STOP: &str = "\
 Exit status:
   0 if nothing runs any more, 1 if the state directory is not there or cannot be used.";
 
+/// After the help of `brolga init`.
+pub(super) const INIT: &str = "\
+Examples:
+  brolga init --output /etc/brolga/cache --name cache --member 10.0.0.1:7400 --member 10.0.0.2:7400 \\
+      --member 10.0.0.3:7400 -- redis-server /etc/redis/redis.conf
+  brolga init --member 10.9.0.1:7400,192.0.2.1 --member 10.9.0.2:7400,192.0.2.2 \\
+      --member 10.9.0.3:7400,192.0.2.3 --publish 8080:80 -- nginx -g 'daemon off;'
+
+Exit status:
+  0 if both were written; 1 if not, and then nothing was.";
+
+/// After the help of `brolga replica`.
+pub(super) const REPLICA: &str = "\
+Examples:
+  brolga replica --config /etc/brolga/cache/cluster.toml --id 2
+  brolga replica --config cluster.toml --id 2 -- redis-server /etc/redis/redis.conf
+  brolga status --name cache
+
+Exit status:
+  the server's if it ends by itself (128 + N if signal N killed it),
+  0 if the replica was stopped, 1 if something is wrong: the last line says what.";
+
 /// After the help of `brolga man`.
 pub(super) const MAN: &str = "\
 Examples:

@@ -2,12 +2,12 @@
 
 mod args;
 mod checkpoint;
+mod coordinator;
 mod explain;
 mod inspect;
 mod manual;
 mod replay;
 mod replay_args;
-mod replica;
 mod show;
 mod signal;
 mod verify;
@@ -16,12 +16,15 @@ use std::path::Path;
 
 use clap::{CommandFactory, Parser};
 
+use crate::launcher::cluster_file::ClusterFile;
 use crate::launcher::control::{Reply, Request, ask};
+use crate::launcher::init::InitOptions;
+use crate::launcher::machine::{MachineOptions, run_machine};
 use crate::launcher::state::{StateDirectory, default_path};
 use crate::launcher::{LauncherError, RunOptions};
 use crate::replica::config::{Admission, Durability};
 pub use args::Cli;
-use args::{AdmissionArg, Command, DurabilityArg, RunArgs, Which};
+use args::{AdmissionArg, Command, DurabilityArg, InitArgs, RunArgs, Which};
 
 /// Runs the command line; returns the exit code.
 pub fn main() -> i32 {
@@ -59,7 +62,16 @@ fn dispatch(command: Command) -> Result<i32, LauncherError> {
             Ok(0)
         }
         Command::Man { page, output } => man(page.as_deref(), output.as_deref()),
-        Command::Replica(args) => Ok(replica::run(args)),
+        Command::Init(args) => init(args),
+        Command::Replica(args) => run_machine(&MachineOptions {
+            config: args.config,
+            id: args.id,
+            keys: args.keys,
+            state: args.state,
+            fresh: args.fresh,
+            command: args.command,
+        }),
+        Command::Coordinator(args) => Ok(coordinator::run(args)),
     }
 }
 
@@ -80,23 +92,49 @@ fn run(args: RunArgs) -> Result<i32, LauncherError> {
         name: args.which.name,
         publish: args.publish,
         allow_outbound: args.allow_outbound,
-        durability: match args.durability {
-            DurabilityArg::Memory => Durability::Memory,
-            DurabilityArg::Disk => Durability::Disk,
-        },
-        elide_fsync: args.elide_fsync,
-        admission: match args.admission {
-            AdmissionArg::Brolga => Admission::Speculative,
-            AdmissionArg::Crane => Admission::Crane,
-        },
-        quantum: args.quantum,
-        spin_limit_us: args.spin_limit,
-        poll_us: args.poll,
-        checkpoint_every: args.checkpoint_every,
+        durability: args.durability.into(),
+        elide_fsync: args.tuning.elide_fsync,
+        admission: args.admission.into(),
+        quantum: args.tuning.quantum,
+        spin_limit_us: args.tuning.spin_limit,
+        poll_us: args.tuning.poll,
+        checkpoint_every: args.tuning.checkpoint_every,
         fresh: args.fresh,
         command: args.command,
     };
     crate::launcher::run(&options)
+}
+
+fn init(args: InitArgs) -> Result<i32, LauncherError> {
+    let count = args.member.len();
+    if count == 2 {
+        eprintln!("brolga: warning: two replicas tolerate no failure (a majority of 2 is 2); 3 tolerate one");
+    }
+    let options = InitOptions {
+        name: args.name,
+        output: args.output,
+        members: args.member,
+        publish: args.publish,
+        allow_outbound: args.allow_outbound,
+        files: args.file,
+        durability: args.durability.into(),
+        elide_fsync: args.tuning.elide_fsync,
+        admission: args.admission.into(),
+        quantum: args.tuning.quantum,
+        spin_limit_us: args.tuning.spin_limit,
+        poll_us: args.tuning.poll,
+        checkpoint_every: args.tuning.checkpoint_every,
+        command: args.command,
+    };
+    let path = crate::launcher::init::init(&options)?;
+    let keys = ClusterFile::keys_beside(&path);
+    println!("wrote {} and the keys of {count} replicas in {}", path.display(), keys.display());
+    println!(
+        "replica N's machine needs cluster.toml, {0}/authority.pem, {0}/replica-N.pem and {0}/replica-N.key (mode 0600)",
+        keys.file_name().unwrap_or_default().to_string_lossy()
+    );
+    println!("then, on each machine: brolga replica --config cluster.toml --id N");
+    Ok(0)
 }
 
 fn request(which: &Which, request: &Request) -> Result<i32, LauncherError> {
@@ -133,4 +171,22 @@ fn man(page: Option<&str>, output: Option<&Path>) -> Result<i32, LauncherError> 
         return Ok(0);
     }
     Err(LauncherError::Refused(format!("there is no command {}", page.unwrap_or_default())))
+}
+
+impl From<DurabilityArg> for Durability {
+    fn from(arg: DurabilityArg) -> Self {
+        match arg {
+            DurabilityArg::Memory => Self::Memory,
+            DurabilityArg::Disk => Self::Disk,
+        }
+    }
+}
+
+impl From<AdmissionArg> for Admission {
+    fn from(arg: AdmissionArg) -> Self {
+        match arg {
+            AdmissionArg::Brolga => Self::Speculative,
+            AdmissionArg::Crane => Self::Crane,
+        }
+    }
 }

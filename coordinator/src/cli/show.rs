@@ -119,6 +119,8 @@ fn row(member: &MemberStatus) -> Vec<String> {
         ProcessState::Restarting => "restarting",
         ProcessState::Stopped => "stopped",
         ProcessState::GivenUp => "given up",
+        ProcessState::Elsewhere => "elsewhere",
+        ProcessState::Unreachable => "unreachable",
     };
     let mut row = vec![member.id.to_string(), process.to_owned()];
     match &member.status {

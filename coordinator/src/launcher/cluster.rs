@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -58,6 +59,20 @@ pub struct Cluster {
     pub outbound: Vec<Rule>,
     /// The network interfaces that the server sees.
     pub interfaces: Vec<Interface>,
+    /// One replica each, if they are on several machines. Addresses may change from run to run.
+    #[serde(default)]
+    pub machines: Vec<Machine>,
+}
+
+/// Where a replica is that has a machine of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The replica.
+    pub id: u8,
+    /// Where the others connect to it.
+    pub peer: SocketAddr,
+    /// Where it takes clients.
+    pub service: IpAddr,
 }
 
 /// A string of the operating system; JSON shows it as text, or as bytes if it is not UTF-8.
@@ -110,6 +125,13 @@ impl Cluster {
     pub fn command_line(&self) -> String {
         let words = self.command.iter().map(|word| OsString::from(word).to_string_lossy().into_owned());
         words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Says that a state directory belongs to another cluster of machines, or to another edition of its file.
+    pub fn other_file(&self, wanted: &Self) -> Option<String> {
+        let same = self.id == wanted.id && !self.machines.is_empty();
+        (!same)
+            .then(|| format!("another cluster, or to this one ({}) before its file was changed", self.tag()))
     }
 
     /// Reads the file of a state directory, `None` if there is none.
@@ -206,6 +228,7 @@ mod tests {
             checkpoint_every: None,
             outbound: vec![],
             interfaces: vec![],
+            machines: vec![],
         }
     }
 

@@ -110,6 +110,10 @@ pub enum ProcessState {
     Stopped,
     /// It died too often.
     GivenUp,
+    /// It runs on another machine.
+    Elsewhere,
+    /// It is on another machine, and nothing is heard of it.
+    Unreachable,
 }
 
 /// One replica.

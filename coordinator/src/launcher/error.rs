@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::cluster_file_error::ClusterFileError;
 use super::program::ProgramError;
 
 /// Why `brolga` gives up.
@@ -12,6 +13,9 @@ pub enum LauncherError {
     /// The command cannot be replicated.
     #[error(transparent)]
     Program(#[from] ProgramError),
+    /// The cluster file, its keys, or this machine.
+    #[error(transparent)]
+    ClusterFile(#[from] ClusterFileError),
     /// The state directory cannot be used.
     #[error("cannot use {path}: {source}")]
     State {
@@ -38,7 +42,7 @@ pub enum LauncherError {
     NotRunning(PathBuf),
     /// A port of the host is taken.
     #[error(
-        "cannot listen on {address} for the server's port {port}: {source}; free it, or choose another with --publish ADDRESS:PORT:{port}"
+        "cannot listen on {address} for the server's port {port}: {source}; free it, or choose another with --publish ADDRESS:PORT:{port} (`publish` in cluster.toml)"
     )]
     Port {
         /// Where.

@@ -1,18 +1,26 @@
-//! The supervisor of a cluster on one machine: state directory, keys, published ports, replicas, control socket.
+//! The supervisor of the replicas on this machine, which are all of a cluster (`brolga run`) or one (`brolga replica`): cluster
+//! file, state directory, keys, published ports, control socket.
 
 pub mod cluster;
+pub mod cluster_file;
+pub mod cluster_file_error;
 pub mod control;
 mod ending;
 pub mod environment;
 mod error;
+pub mod init;
 pub mod interfaces;
 pub mod keys;
+pub mod machine;
+mod others;
 mod outbound;
+pub mod packages;
 pub mod program;
 mod publish;
 mod publish_udp;
 mod replica_process;
 mod requests;
+mod seats;
 mod signals;
 pub mod state;
 mod supervisor;
@@ -31,6 +39,7 @@ use crate::replica::config::{Admission, Durability};
 use crate::replica::schedule::Every;
 use cluster::{Cluster, Text};
 use state::StateDirectory;
+use supervisor::Seats;
 
 /// What `brolga run` was asked for.
 #[derive(Clone, Debug)]
@@ -86,7 +95,8 @@ pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
     cluster.save(state.path())?;
     state.clear_leftovers(&cluster);
     keys::ensure(&state.keys(), cluster.replicas, &cluster.name)?;
-    Supervisor::new(cluster, state, preload, &options.publish)?.run()
+    let seats = Seats::of_one_machine(cluster.replicas, state.keys())?;
+    Supervisor::new(cluster, state, preload, &options.publish, seats)?.run()
 }
 
 fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
@@ -114,6 +124,7 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
         outbound: outbound::resolve(&options.allow_outbound)?,
         interfaces: interfaces::of_this_machine()
             .map_err(LauncherError::system("list the network interfaces"))?,
+        machines: vec![],
     })
 }
 

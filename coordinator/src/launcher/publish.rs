@@ -1,5 +1,5 @@
 //! Published ports: for each port of the server one listening socket of the host that all replicas share, and one for
-//! each replica alone, whose clients it relays to the leader. The supervisor holds them all, so that clients that
+//! each replica alone, whose clients it relays to the leader. A replica that has a machine for itself has only the latter. The supervisor holds them all, so that clients that
 //! connect while a leader dies wait in the backlog and are not refused.
 
 use std::collections::BTreeSet;
@@ -14,6 +14,7 @@ use nix::sys::socket::{
 use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
+use super::cluster::Cluster;
 use crate::replica::status::Listener;
 
 /// Clients that may wait until a leader accepts them.
@@ -56,13 +57,35 @@ impl FromStr for Publication {
 pub(super) struct Port {
     pub server_port: u16,
     pub address: SocketAddr,
-    pub shared: TcpListener,
-    pub own: Vec<(u8, SocketAddr, TcpListener)>,
+    /// None if each replica has a machine of its own.
+    pub shared: Option<TcpListener>,
+    /// Sockets of those on this machine.
+    pub own: Vec<(u8, SocketAddr, Option<TcpListener>)>,
+}
+
+/// Where the replicas are.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    /// So many on this machine.
+    Here(u8),
+    /// One on each machine: the own one, and where all of them take clients.
+    Machines { own: u8, services: Vec<(u8, IpAddr)> },
+}
+
+impl Place {
+    /// As the cluster says; `ids` are on this machine.
+    pub fn of(cluster: &Cluster, ids: &[u8]) -> Self {
+        if cluster.machines.is_empty() {
+            return Self::Here(cluster.replicas);
+        }
+        let services = cluster.machines.iter().map(|machine| (machine.id, machine.service)).collect();
+        Self::Machines { own: ids.first().copied().unwrap_or(0), services }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Ports {
-    replicas: u8,
+    place: Place,
     bound: Vec<Port>,
     /// Ports of the server whose addresses `--publish` chose.
     chosen: BTreeSet<u16>,
@@ -77,12 +100,14 @@ pub(super) enum Followed<'a> {
     Bound(&'a Port),
     /// This machine has no such address, but another listener of the same port has one.
     NotHere(SocketAddr),
+    /// It is an address that other machines cannot reach.
+    Private(SocketAddr),
 }
 
 impl Ports {
     /// Binds what was asked for by `--publish`, before anything runs.
-    pub fn new(replicas: u8, wanted: &[Publication]) -> Result<Self, LauncherError> {
-        let mut ports = Self { replicas, bound: vec![], chosen: BTreeSet::new(), followed: BTreeSet::new() };
+    pub fn new(place: Place, wanted: &[Publication]) -> Result<Self, LauncherError> {
+        let mut ports = Self { place, bound: vec![], chosen: BTreeSet::new(), followed: BTreeSet::new() };
         for publication in wanted.iter().filter(|publication| !publication.udp) {
             ports.bind(publication.server_port, publication.address, false)?;
             ports.chosen.insert(publication.server_port);
@@ -96,6 +121,9 @@ impl Ports {
 
     /// Binds what the server listens on, where it listens, unless it is bound; tells what is new.
     pub fn follow(&mut self, listeners: &[Listener]) -> Result<Vec<Followed<'_>>, LauncherError> {
+        if let Place::Machines { own, services } = self.place.clone() {
+            return self.follow_on_machine(own, &services, listeners);
+        }
         let (before, mut absent) = (self.bound.len(), Vec::new());
         // IPv4 first: that is the address that people expect to see first.
         let mut sorted: Vec<_> = listeners.iter().filter(|listener| !listener.udp).collect();
@@ -116,6 +144,34 @@ impl Ports {
         Ok(self.bound[before..].iter().map(Followed::Bound).chain(absent).collect())
     }
 
+    /// On several machines a port is published once, at the machine's service address, if the server would take clients
+    /// there.
+    fn follow_on_machine(
+        &mut self,
+        own: u8,
+        services: &[(u8, IpAddr)],
+        listeners: &[Listener],
+    ) -> Result<Vec<Followed<'_>>, LauncherError> {
+        let (before, mut private) = (self.bound.len(), Vec::new());
+        let Some(&(_, service)) = services.iter().find(|(id, _)| *id == own) else { return Ok(vec![]) };
+        for listener in listeners.iter().filter(|listener| !listener.udp) {
+            let (ip, port) = (listener.address, listener.port);
+            if self.chosen.contains(&port) {
+                continue;
+            }
+            if !ip.is_unspecified() && !services.iter().any(|(_, service)| *service == ip) {
+                if self.followed.insert((ip, port)) {
+                    private.push((ip, port));
+                }
+            } else if self.followed.insert((service, port)) {
+                self.bind(port, SocketAddr::new(service, port), false)?;
+            }
+        }
+        private.retain(|(_, port)| !self.followed.contains(&(service, *port)));
+        let private = private.into_iter().map(|(ip, port)| Followed::Private(SocketAddr::new(ip, port)));
+        Ok(self.bound[before..].iter().map(Followed::Bound).chain(private).collect())
+    }
+
     /// A machine without IPv6 still runs a server that listens on both.
     fn is_spare(&self, ip: IpAddr, server_port: u16, error: &io::Error) -> bool {
         let no_such = matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
@@ -130,16 +186,25 @@ impl Ports {
                 _ if v6_only => Ipv6Addr::LOCALHOST.into(),
                 _ => Ipv4Addr::LOCALHOST.into(),
             };
-            let own = (1..=self.replicas).map(|id| {
-                let socket = listening(SocketAddr::new(own_ip, 0), v6_only)?;
-                Ok((id, socket.local_addr()?, socket))
-            });
-            Ok(Port {
-                server_port,
-                address: shared.local_addr()?,
-                own: own.collect::<io::Result<_>>()?,
-                shared,
-            })
+            let bound = shared.local_addr()?;
+            let (shared, own) = match &self.place {
+                Place::Here(replicas) => {
+                    let own = (1..=*replicas).map(|id| {
+                        let socket = listening(SocketAddr::new(own_ip, 0), v6_only)?;
+                        Ok((id, socket.local_addr()?, Some(socket)))
+                    });
+                    (Some(shared), own.collect::<io::Result<_>>()?)
+                }
+                Place::Machines { own, services } => {
+                    let mut shared = Some(shared);
+                    let one = |&(id, ip): &(u8, IpAddr)| {
+                        let socket = if id == *own { shared.take() } else { None };
+                        (id, SocketAddr::new(ip, bound.port()), socket)
+                    };
+                    (None, services.iter().map(one).collect())
+                }
+            };
+            Ok(Port { server_port, address: bound, own, shared })
         };
         let port = open().map_err(|source| LauncherError::Port { address, port: server_port, source })?;
         self.bound.push(port);
@@ -162,7 +227,7 @@ fn listening(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ports, Publication};
+    use super::{Place, Ports, Publication};
     use crate::launcher::LauncherError;
     use crate::replica::status::Listener;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
@@ -187,11 +252,11 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let v4 = listener(Ipv4Addr::LOCALHOST.into(), port);
-        let mut ports = Ports::new(2, &[]).unwrap();
+        let mut ports = Ports::new(Place::Here(2), &[]).unwrap();
         let error = ports.follow(std::slice::from_ref(&v4)).unwrap_err();
         assert!(matches!(error, LauncherError::Port { port: told, .. } if told == port));
         drop(taken);
-        let mut ports = Ports::new(2, &[]).unwrap();
+        let mut ports = Ports::new(Place::Here(2), &[]).unwrap();
         assert_eq!(ports.follow(std::slice::from_ref(&v4)).unwrap().len(), 1);
         assert!(ports.follow(&[v4]).unwrap().is_empty());
         let bound = ports.iter().next().unwrap();
@@ -205,14 +270,14 @@ mod tests {
         drop(probe);
         let both = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
         let both = both.map(|address| listener(address, port));
-        let mut ports = Ports::new(1, &[]).unwrap();
+        let mut ports = Ports::new(Place::Here(1), &[]).unwrap();
         // A machine without IPv6 tells so instead of the second one.
         assert_eq!(ports.follow(&both).unwrap().len(), 2);
         assert!(ports.follow(&both).unwrap().is_empty());
         assert!(ports.iter().next().unwrap().address.is_ipv4());
         drop(ports);
         let chosen = Publication { address: "127.0.0.1:0".parse().unwrap(), server_port: port, udp: false };
-        let mut ports = Ports::new(1, &[chosen]).unwrap();
+        let mut ports = Ports::new(Place::Here(1), &[chosen]).unwrap();
         assert!(ports.follow(&both).unwrap().is_empty());
     }
 }

@@ -2,7 +2,6 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -10,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::control::ProcessState;
+use super::seats::Seats;
 use super::state::{coordinator_log, make_private, replica_directory};
 use crate::channel::Channel;
 use crate::replica::status::{ReplicaStatus, Role};
@@ -26,7 +26,7 @@ const MAX_DEATHS: u32 = 6;
 pub(super) struct Launch<'a> {
     pub state: &'a Path,
     pub preload: &'a Path,
-    pub peers: &'a [(u8, SocketAddr)],
+    pub seats: &'a Seats,
 }
 
 #[derive(Debug)]
@@ -90,13 +90,13 @@ impl ReplicaProcess {
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0("brolga")
-            .arg("replica")
+            .arg("coordinator")
             .arg("--state")
             .arg(launch.state)
             .arg("--id")
             .arg(self.id.to_string());
-        command.arg("--preload").arg(launch.preload);
-        for (id, address) in launch.peers {
+        command.arg("--preload").arg(launch.preload).arg("--keys").arg(&launch.seats.keys);
+        for (id, address) in &launch.seats.peers {
             command.arg("--peer").arg(format!("{id}={address}"));
         }
         // A group of its own: Ctrl-C reaches the supervisor alone, which stops the replicas in order.
@@ -158,16 +158,16 @@ impl Drop for ReplicaProcess {
 
 /// Entries a second, from one status to the next.
 #[derive(Debug, Default)]
-struct Rate {
+pub(super) struct Rate {
     last: Option<(u64, Instant)>,
-    per_second: u64,
+    pub per_second: u64,
 }
 
 impl Rate {
     /// Shorter stretches say nothing.
     const LEAST: Duration = Duration::from_millis(500);
 
-    fn note(&mut self, entries: u64, now: Instant) {
+    pub fn note(&mut self, entries: u64, now: Instant) {
         let Some((before, at)) = self.last else {
             self.last = Some((entries, now));
             return;

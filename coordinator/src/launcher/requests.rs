@@ -27,6 +27,11 @@ impl Supervisor {
             {
                 Reply::Refused(format!("there is no replica {id}; they are 1 to {}", self.cluster.replicas))
             }
+            Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) | Request::Checkpoint(id)
+                if self.others.has(id) =>
+            {
+                Reply::Refused(format!("replica {id} runs on another machine; do this there"))
+            }
             Request::Kill(id) => self.kill(id)?,
             Request::Start(id) => self.start_again(id)?,
             Request::Corrupt(id) => self.tell(id, &ToReplica::CorruptNext),
@@ -37,7 +42,7 @@ impl Supervisor {
     }
 
     fn tell(&self, id: u8, message: &ToReplica) -> Reply {
-        match &self.replicas[usize::from(id) - 1].channel {
+        match &self.replicas[self.index(id)].channel {
             Some(channel) if channel.send(message).is_ok() => Reply::Done,
             _ => Reply::Refused(format!("replica {id} does not run")),
         }
@@ -45,12 +50,18 @@ impl Supervisor {
 
     /// The answer comes when the signal is decided.
     fn signal(&mut self, signal: i32, client: Channel) {
-        let leader = self.replicas.iter().find(|replica| replica.id == self.leader);
+        // Without the leader here, this machine's replica passes it on.
+        let leader = self.replicas.iter().find(|replica| replica.id == self.leader || !self.is_alone());
         self.server_signals.add(signal, client, leader.and_then(|replica| replica.channel.as_ref()));
     }
 
+    /// The place of a replica of this machine.
+    fn index(&self, id: u8) -> usize {
+        self.replicas.iter().position(|replica| replica.id == id).unwrap_or(0)
+    }
+
     fn kill(&mut self, id: u8) -> Result<Reply, LauncherError> {
-        let index = usize::from(id) - 1;
+        let index = self.index(id);
         let was = self.replicas[index].state();
         if was == ProcessState::Stopped {
             return Ok(Reply::Refused(format!("replica {id} is stopped already")));
@@ -64,7 +75,8 @@ impl Supervisor {
     }
 
     fn start_again(&mut self, id: u8) -> Result<Reply, LauncherError> {
-        let replica = &mut self.replicas[usize::from(id) - 1];
+        let index = self.index(id);
+        let replica = &mut self.replicas[index];
         if replica.state() == ProcessState::Running {
             return Ok(Reply::Refused(format!("replica {id} runs already")));
         }
@@ -81,7 +93,8 @@ impl Supervisor {
             entries_per_second: replica.entries_per_second(),
             status: replica.status.clone().filter(|_| replica.state() == ProcessState::Running),
         });
-        let members: Vec<_> = members.collect();
+        let mut members: Vec<_> = members.chain(self.others.members()).collect();
+        members.sort_by_key(|member| member.id);
         let mut live = members.iter().filter_map(|member| member.status.as_ref()).peekable();
         let digests_agree = live.peek().is_some()
             && live.all(|status| {
@@ -105,7 +118,7 @@ impl Supervisor {
             command: self.cluster.command_line(),
             supervisor: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            leader: self.leader,
+            leader: if self.others.may_lead(self.leader) { self.leader } else { 0 },
             digests_agree,
             ports: ports.chain(udp_ports).collect(),
             replicas: members,

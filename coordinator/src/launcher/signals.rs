@@ -43,7 +43,8 @@ impl Signals {
         self.send(leader);
     }
 
-    /// A number that no other signal of the log has: the time, because supervisors of before have made some, too.
+    /// A number that no other signal of the log has: the time, because supervisors of before, and of other machines, have made
+    /// some, too.
     fn new_id(&mut self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         self.last_id = now.max(self.last_id + 1);

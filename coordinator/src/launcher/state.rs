@@ -119,11 +119,9 @@ impl StateDirectory {
     /// something.
     pub fn clear_leftovers(&self, cluster: &Cluster) -> bool {
         let mut found = fs::remove_file(self.control_socket()).is_ok();
-        for id in 1..=cluster.replicas {
-            let directory = replica_directory(&self.path, id);
-            if directory.exists() {
-                let _ = wait_for_owner(&directory);
-            }
+        // A replica without a directory here is another machine's, or another state directory's.
+        for id in (1..=cluster.replicas).filter(|id| replica_directory(&self.path, *id).exists()) {
+            let _ = wait_for_owner(&replica_directory(&self.path, id));
             let shared = SharedDirectory::path_of(&cluster.tag(), u32::from(id));
             found |= shared.exists();
             let _ = remove_tree(&shared);

@@ -1,6 +1,5 @@
 //! The supervisor's loop: one thread, `poll` over signals, the control socket and the replicas' channels.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,17 +8,16 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, getsockname, setsockopt, socket, sockopt,
-};
 
 use super::LauncherError;
 use super::cluster::Cluster;
 use super::control::{ControlSocket, ProcessState};
 use super::ending::Ending;
-use super::publish::{Followed, Port, Ports, Publication};
+use super::others::Others;
+use super::publish::{Followed, Place, Port, Ports, Publication};
 use super::publish_udp::{FollowedUdp, UdpPort, UdpPorts};
 use super::replica_process::{Launch, ReplicaProcess};
+pub use super::seats::Seats;
 use super::signals::Signals;
 use super::state::{StateDirectory, coordinator_log};
 use super::telling::{announce, announce_udp, say, tell_changes, tell_exit};
@@ -37,10 +35,10 @@ pub struct Supervisor {
     pub(super) cluster: Cluster,
     state: StateDirectory,
     preload: PathBuf,
-    peers: Vec<(u8, SocketAddr)>,
-    /// Bound but not listening: they keep the peer ports for this cluster while a replica is down.
-    _reserved: Vec<std::os::fd::OwnedFd>,
+    seats: Seats,
+    /// Those of this machine.
     pub(super) replicas: Vec<ReplicaProcess>,
+    pub(super) others: Others,
     pub(super) ports: Ports,
     pub(super) udp_ports: UdpPorts,
     control: ControlSocket,
@@ -66,30 +64,27 @@ impl Supervisor {
         state: StateDirectory,
         preload: PathBuf,
         publish: &[Publication],
+        seats: Seats,
     ) -> Result<Self, LauncherError> {
         let wanted: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
         wanted.thread_block().map_err(LauncherError::system("block signals"))?;
         let signals = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(LauncherError::system("make a signalfd"))?;
-        let ports = Ports::new(cluster.replicas, publish)?;
+        let ports = Ports::new(Place::of(&cluster, &seats.ids), publish)?;
         let udp_ports = UdpPorts::new(publish)?;
         let path = state.control_socket();
         let control = ControlSocket::bind(&path)
             .map_err(|source| LauncherError::State { path: path.clone(), source })?;
-        let reserved =
-            (1..=cluster.replicas).map(|id| reserve_port().map(|(fd, address)| (fd, (id, address))));
-        let reserved: Vec<_> = reserved
-            .collect::<nix::Result<_>>()
-            .map_err(LauncherError::system("reserve ports for the replicas"))?;
-        let (reserved, peers) = reserved.into_iter().unzip();
-        let replicas = (1..=cluster.replicas).map(ReplicaProcess::new).collect();
+        let elsewhere = (1..=cluster.replicas).filter(|id| !seats.ids.contains(id));
+        let (others, replicas) =
+            (Others::new(elsewhere), seats.ids.iter().map(|&id| ReplicaProcess::new(id)).collect());
         Ok(Self {
             cluster,
             state,
             preload,
-            peers,
-            _reserved: reserved,
+            seats,
             replicas,
+            others,
             ports,
             udp_ports,
             control,
@@ -113,7 +108,8 @@ impl Supervisor {
         ));
         self.ports.iter().for_each(announce);
         self.udp_ports.iter().for_each(announce_udp);
-        let ended = (1..=self.cluster.replicas).try_for_each(|id| self.start(id)).and_then(|()| self.serve());
+        let ids = self.seats.ids.clone();
+        let ended = ids.into_iter().try_for_each(|id| self.start(id)).and_then(|()| self.serve());
         self.stop_all();
         match ended? {
             End::Asked => {
@@ -168,8 +164,8 @@ impl Supervisor {
     }
 
     pub(super) fn start(&mut self, id: u8) -> Result<(), LauncherError> {
-        let launch = Launch { state: self.state.path(), preload: &self.preload, peers: &self.peers };
-        let replica = &mut self.replicas[usize::from(id) - 1];
+        let launch = Launch { state: self.state.path(), preload: &self.preload, seats: &self.seats };
+        let Some(replica) = self.replicas.iter_mut().find(|replica| replica.id == id) else { return Ok(()) };
         replica.start(&launch).map_err(LauncherError::system("start a replica"))?;
         for port in self.ports.iter() {
             publish_to(replica, port);
@@ -188,6 +184,10 @@ impl Supervisor {
                     self.replicas[index].failure = Some(message);
                 }
                 Ok(Received::Message(FromReplica::Signalled(id), _)) => self.server_signals.decided(id),
+                Ok(Received::Message(FromReplica::Peer(status), _)) => {
+                    self.note_leader(status.id, status.role);
+                    self.others.note(*status);
+                }
                 Ok(Received::Empty) => return Ok(()),
                 Ok(Received::Closed) | Err(_) => return self.note_death(index),
             }
@@ -202,6 +202,11 @@ impl Supervisor {
                     announce(port);
                     self.replicas.iter().for_each(|replica| publish_to(replica, port));
                 }
+                Followed::Private(address) => say(&format!(
+                    "the server listens on {address}, which other machines cannot reach; to publish it write \
+                     publish = [\"{0}:{0}\"] in cluster.toml",
+                    address.port()
+                )),
                 Followed::NotHere(address) => {
                     say(&format!("the server listens on {address}, but this machine has no such address"));
                 }
@@ -220,16 +225,28 @@ impl Supervisor {
                 )),
             }
         }
-        if status.role == Role::Leader && self.leader != id {
-            self.leader = id;
-            say(&format!("replica {id} leads"));
-        }
-        if status.role == Role::Leader {
+        // A replica that has its machine for itself passes the signal on to the leader.
+        if status.role == Role::Leader || !self.is_alone() {
             self.server_signals.send(self.replicas[index].channel.as_ref());
         }
+        self.note_leader(id, status.role);
         let before = self.replicas[index].note(status);
         tell_changes(id, before.as_ref(), self.replicas[index].status.as_ref());
         Ok(())
+    }
+
+    /// True if all replicas are on this machine.
+    pub(super) fn is_alone(&self) -> bool {
+        self.cluster.machines.is_empty()
+    }
+
+    fn note_leader(&mut self, id: u8, role: Role) {
+        if role == Role::Leader && self.leader != id {
+            self.leader = id;
+            say(&format!("replica {id} leads"));
+        } else if role != Role::Leader && self.leader == id && !self.is_alone() {
+            self.leader = 0;
+        }
     }
 
     pub(super) fn note_death(&mut self, index: usize) -> Result<(), LauncherError> {
@@ -302,7 +319,7 @@ impl Supervisor {
                 while let Some(channel) = &replica.channel {
                     match channel.receive::<FromReplica>() {
                         Ok(Received::Message(FromReplica::Status(status), _)) => drop(replica.note(*status)),
-                        Ok(Received::Message(FromReplica::Failed(_) | FromReplica::Signalled(_), _)) => {}
+                        Ok(Received::Message(_, _)) => {}
                         Ok(Received::Empty) => break,
                         Ok(Received::Closed) | Err(_) => replica.channel = None,
                     }
@@ -317,12 +334,11 @@ impl Supervisor {
 fn publish_to(replica: &ReplicaProcess, port: &Port) {
     let Some(channel) = &replica.channel else { return };
     let own = port.own.iter().map(|(id, address, _)| (*id, *address)).collect();
-    let mine = port.own.iter().find(|(id, ..)| *id == replica.id).map(|(.., socket)| socket.as_fd());
     let message = ToReplica::Publish { server_port: port.server_port, address: port.address, own };
-    if let Some(mine) = mine {
-        // A replica that is gone is noticed by the end of its channel.
-        let _ = channel.send_with(&message, &[port.shared.as_fd(), mine]);
-    }
+    let mine = port.own.iter().find(|(id, ..)| *id == replica.id).and_then(|(.., socket)| socket.as_ref());
+    let sockets: Vec<_> = port.shared.iter().chain(mine).map(AsFd::as_fd).collect();
+    // A replica that is gone is noticed by the end of its channel.
+    let _ = channel.send_with(&message, &sockets);
 }
 
 fn publish_udp_to(replica: &ReplicaProcess, port: &UdpPort) {
@@ -330,16 +346,4 @@ fn publish_udp_to(replica: &ReplicaProcess, port: &UdpPort) {
     let message = ToReplica::PublishUdp { server_port: port.server_port, address: port.address };
     // As above.
     let _ = channel.send_with(&message, &[port.socket.as_fd()]);
-}
-
-/// A loopback port that stays ours: a socket that is bound with `SO_REUSEADDR` and never listens lets a replica bind
-/// and listen on the same port, and keeps others off while the replica is down.
-fn reserve_port() -> nix::Result<(std::os::fd::OwnedFd, SocketAddr)> {
-    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    let any = SockaddrStorage::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &any)?;
-    let bound: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&socket))?;
-    let port = bound.as_sockaddr_in().map_or(0, nix::sys::socket::SockaddrIn::port);
-    Ok((socket, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
 }

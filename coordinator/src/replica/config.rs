@@ -89,6 +89,8 @@ pub struct ReplicaConfig {
     pub outbound: Arc<[u8]>,
     /// Addresses of this machine that the server sees as its own.
     pub own: Vec<IpAddr>,
+    /// The others have supervisors of their own, which want to know of this replica, and may have signals for its server.
+    pub apart: bool,
     /// The server. `shared` and the arena are made by the replica.
     pub server: ContainerSpec,
     /// The preload library, copied into the shared directory at each start of the server.
@@ -100,9 +102,9 @@ pub struct ReplicaConfig {
 /// Supervisor to replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToReplica {
-    /// Clients of the server's port `server_port` connect to the two listening sockets beside this message. The first is
+    /// Clients of the server's port `server_port` connect to the listening sockets beside this message. The first of two is
     /// bound to `address`, which also names it among those of the same port; all replicas share it and only the leader
-    /// accepts from it. The second is this replica's own, of which it relays to the leader while it does not lead
+    /// accepts from it. The last is this replica's own, of which it relays to the leader while it does not lead
     /// itself. Sent again to a restarted replica.
     Publish {
         /// Port inside the container.
@@ -142,6 +144,8 @@ pub enum FromReplica {
     Status(Box<ReplicaStatus>),
     /// The replica ends because of this error.
     Failed(String),
+    /// What a replica on another machine said about itself.
+    Peer(Box<ReplicaStatus>),
     /// The signal with this id has taken effect, and that is decided. Told again as the log is replayed.
     Signalled(u64),
 }

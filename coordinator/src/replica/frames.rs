@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::digests::Digest;
+use super::status::ReplicaStatus;
 use crate::paxos::{Message, wire};
 
 /// Bytes in front of a frame: length of the body (`u32`), kind (`u8`).
@@ -10,6 +11,11 @@ const HEADER_BYTES: usize = 5;
 /// Body of a frame at the most: a batch of entries with all their heads.
 pub const MAX_FRAME_BYTES: usize = wire::MAX_FRAME_BYTES;
 
+/// Version of what replicas say to each other. It is the first thing that they say, and whoever knows another one hangs up.
+pub const WIRE_VERSION: u32 = 1;
+const MAGIC: [u8; 4] = *b"BRLG";
+
+const KIND_HELLO: u8 = 0;
 const KIND_PAXOS: u8 = 1;
 const KIND_CONTROL: u8 = 2;
 
@@ -27,13 +33,58 @@ pub enum Control {
         /// The follower's.
         actual: Digest,
     },
+    /// What a replica on another machine says about itself, for its peers' supervisors.
+    Status(Box<ReplicaStatus>),
+    /// A signal for the server, from the supervisor of a replica that does not lead.
+    Signal {
+        /// See [`super::config::ToReplica::Signal`].
+        id: u64,
+        /// Its number.
+        signal: i32,
+    },
+    /// Asks for nothing: it is there for the peer's kernel to acknowledge (see [`super::liveness`]).
+    Probe,
     /// A replica's server starts from nothing: earlier digests of it do not count.
     Restarted,
+}
+
+/// The first frame in each direction. Its layout is that of all versions: magic, version, fingerprint, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// [`WIRE_VERSION`] of the sender.
+    pub version: u32,
+    /// What its log belongs to.
+    pub fingerprint: [u8; 16],
+}
+
+impl Hello {
+    /// What keeps a replica with the own `fingerprint` from talking to the one that said this.
+    pub fn complaint(&self, fingerprint: [u8; 16]) -> Option<String> {
+        if self.version != WIRE_VERSION {
+            return Some(format!(
+                "it speaks version {} of the protocol between replicas, and this one version {WIRE_VERSION}: install the \
+                 same Brolga on both",
+                self.version
+            ));
+        }
+        let same = self.fingerprint == fingerprint;
+        (!same)
+            .then(|| "it belongs to another cluster, or its cluster.toml is not the same as here".to_owned())
+    }
+
+    fn read(body: &[u8]) -> Option<Self> {
+        let (magic, rest) = body.split_first_chunk::<4>()?;
+        let (version, rest) = rest.split_first_chunk::<4>()?;
+        let fingerprint = *rest.first_chunk::<16>()?;
+        (*magic == MAGIC).then(|| Self { version: u32::from_le_bytes(*version), fingerprint })
+    }
 }
 
 /// A frame from a peer.
 #[derive(Debug)]
 pub enum Frame {
+    /// The first one.
+    Hello(Hello),
     /// For Paxos.
     Paxos(Message),
     /// For the replica.
@@ -47,6 +98,15 @@ pub struct FrameError {
     kind: u8,
     len: usize,
     why: String,
+}
+
+/// Appends the first frame.
+pub fn put_hello(hello: Hello, to: &mut Vec<u8>) {
+    put(KIND_HELLO, to, |to| {
+        to.extend_from_slice(&MAGIC);
+        to.extend_from_slice(&hello.version.to_le_bytes());
+        to.extend_from_slice(&hello.fingerprint);
+    });
 }
 
 /// Appends a Paxos message.
@@ -85,6 +145,7 @@ pub fn take(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
     }
     let Some(body) = bytes.get(HEADER_BYTES..HEADER_BYTES + len) else { return Ok(None) };
     let frame = match kind {
+        KIND_HELLO => Frame::Hello(Hello::read(body).ok_or_else(|| error("it is no greeting".to_owned()))?),
         KIND_PAXOS => Frame::Paxos(wire::decode(body).map_err(|e| error(e.to_string()))?),
         KIND_CONTROL => Frame::Control(postcard::from_bytes(body).map_err(|e| error(e.to_string()))?),
         _ => return Err(error("the kind is unknown".to_owned())),
@@ -140,6 +201,23 @@ mod tests {
                 rest = &rest[len..];
             }
         }
+    }
+
+    #[test]
+    fn a_greeting_of_another_version_or_cluster_is_refused_by_name() {
+        let mut bytes = Vec::new();
+        put_hello(Hello { version: WIRE_VERSION + 1, fingerprint: [7; 16] }, &mut bytes);
+        // A later version may say more.
+        bytes.extend([1, 2]);
+        bytes[0] += 2;
+        let Some((Frame::Hello(hello), _)) = take(&bytes).unwrap() else { panic!() };
+        assert!(hello.complaint([7; 16]).unwrap().contains("speaks version 2"));
+        assert!(
+            Hello { version: WIRE_VERSION, ..hello }.complaint([8; 16]).unwrap().contains("cluster.toml")
+        );
+        assert_eq!(Hello { version: WIRE_VERSION, ..hello }.complaint([7; 16]), None);
+        bytes[5] = b'X';
+        assert!(take(&bytes).is_err());
     }
 
     #[test]

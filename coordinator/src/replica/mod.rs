@@ -21,6 +21,7 @@ pub mod flow;
 pub mod frames;
 pub mod intake;
 mod keeper;
+pub mod liveness;
 pub mod outbound;
 pub mod outputs;
 mod pace;
@@ -41,7 +42,7 @@ pub mod socket;
 pub mod status;
 mod stopping;
 mod telling;
-mod tls;
+pub(crate) mod tls;
 mod trace;
 mod upcalls;
 

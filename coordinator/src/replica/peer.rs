@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use rustls::Connection;
 
-use super::frames::{self, Frame};
+use super::frames::{self, Frame, Hello, put_hello};
+use super::liveness::Liveness;
 
 /// Bytes that may wait to be sent to a peer; beyond it the connection is dropped, and the peer catches up after the
 /// next one.
@@ -22,7 +23,7 @@ const KEEP_BYTES: usize = 64 * 1024;
 pub enum Stage {
     /// The TCP connection is being made.
     Connecting,
-    /// TLS is being agreed on.
+    /// TLS is being agreed on, and then both greet.
     Handshake,
     /// The peer is known and frames flow.
     Up,
@@ -47,7 +48,10 @@ pub struct PeerConnection {
     pub wire_bytes: (u64, u64),
     /// Whether the epoll looks for room to write.
     pub watches_write: bool,
+    /// Whether it can be reached.
+    pub liveness: Liveness,
     tls: Connection,
+    greeted: bool,
     queue: Vec<u8>,
     queued_from: usize,
     received: Vec<u8>,
@@ -65,7 +69,9 @@ impl PeerConnection {
             since: now,
             wire_bytes: (0, 0),
             watches_write: false,
+            liveness: Liveness::new(now),
             tls,
+            greeted: false,
             queue: Vec::new(),
             queued_from: 0,
             received: Vec::new(),
@@ -93,7 +99,7 @@ impl PeerConnection {
             return Ok(false);
         }
         loop {
-            if self.stage == Stage::Up && self.queued_from < self.queue.len() {
+            if self.greeted && self.queued_from < self.queue.len() {
                 self.queued_from += self.tls.writer().write(&self.queue[self.queued_from..])?;
                 if self.queued_from == self.queue.len() {
                     self.queue.clear();
@@ -163,8 +169,11 @@ impl PeerConnection {
         Ok(())
     }
 
-    /// True once TLS stands.
-    pub fn handshake_done(&self) -> bool {
-        !self.tls.is_handshaking()
+    /// Says the first word once TLS stands.
+    pub fn greet(&mut self, hello: Hello) {
+        if self.stage == Stage::Handshake && !self.tls.is_handshaking() && !self.greeted {
+            self.greeted = true;
+            put_hello(hello, &mut self.queue);
+        }
     }
 }

@@ -15,7 +15,8 @@ use nix::sys::socket::{
 };
 
 use super::config::Member;
-use super::frames::{Control, Frame, put_control, put_message};
+use super::frames::{Control, Frame, Hello, put_control, put_message};
+use super::liveness::{Verdict, link_of};
 use super::peer::{PeerConnection, Stage};
 use super::poll::{Poll, Ready, Token};
 use super::ports::is_exhausted;
@@ -26,8 +27,11 @@ use crate::paxos::Message;
 const FIRST_RETRY_NS: u64 = 10_000_000;
 /// Longest pause.
 const LONGEST_RETRY_NS: u64 = 500_000_000;
-/// A connection that is not up after this long is dropped.
+/// A connection on which the peer's process did not greet after this long is dropped.
 const HANDSHAKE_NS: u64 = 5_000_000_000;
+/// A connection that the peer's kernel did not take after this long is dropped and tried again: the kernel's own repetitions
+/// come too seldom for a link that is back.
+const CONNECT_NS: u64 = 400_000_000;
 /// How long no peer is accepted after descriptors or memory ran out, nanoseconds.
 const REST_NS: u64 = 200_000_000;
 /// Connections of unknown peers at the same time.
@@ -58,6 +62,7 @@ struct Dial {
 #[derive(Debug)]
 pub struct Peers {
     id: u8,
+    hello: Hello,
     tls: Tls,
     listener: TcpListener,
     members: Vec<Member>,
@@ -69,11 +74,13 @@ pub struct Peers {
     /// Nothing can be accepted before this time; 0 = the listener is watched.
     rest_until: u64,
     complained: bool,
+    /// The peer that leads; all others' silence matters less to a replica that follows.
+    leader: Option<u8>,
 }
 
 impl Peers {
     /// Listens on the own address and plans to dial the others.
-    pub fn new(id: u8, members: &[Member], tls: Tls, poll: &Poll) -> io::Result<Self> {
+    pub fn new(id: u8, members: &[Member], hello: Hello, tls: Tls, poll: &Poll) -> io::Result<Self> {
         let own = members.iter().find(|member| member.id == id).ok_or(io::ErrorKind::InvalidInput)?;
         let listener = TcpListener::bind(own.peer_address)?;
         listener.set_nonblocking(true)?;
@@ -91,6 +98,7 @@ impl Peers {
         });
         Ok(Self {
             id,
+            hello,
             tls,
             listener,
             members: members.to_vec(),
@@ -101,6 +109,7 @@ impl Peers {
             wire_bytes: (0, 0),
             rest_until: 0,
             complained: false,
+            leader: None,
         })
     }
 
@@ -167,19 +176,26 @@ impl Peers {
 
     /// When [`Peers::tick`] has something to do, nanoseconds.
     pub fn deadline(&self) -> u64 {
-        let handshakes =
-            self.connections.values().filter(|c| c.stage != Stage::Up).map(|c| c.since + HANDSHAKE_NS);
+        let handshakes = self.connections.values().filter(|c| c.stage != Stage::Up).map(late_at);
+        let looks = self.up.values().filter_map(|key| Some(self.connections.get(key)?.liveness.look_at()));
         let rest = (self.rest_until > 0).then_some(self.rest_until);
-        self.dials.values().map(|dial| dial.at).chain(handshakes).chain(rest).min().unwrap_or(u64::MAX)
+        self.dials
+            .values()
+            .map(|dial| dial.at)
+            .chain(handshakes)
+            .chain(looks)
+            .chain(rest)
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     /// Dials whom it is time to dial, and drops handshakes that take too long. Call it once per turn of the loop.
     pub fn tick(&mut self, poll: &Poll, now: u64, news: &mut Vec<PeerNews>) {
-        let slow =
-            self.connections.iter().filter(|(_, c)| c.stage != Stage::Up && c.since + HANDSHAKE_NS <= now);
+        let slow = self.connections.iter().filter(|(_, c)| c.stage != Stage::Up && late_at(c) <= now);
         for key in slow.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.drop_connection(key, "no handshake", news);
         }
+        self.look_at_links(poll, now, news);
         if self.rest_until > 0 && now >= self.rest_until {
             self.rest_until = 0;
             let _ = poll.modify(&self.listener, Token::PeerListener, EpollFlags::EPOLLIN);
@@ -197,6 +213,39 @@ impl Peers {
             if std::mem::take(&mut dial.failed) {
                 dial.at = now + dial.pause;
                 dial.pause = (dial.pause * 2).min(LONGEST_RETRY_NS);
+            }
+        }
+    }
+
+    /// Says who leads: all peers matter to the leader, and the leader to all.
+    pub fn set_leader(&mut self, leader: Option<u8>) {
+        if self.leader != leader {
+            self.leader = leader;
+            for connection in self.connections.values_mut() {
+                let matters = leader == Some(self.id) || leader == connection.peer;
+                connection.liveness.set_vital(leader.is_some() && matters);
+            }
+        }
+    }
+
+    /// Probes peers that say nothing, and drops those whose machine or link is gone.
+    fn look_at_links(&mut self, poll: &Poll, now: u64, news: &mut Vec<PeerNews>) {
+        for key in self.up.values().copied().collect::<Vec<_>>() {
+            let Some(connection) = self.connections.get_mut(&key) else { continue };
+            if connection.liveness.look_at() > now {
+                continue;
+            }
+            match connection.liveness.look(now, || link_of(&connection.socket)) {
+                Verdict::Fine => {}
+                Verdict::Probe => {
+                    put_control(&Control::Probe, connection.queue());
+                    self.flush_one(poll, key, news);
+                }
+                Verdict::Gone(silent) => {
+                    let why =
+                        format!("its machine answers nothing, not even an acknowledgement, for {silent} ms");
+                    self.drop_connection(key, &why, news);
+                }
             }
         }
     }
@@ -263,7 +312,8 @@ impl Peers {
     }
 
     /// Handles an event of a connection.
-    pub fn ready(&mut self, poll: &Poll, key: u64, ready: Ready, news: &mut Vec<PeerNews>) {
+    pub fn ready(&mut self, poll: &Poll, now: u64, key: u64, ready: Ready, news: &mut Vec<PeerNews>) {
+        let hello = self.hello;
         let Some(connection) = self.connections.get_mut(&key) else { return };
         if connection.stage == Stage::Connecting {
             let error = getsockopt(&connection.socket, sockopt::SocketError).unwrap_or(libc::EIO);
@@ -271,13 +321,24 @@ impl Peers {
                 return self.drop_connection(key, Errno::from_raw(error).desc(), news);
             }
             connection.stage = Stage::Handshake;
+            connection.since = now;
             let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
             let _ = poll.modify(&connection.socket, Token::Peer(key), both);
         }
         let mut frames = Vec::new();
+        if ready.readable() {
+            connection.liveness.heard(now);
+        }
         let result = if ready.readable() { connection.read(&mut frames) } else { Ok(()) };
-        if connection.stage == Stage::Handshake && connection.handshake_done() && result.is_ok() {
-            self.identify(key, news);
+        connection.greet(hello);
+        if connection.stage == Stage::Handshake && !frames.is_empty() {
+            match frames.remove(0) {
+                Frame::Hello(theirs) => match theirs.complaint(hello.fingerprint) {
+                    None => self.identify(key, news),
+                    Some(complaint) => return self.drop_connection(key, &complaint, news),
+                },
+                _ => return self.drop_connection(key, "it does not greet", news),
+            }
         }
         if let Some(id) = self.connections.get(&key).and_then(|c| c.peer.filter(|_| c.stage == Stage::Up)) {
             news.extend(frames.into_iter().map(|frame| PeerNews::Frame(id, frame)));
@@ -296,6 +357,8 @@ impl Peers {
         };
         connection.peer = Some(id);
         connection.stage = Stage::Up;
+        let matters = self.leader == Some(self.id) || self.leader == Some(id);
+        connection.liveness.set_vital(matters);
         if let Some(dial) = self.dials.get_mut(&id) {
             dial.pause = FIRST_RETRY_NS;
             dial.complained = false;
@@ -324,13 +387,19 @@ impl Peers {
                     news.push(PeerNews::Disconnected(id));
                 }
             }
-            Stage::Handshake => tracing::warn!("no TLS with replica {id} at {}: {why}", connection.address),
+            Stage::Handshake => tracing::warn!("refused replica {id} at {}: {why}", connection.address),
             Stage::Connecting => {}
         }
         if connection.dialled && !self.up.contains_key(&id) {
             self.retry(id, why);
         }
     }
+}
+
+/// When a connection that is not up is given up.
+fn late_at(connection: &PeerConnection) -> u64 {
+    let limit = if connection.stage == Stage::Connecting { CONNECT_NS } else { HANDSHAKE_NS };
+    connection.since + limit
 }
 
 /// A TCP connection in the making.

@@ -42,7 +42,8 @@ struct Rest {
 struct Port {
     server_port: u16,
     address: SocketAddr,
-    shared: Watched,
+    /// None if each replica has a machine of its own.
+    shared: Option<Watched>,
     own: Watched,
     addresses: Vec<(u8, SocketAddr)>,
 }
@@ -67,13 +68,18 @@ impl Ports {
         sockets: Vec<OwnedFd>,
         addresses: Vec<(u8, SocketAddr)>,
     ) -> io::Result<()> {
-        let Ok([shared, own]) = <[OwnedFd; 2]>::try_from(sockets) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "a published port needs two sockets"));
+        let mut sockets = sockets.into_iter();
+        let (Some(own), shared, None) = (sockets.next_back(), sockets.next(), sockets.next()) else {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a published port needs one or two sockets",
+            ));
         };
         let slot =
             self.ports.iter().position(|port| (port.server_port, port.address) == (server_port, address));
         let place = slot.unwrap_or(self.ports.len()) as u64;
-        let shared = Watched::new(poll, shared.into(), Token::Listener(place * 2))?;
+        let shared =
+            shared.map(|shared| Watched::new(poll, shared.into(), Token::Listener(place * 2))).transpose()?;
         let own = Watched::new(poll, own.into(), Token::Listener(place * 2 + 1))?;
         let port = Port { server_port, address, shared, own, addresses };
         match slot {
@@ -88,7 +94,7 @@ impl Ports {
     pub fn watch(&mut self, poll: &Poll, serve: impl Fn(u16) -> bool, relay: bool) {
         for port in &mut self.ports {
             let serves = serve(port.server_port);
-            port.shared.wanted = serves;
+            port.shared.iter_mut().for_each(|shared| shared.wanted = serves);
             port.own.wanted = serves || relay;
         }
         self.arm(poll);
@@ -96,8 +102,8 @@ impl Ports {
 
     fn arm(&mut self, poll: &Poll) {
         for port in &mut self.ports {
-            port.shared.arm(poll, self.rest.is_none());
-            port.own.arm(poll, self.rest.is_none());
+            let open = self.rest.is_none();
+            port.shared.iter_mut().chain([&mut port.own]).for_each(|watched| watched.arm(poll, open));
         }
     }
 
@@ -130,7 +136,7 @@ impl Ports {
     /// Accepts one connection from the socket with this token; `open` are open now.
     pub fn accept(&mut self, poll: &Poll, token: u64, now: u64, open: usize) -> Option<TcpStream> {
         let port = self.ports.get((token / 2) as usize)?;
-        let watched = if token.is_multiple_of(2) { &port.shared } else { &port.own };
+        let watched = if token.is_multiple_of(2) { port.shared.as_ref()? } else { &port.own };
         if !watched.watched {
             return None;
         }

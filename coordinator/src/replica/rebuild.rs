@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use nix::sys::epoll::EpollFlags;
 
+use super::config::FromReplica;
 use super::digests::{self, Digest, Mismatch};
 use super::divergences::MAX_DIVERGENCES;
 use super::driver::Rebuild;
@@ -15,7 +16,7 @@ use super::error::ReplicaError;
 use super::frames::{Control, Frame};
 use super::poll::Token;
 use super::run::Replica;
-use super::status::DigestState;
+use super::status::{DigestState, ReplicaStatus};
 use crate::container::Report;
 use crate::paxos::Input;
 
@@ -184,6 +185,17 @@ impl Replica {
                     self.diverged(expected.entry, actual.tick, &reason);
                 }
             }
+            Frame::Control(Control::Status(status)) => {
+                // Who speaks is what the certificate says.
+                let _ =
+                    self.supervisor.send(&FromReplica::Peer(Box::new(ReplicaStatus { id: from, ..*status })));
+            }
+            // Passed on once: if the leader has changed, the supervisor sends it again.
+            Frame::Control(Control::Signal { id, signal }) if self.driver.serves() => {
+                self.signal_server(id, signal)
+            }
+            Frame::Control(Control::Signal { .. }) | Frame::Hello(_) => {}
+            Frame::Control(Control::Probe) => {}
             Frame::Control(Control::Restarted) => self.book.forget(from),
         }
     }

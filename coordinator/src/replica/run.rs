@@ -20,6 +20,7 @@ use super::digest_file::DigestWriter;
 use super::digests::{Book, Report};
 use super::driver::{Driver, Effect, Moment, News, Origin};
 use super::error::ReplicaError;
+use super::frames::{Hello, WIRE_VERSION};
 use super::keeper::Keeper;
 use super::peers::{PeerNews, Peers};
 use super::poll::{Poll, Ready, Token};
@@ -43,6 +44,8 @@ pub const STATUS_NS: u64 = 1_000_000_000;
 pub(super) struct Replica {
     pub(super) cluster_fingerprint: [u8; 16],
     pub(super) durability: Durability,
+    /// See [`ReplicaConfig::apart`].
+    pub(super) apart: bool,
     pub(super) log_directory: std::path::PathBuf,
     pub(super) started: Instant,
     pub(super) poll: Poll,
@@ -95,8 +98,9 @@ impl Replica {
         let started = Instant::now();
         let consensus = open_consensus(&config)?;
         let tls = Tls::load(&config.keys)?;
+        let hello = Hello { version: WIRE_VERSION, fingerprint: config.fingerprint };
         let address = config.members.iter().find(|m| m.id == config.id).map(|m| m.peer_address);
-        let peers = Peers::new(config.id, &config.members, tls, &poll)
+        let peers = Peers::new(config.id, &config.members, hello, tls, &poll)
             .map_err(|source| ReplicaError::PeerAddress { address: address_text(address), source })?;
         let kick = make_kick().map_err(|e| ReplicaError::system("make an eventfd")(e.into()))?;
         let kick = Arc::new(kick);
@@ -129,6 +133,7 @@ impl Replica {
         let mut replica = Self {
             cluster_fingerprint: config.fingerprint,
             durability: config.durability,
+            apart: config.apart,
             log_directory: config.log_directory,
             started,
             poll,
@@ -195,6 +200,7 @@ impl Replica {
             return Err(ReplicaError::Damaged);
         }
         let now = self.now();
+        self.peers.set_leader(self.driver.leader());
         self.peers.tick(&self.poll, now, &mut news);
         let link = self.server.as_ref().map(|server| &server.link);
         self.driver.consensus.set_lag(self.driver.lag(link));
@@ -226,7 +232,10 @@ impl Replica {
                 let now = self.now();
                 self.peers.accept(&self.poll, now);
             }
-            Token::Peer(key) => self.peers.ready(&self.poll, key, event, news),
+            Token::Peer(key) => {
+                let now = self.now();
+                self.peers.ready(&self.poll, now, key, event, news);
+            }
             Token::Listener(token) => self.accept_clients(token),
             Token::Client(number) => self.client_ready(number, event),
             Token::Relay(token) => self.relay.ready(&self.poll, token),

@@ -3,6 +3,7 @@
 use dmt::entry::EventKind;
 
 use super::config::FromReplica;
+use super::frames::Control;
 use super::intake::event;
 use super::run::Replica;
 
@@ -40,6 +41,10 @@ impl Replica {
     /// supervisor sends it again.
     pub(super) fn signal_server(&mut self, id: u64, signal: i32) {
         if !self.driver.serves() {
+            // Only where supervisors do not know of each other; the leader of one machine is told by its own.
+            if let Some(leader) = self.driver.other_leader().filter(|_| self.apart) {
+                self.peers.send_control(leader, &Control::Signal { id, signal });
+            }
             return;
         }
         if let Some((intake, ..)) = self.intake() {

@@ -33,7 +33,8 @@ impl Replica {
             // Clients, ports and the server are not served any more.
             for event in &ready {
                 if let Token::Peer(key) = event.token {
-                    self.peers.ready(&self.poll, key, *event, &mut news);
+                    let now = self.now();
+                    self.peers.ready(&self.poll, now, key, *event, &mut news);
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::config::FromReplica;
 use super::driver::Phase;
+use super::frames::Control;
 use super::run::{Replica, STATUS_NS};
 use super::status::{DamagedLog, RECOVERING_LAG, Role};
 
@@ -56,8 +57,13 @@ impl Replica {
             }
             Phase::Follower => Role::Follower,
         };
+        if self.apart {
+            for peer in self.peers.connected() {
+                self.peers.send_control(peer, &Control::Status(Box::new(self.status.clone())));
+            }
+        }
         // A supervisor that is gone shows as the end of its channel.
-        let _ = self.supervisor.send(&FromReplica::Status(Box::new(status.clone())));
+        let _ = self.supervisor.send(&FromReplica::Status(Box::new(self.status.clone())));
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rustls::client::verify_server_name;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
@@ -80,6 +81,29 @@ impl Tls {
     pub fn accept(&self) -> Result<Connection, rustls::Error> {
         Ok(ServerConnection::new(self.server.clone())?.into())
     }
+}
+
+/// Says why these are not the keys of replica `id`: its certificate is signed by the authority, has its name, and fits the
+/// private key.
+pub fn check(files: &KeyFiles, id: u8) -> Result<(), String> {
+    Tls::load(files).map_err(|error| match error {
+        TlsError::File { file, why } => format!("{file}: {why}"),
+        TlsError::Keys(why) => why,
+    })?;
+    let text = |error: TlsError| error.to_string();
+    let (authority, chain) =
+        (certificates(&files.authority).map_err(text)?, certificates(&files.certificate).map_err(text)?);
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authority);
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()));
+    let verifier = verifier.build().map_err(|error| error.to_string())?;
+    let now = UnixTime::now();
+    verifier
+        .verify_client_cert(&chain[0], &[], now)
+        .map_err(|_| "the authority did not sign the certificate".to_owned())?;
+    let name = ServerName::try_from(peer_name(id)).map_err(|error| error.to_string())?;
+    let parsed = ParsedCertificate::try_from(&chain[0]).map_err(|error| error.to_string())?;
+    verify_server_name(&parsed, &name).map_err(|_| "the certificate is another replica's".to_owned())
 }
 
 /// Which of `candidates` the other side has proved to be.

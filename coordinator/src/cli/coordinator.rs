@@ -1,11 +1,11 @@
-//! The hidden `replica` subcommand: turns the state directory into the configuration of one coordinator.
+//! The hidden `coordinator` subcommand: turns the state directory into the configuration of one coordinator.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use super::args::ReplicaArgs;
+use super::args::CoordinatorArgs;
 use crate::channel::Channel;
 use crate::container::ContainerSpec;
 use crate::launcher::cluster::{Cluster, MAX_REPLICAS};
@@ -14,7 +14,7 @@ use crate::replica::config::{FromReplica, Member, ReplicaConfig};
 use crate::replica::outbound;
 
 /// Runs the coordinator; returns the exit code.
-pub(super) fn run(args: ReplicaArgs) -> i32 {
+pub(super) fn run(args: CoordinatorArgs) -> i32 {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
@@ -50,7 +50,7 @@ fn fail(supervisor: Option<&Channel>, error: &dyn std::error::Error) -> i32 {
     1
 }
 
-fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, LauncherError> {
+fn configure(args: CoordinatorArgs, supervisor: Channel) -> Result<ReplicaConfig, LauncherError> {
     let Some(cluster) = Cluster::load(&args.state)? else {
         return Err(LauncherError::NotRunning(args.state));
     };
@@ -60,7 +60,7 @@ fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, La
         id: args.id,
         cluster: cluster.tag(),
         members: args.peers.iter().map(|&(id, peer_address)| Member { id, peer_address }).collect(),
-        keys: keys::files(&state::keys_directory(&args.state), args.id),
+        keys: keys::files(&args.keys, args.id),
         log_directory: directory.join("log"),
         fingerprint: cluster.id,
         durability: cluster.durability,
@@ -69,6 +69,7 @@ fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, La
         spin_limit_us: cluster.spin_limit_us,
         poll_us: cluster.poll_us,
         checkpoint_every: cluster.checkpoint_every,
+        apart: !cluster.machines.is_empty(),
         outbound: outbound::payload(&own, &cluster.outbound),
         own,
         server: server(&cluster, &args, directory),
@@ -77,12 +78,20 @@ fn configure(args: ReplicaArgs, supervisor: Channel) -> Result<ReplicaConfig, La
     })
 }
 
-fn server(cluster: &Cluster, args: &ReplicaArgs, directory: PathBuf) -> ContainerSpec {
-    // The server must see the same files on every replica, and no keys: all of Brolga's own directories look empty.
-    let all = (1..=MAX_REPLICAS).map(|id| state::replica_directory(&args.state, id));
+fn server(cluster: &Cluster, args: &CoordinatorArgs, directory: PathBuf) -> ContainerSpec {
+    // The server must see the same files on every replica, and no keys: all of Brolga's own directories look empty. On
+    // several machines the replicas' directories have different names, and it sees none.
+    let hidden = if cluster.machines.is_empty() {
+        (1..=MAX_REPLICAS)
+            .map(|id| state::replica_directory(&args.state, id))
+            .chain([args.keys.clone()])
+            .collect()
+    } else {
+        vec![args.state.clone(), args.keys.clone()]
+    };
     ContainerSpec {
         directory,
-        hidden: all.chain([state::keys_directory(&args.state)]).collect(),
+        hidden,
         program: PathBuf::from(OsString::from(&cluster.program)),
         arguments: cluster.command.iter().map(OsString::from).collect(),
         environment: cluster.environment.iter().map(|(n, v)| (n.into(), v.into())).collect(),

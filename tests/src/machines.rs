@@ -1,0 +1,129 @@
+//! Several machines for a test: network namespaces with addresses of their own on one switch, which has a namespace, too.
+//! One more machine is for clients. Links can be cut, and packets of one direction dropped.
+
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// See the module. Machines have numbers from 1; that of the clients is the last one.
+#[derive(Debug)]
+pub struct Machines {
+    tag: String,
+    count: u8,
+}
+
+impl Machines {
+    /// Makes `count` machines, and one for clients.
+    pub fn new(count: u8) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let tag = format!("bt{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let machines = Self { tag, count: count + 1 };
+        let switch = machines.switch();
+        ip(&["netns", "add", &switch]);
+        ip(&["-n", &switch, "link", "add", "switch", "type", "bridge"]);
+        ip(&["-n", &switch, "link", "set", "switch", "up"]);
+        for number in 1..=machines.count {
+            let (name, port, address) =
+                (machines.name(number), format!("p{number}"), format!("{}/24", machines.address(number)));
+            ip(&["netns", "add", &name]);
+            ip(&[
+                "link", "add", "eth0", "netns", &name, "type", "veth", "peer", "name", &port, "netns",
+                &switch,
+            ]);
+            ip(&["-n", &switch, "link", "set", &port, "master", "switch", "up"]);
+            ip(&["-n", &name, "addr", "add", &address, "dev", "eth0"]);
+            ip(&["-n", &name, "link", "set", "eth0", "up"]);
+            ip(&["-n", &name, "link", "set", "lo", "up"]);
+        }
+        machines
+    }
+
+    fn switch(&self) -> String {
+        format!("{}s", self.tag)
+    }
+
+    fn name(&self, number: u8) -> String {
+        format!("{}m{number}", self.tag)
+    }
+
+    /// The clients' machine.
+    pub fn clients(&self) -> u8 {
+        self.count
+    }
+
+    /// A machine's address.
+    pub fn address(&self, number: u8) -> IpAddr {
+        Ipv4Addr::new(10, 77, 0, number).into()
+    }
+
+    /// A port of a machine.
+    pub fn port(&self, number: u8, port: u16) -> SocketAddr {
+        SocketAddr::new(self.address(number), port)
+    }
+
+    /// The network of a machine, to be entered.
+    pub fn network(&self, number: u8) -> File {
+        let path = format!("/run/netns/{}", self.name(number));
+        File::open(&path).unwrap_or_else(|error| panic!("cannot open {path}: {error}"))
+    }
+
+    /// A command that runs on a machine.
+    pub fn command(&self, number: u8, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let (network, mut command) = (self.network(number), Command::new(program));
+        // SAFETY: a plain system call between fork and exec.
+        unsafe { command.pre_exec(move || enter_network(&network)) };
+        command
+    }
+
+    /// Plugs a machine's cable in or out.
+    pub fn set_link(&self, number: u8, up: bool) {
+        let state = if up { "up" } else { "down" };
+        ip(&["-n", &self.switch(), "link", "set", &format!("p{number}"), state]);
+    }
+
+    /// Drops all packets that a machine sends to the machines `to`.
+    pub fn deafen(&self, from: u8, to: &[u8]) {
+        for &to in to {
+            let rules = format!(
+                "table inet test {{ chain input {{ type filter hook input priority 0; ip saddr {} drop; }}; }}",
+                self.address(from)
+            );
+            self.nft(to, &[&rules]);
+        }
+    }
+
+    /// Ends that.
+    pub fn hear_again(&self, machines: &[u8]) {
+        machines.iter().for_each(|&machine| self.nft(machine, &["delete table inet test"]));
+    }
+
+    fn nft(&self, machine: u8, words: &[&str]) {
+        let done = self.command(machine, "nft").args(words).output().expect("run nft");
+        assert!(done.status.success(), "nft {words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        for name in (1..=self.count).map(|number| self.name(number)).chain([self.switch()]) {
+            let _ = Command::new("ip").args(["netns", "delete", &name]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// Moves the calling thread, or process if it has one thread, to another machine.
+pub fn enter_network(network: &File) -> std::io::Result<()> {
+    // SAFETY: a descriptor that is open.
+    match unsafe { libc::setns(network.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+fn ip(words: &[&str]) {
+    let done = Command::new("ip").args(words).output().expect("run ip (package iproute2)");
+    assert!(done.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
