@@ -39,6 +39,12 @@ const PROCESSORS: &[u8] =
     b"cpu 0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nintr 0\nctxt 0\nbtime 0\nprocesses 1\n\
 procs_running 1\nprocs_blocked 0\n";
 
+/// The kernel that every program sees, whatever its machine has: `uname -r`.
+pub const KERNEL_RELEASE: &[u8] = b"6.1.0";
+/// `uname -v`.
+pub const KERNEL_VERSION: &[u8] = b"#1 SMP";
+const KERNEL_LINE: &[u8] = b"Linux version 6.1.0 (brolga@brolga) #1 SMP\n";
+
 const NODE_MEMORY: &[u8] =
     b"Node 0 MemTotal: 8388608 kB\nNode 0 MemFree: 4194304 kB\nNode 0 MemUsed: 4194304 kB\n";
 const BOOT: &[u8] = b"b2016a00-0000-4000-8000-000000000001\n";
@@ -66,6 +72,8 @@ pub fn content(path: &[u8]) -> Option<Content> {
             b"loadavg" => Some(Content::Fixed(LOAD)),
             b"uptime" => Some(Content::Fixed(UPTIME)),
             b"stat" => Some(Content::Fixed(PROCESSORS)),
+            b"version" => Some(Content::Fixed(KERNEL_LINE)),
+            b"cmdline" => Some(Content::Fixed(b"\n")),
             b"cpuinfo" => Some(Content::Processor),
             b"vmstat" | b"diskstats" | b"interrupts" | b"softirqs" | b"zoneinfo" | b"buddyinfo"
             | b"pagetypeinfo" | b"slabinfo" | b"schedstat" | b"timer_list" | b"key-users" | b"locks" => {
@@ -116,6 +124,8 @@ fn of_sysctl(rest: &[u8]) -> Option<Content> {
         b"kernel/random/uuid" => Content::Uuid,
         b"kernel/random/boot_id" => Content::Fixed(BOOT),
         b"kernel/random/entropy_avail" => Content::Fixed(b"256\n"),
+        b"kernel/osrelease" => Content::Fixed(b"6.1.0\n"),
+        b"kernel/version" => Content::Fixed(b"#1 SMP\n"),
         b"fs/file-nr" => Content::Fixed(b"1000\t0\t9223372036854775807\n"),
         b"fs/inode-nr" => Content::Fixed(b"1000\t0\n"),
         b"fs/inode-state" | b"fs/dentry-state" => Content::Fixed(b"1000\t0\t0\t0\t0\t0\t0\n"),

@@ -2,6 +2,8 @@
 
 use core::ffi::c_int;
 
+use dmt::process::procfs::{KERNEL_RELEASE, KERNEL_VERSION};
+
 use crate::gate;
 use crate::world::dmt;
 
@@ -114,4 +116,20 @@ pub unsafe fn sysinfo(a: [usize; 6]) -> isize {
         (*out).mem_unit = 1;
     }
     0
+}
+
+/// `uname`: the machine's kernel is not that of the other replicas' machines; files of /proc tell the same.
+pub unsafe fn uname(a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise.
+    let result = unsafe { gate::syscall(libc::SYS_uname, a) };
+    if result == 0 {
+        let out = a[0] as *mut libc::utsname;
+        // SAFETY: the program's structure, which the kernel has just filled.
+        let (release, version) = unsafe { (&mut (*out).release, &mut (*out).version) };
+        for (field, text) in [(release, KERNEL_RELEASE), (version, KERNEL_VERSION)] {
+            field.fill(0);
+            field.iter_mut().zip(text).for_each(|(to, from)| *to = from.cast_signed());
+        }
+    }
+    result
 }

@@ -76,6 +76,7 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_getrusage => misc::getrusage(a),
             libc::SYS_times => misc::times(a),
             libc::SYS_sysinfo => misc::sysinfo(a),
+            libc::SYS_uname => misc::uname(a),
             libc::SYS_arch_prctl => misc::arch_prctl(a),
             libc::SYS_getrandom => random::getrandom(a),
             libc::SYS_getdents64 => disk::listing::getdents64(a),
