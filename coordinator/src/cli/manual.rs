@@ -266,7 +266,7 @@ mod tests {
     fn every_command_has_a_page_with_its_examples() {
         let pages = pages(Cli::command());
         let names: Vec<_> = pages.iter().map(|(name, _)| name.as_deref().unwrap_or("")).collect();
-        assert!(names.starts_with(&["", "run", "status"]) && !names.contains(&"replica"), "{names:?}");
+        assert!(names.starts_with(&["", "run", "status"]) && !names.contains(&"coordinator"), "{names:?}");
         for (name, page) in &pages {
             let page = String::from_utf8_lossy(page.as_ref().unwrap());
             let title = name.as_ref().map_or("brolga 1".to_owned(), |name| format!("brolga-{name} 1"));

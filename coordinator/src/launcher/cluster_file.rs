@@ -371,7 +371,7 @@ HOME = "/root"
         assert!(told("format = 1\n", "").contains("no format"));
         assert!(told("id = 2", "id = 3").contains("member 3 stands where member 2"));
         assert!(told("10.0.0.2:7400", "10.0.0.1:7400").contains("same peer address"));
-        assert!(told("10.0.0.2:7400", "10.0.0.2").contains("line 25"));
+        assert!(told("10.0.0.2:7400", "10.0.0.2").contains("line 24"));
         assert!(told("8080:80", "1.2.3.4:8080:80").contains("names an address"));
         assert!(told("0e0f", "0e0").contains("32 hexadecimal digits"));
         assert!(told("[[member]]", "[[member").contains("line 17"));
