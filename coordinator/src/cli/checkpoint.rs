@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::launcher::LauncherError;
-use crate::launcher::control::{ClusterStatus, MemberStatus, Reply, Request, ask};
+use crate::launcher::control::{ClusterStatus, MemberStatus, ProcessState, Reply, Request, ask};
 use crate::replica::checkpointing::CheckpointStatus;
 use crate::replica::status::Role;
 
@@ -75,8 +75,11 @@ fn of(status: &ClusterStatus, id: u8) -> Option<(i32, CheckpointStatus)> {
 
 /// The follower whose newest checkpoint is the oldest.
 fn choose(status: &ClusterStatus) -> Option<u8> {
-    let follower =
-        |member: &&MemberStatus| member.status.as_ref().is_some_and(|status| status.role == Role::Follower);
+    let follower = |member: &&MemberStatus| {
+        // Not one on another machine.
+        member.process == ProcessState::Running
+            && member.status.as_ref().is_some_and(|status| status.role == Role::Follower)
+    };
     let newest = |member: &&MemberStatus| {
         let kept = member.status.as_ref().and_then(|status| status.checkpoints.kept.first());
         kept.map_or(0, |kept| kept.entry)

@@ -15,6 +15,7 @@ use super::interfaces::Interface;
 use super::packages::FileDigest;
 use super::{Destination, Publication, outbound};
 use crate::replica::config::{Admission, Durability};
+use crate::replica::schedule::Every;
 
 /// Version of the format. A file of another one is refused.
 pub const FORMAT: u32 = 1;
@@ -24,7 +25,8 @@ pub const FILE_NAME: &str = "cluster.toml";
 pub const KEYS_NAME: &str = "keys";
 
 const HEAD: &str = "# What all machines of this cluster have in common: the same file belongs on each of them. Before the\n\
-# first start anything may be changed; later addresses, publish, allow_outbound, durability and poll_us.\n\n";
+# first start anything may be changed; later addresses, publish, allow_outbound, durability, poll_us\n\
+# and checkpoint_every.\n\n";
 
 /// The file. Plain values come first, as TOML wants it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +58,9 @@ pub struct ClusterFile {
     pub spin_limit_us: u32,
     /// How long a replica looks for news before it sleeps, microseconds.
     pub poll_us: u32,
+    /// How often one of the followers takes a checkpoint: a time as `60s`, or a number of entries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<String>,
     /// `PORT:SERVERPORT`, with `/udp` behind it for UDP: ports at which a member publishes ports of the server.
     #[serde(default)]
     pub publish: Vec<String>,
@@ -166,6 +171,7 @@ impl ClusterFile {
         }
         self.publications(1).map(drop)?;
         self.destinations().map(drop)?;
+        self.every().map(drop)?;
         self.interface.iter().try_for_each(|entry| entry.interface().map(drop))?;
         self.id_bytes().map(drop)
     }
@@ -196,6 +202,11 @@ impl ClusterFile {
             .iter()
             .map(|text| text.parse().map_err(|why| format!("allow_outbound: {why}")))
             .collect()
+    }
+
+    fn every(&self) -> Result<Option<Every>, String> {
+        let read = |text: &String| text.parse().map_err(|why| format!("checkpoint_every: {why}"));
+        self.checkpoint_every.as_ref().map(read).transpose()
     }
 
     fn id_bytes(&self) -> Result<[u8; 16], String> {
@@ -245,6 +256,7 @@ impl ClusterFile {
             quantum: self.quantum,
             spin_limit_us: self.spin_limit_us,
             poll_us: self.poll_us,
+            checkpoint_every: self.every().map_err(content)?,
             outbound: outbound::resolve(&self.destinations().map_err(content)?)?,
             interfaces: interfaces.map_err(content)?,
             machines: self

@@ -14,6 +14,7 @@ use super::cluster_file::{ClusterFile, FILE_NAME, FORMAT, InterfaceEntry, KEYS_N
 use super::cluster_file_error::ClusterFileError;
 use super::{LauncherError, environment, interfaces, keys, packages, program};
 use crate::replica::config::{Admission, Durability};
+use crate::replica::schedule::Every;
 
 /// A member as the command line gives it: `PEERADDRESS:PORT[,SERVICEADDRESS]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub struct InitOptions {
     pub spin_limit_us: u32,
     /// As for `brolga run`.
     pub poll_us: u32,
+    /// As for `brolga run`.
+    pub checkpoint_every: Option<Every>,
     /// The server's command.
     pub command: Vec<OsString>,
 }
@@ -124,6 +127,10 @@ fn describe(options: &InitOptions) -> Result<ClusterFile, LauncherError> {
         quantum: options.quantum,
         spin_limit_us: options.spin_limit_us,
         poll_us: options.poll_us,
+        checkpoint_every: options.checkpoint_every.map(|every| match every {
+            Every::Seconds(seconds) => format!("{seconds}s"),
+            Every::Entries(entries) => entries.to_string(),
+        }),
         publish: options.publish.clone(),
         allow_outbound: options.allow_outbound.clone(),
         member: members.map(|(m, id)| MemberEntry { id, peer: m.peer, service: m.service }).collect(),
