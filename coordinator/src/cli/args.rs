@@ -7,17 +7,16 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::manual::{
-    ABOUT, ALLOW_OUTBOUND, ELIDE_FSYNC, EXEC, EXPLAIN, INIT, KILL, LOGS, MAN, PUBLISH, REPLAY, REPLICA, RUN,
-    SIGNAL, STATUS, STOP, VERIFY,
+    ABOUT, ALLOW_OUTBOUND, EXEC, EXPLAIN, INIT, KILL, LOGS, MAN, PUBLISH, REPLAY, REPLICA, RUN, SIGNAL,
+    STATUS, STOP, VERIFY,
 };
 use super::replay_args::{ExplainArgs, ReplayArgs, VerifyArgs};
 use super::signal::signal_number;
+use super::tuning_args::TuningArgs;
 use crate::launcher::cluster::MAX_REPLICAS;
 use crate::launcher::init::MemberAddresses;
 use crate::launcher::state::default_path;
 use crate::launcher::{Destination, Publication};
-use crate::replica::polling::DEFAULT_POLL_US;
-use crate::replica::schedule::Every;
 
 /// Replicates an unmodified server.
 ///
@@ -290,14 +289,11 @@ pub(super) struct RunArgs {
     /// When a request counts as kept
     #[arg(long, value_enum, default_value_t = DurabilityArg::Memory)]
     pub durability: DurabilityArg,
-    /// How inputs are ordered
-    #[arg(long, value_enum, default_value_t = AdmissionArg::Brolga)]
-    pub admission: AdmissionArg,
     /// Discard the data of earlier runs of this cluster first
     #[arg(long)]
     pub fresh: bool,
     #[command(flatten)]
-    pub tuning: Tuning,
+    pub tuning: TuningArgs,
     /// The server's command; all that follows it belongs to it
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -317,36 +313,6 @@ pub(super) enum AdmissionArg {
     Brolga,
     /// Inputs are decided first and executed after, as CRANE does; a baseline to compare with
     Crane,
-}
-
-/// What has good defaults.
-#[derive(Clone, Debug, Args)]
-pub(super) struct Tuning {
-    /// The server's own fsync, fdatasync, msync, sync and O_SYNC cost nothing
-    #[arg(long, value_name = "true|false", default_value_t = true, default_missing_value = "true", num_args = 0..=1,
-        require_equals = true, action = clap::ArgAction::Set, long_help = ELIDE_FSYNC)]
-    pub elide_fsync: bool,
-    /// Operations after which a thread passes the turn on
-    #[arg(long, default_value_t = dmt::bounds::DEFAULT_QUANTUM_TICKS, value_name = "OPERATIONS",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub quantum: u32,
-    /// CPU time without an operation after which a thread that keeps others waiting is preempted, unless its code shows that
-    /// it only waits: then 10 ms. Higher = fewer divergences of programs with data races, longer waits for the others
-    #[arg(long, default_value_t = dmt::bounds::DEFAULT_SPIN_LIMIT_US, value_name = "MICROSECONDS",
-        value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
-    pub spin_limit: u32,
-    /// How long a replica looks for the next news of its clients before it sleeps; 0 = not at all
-    ///
-    /// Waking it takes longer than most requests. It gives way to whoever else wants the processor, and stops looking where that
-    /// does not pay; 0 saves the power.
-    #[arg(long, default_value_t = DEFAULT_POLL_US, value_name = "MICROSECONDS",
-        value_parser = clap::value_parser!(u32).range(0..=10_000))]
-    pub poll: u32,
-    /// How often one of the followers, in turn, takes a checkpoint: 60s, 5m, 1h, or a number of entries
-    ///
-    /// See `brolga checkpoint`. The replica whose turn it is lets it pass if it leads.
-    #[arg(long, value_name = "TIME|ENTRIES")]
-    pub checkpoint_every: Option<Every>,
 }
 
 #[derive(Debug, Args)]
@@ -375,11 +341,8 @@ pub(super) struct InitArgs {
     /// When a request counts as kept; with `memory`, a machine that was booted anew cannot come back
     #[arg(long, value_enum, default_value_t = DurabilityArg::Disk)]
     pub durability: DurabilityArg,
-    /// How inputs are ordered
-    #[arg(long, value_enum, default_value_t = AdmissionArg::Brolga)]
-    pub admission: AdmissionArg,
     #[command(flatten)]
-    pub tuning: Tuning,
+    pub tuning: TuningArgs,
     /// The server's command; all that follows it belongs to it
     #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,

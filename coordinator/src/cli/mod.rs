@@ -10,6 +10,7 @@ mod replay;
 mod replay_args;
 mod show;
 mod signal;
+mod tuning_args;
 mod verify;
 
 use std::path::Path;
@@ -82,10 +83,14 @@ fn replayed(code: Result<i32, crate::replay::ReplayError>) -> Result<i32, Launch
     })
 }
 
-fn run(args: RunArgs) -> Result<i32, LauncherError> {
-    if args.replicas == 2 {
+fn warn_of_two(replicas: usize) {
+    if replicas == 2 {
         eprintln!("brolga: warning: two replicas tolerate no failure (a majority of 2 is 2); 3 tolerate one");
     }
+}
+
+fn run(args: RunArgs) -> Result<i32, LauncherError> {
+    warn_of_two(args.replicas.into());
     let options = RunOptions {
         replicas: args.replicas,
         state: args.which.state(),
@@ -93,12 +98,7 @@ fn run(args: RunArgs) -> Result<i32, LauncherError> {
         publish: args.publish,
         allow_outbound: args.allow_outbound,
         durability: args.durability.into(),
-        elide_fsync: args.tuning.elide_fsync,
-        admission: args.admission.into(),
-        quantum: args.tuning.quantum,
-        spin_limit_us: args.tuning.spin_limit,
-        poll_us: args.tuning.poll,
-        checkpoint_every: args.tuning.checkpoint_every,
+        tuning: args.tuning.into(),
         fresh: args.fresh,
         command: args.command,
     };
@@ -107,9 +107,7 @@ fn run(args: RunArgs) -> Result<i32, LauncherError> {
 
 fn init(args: InitArgs) -> Result<i32, LauncherError> {
     let count = args.member.len();
-    if count == 2 {
-        eprintln!("brolga: warning: two replicas tolerate no failure (a majority of 2 is 2); 3 tolerate one");
-    }
+    warn_of_two(count);
     let options = InitOptions {
         name: args.name,
         output: args.output,
@@ -118,12 +116,7 @@ fn init(args: InitArgs) -> Result<i32, LauncherError> {
         allow_outbound: args.allow_outbound,
         files: args.file,
         durability: args.durability.into(),
-        elide_fsync: args.tuning.elide_fsync,
-        admission: args.admission.into(),
-        quantum: args.tuning.quantum,
-        spin_limit_us: args.tuning.spin_limit,
-        poll_us: args.tuning.poll,
-        checkpoint_every: args.tuning.checkpoint_every,
+        tuning: args.tuning.into(),
         command: args.command,
     };
     let path = crate::launcher::init::init(&options)?;

@@ -12,8 +12,8 @@ use std::str::FromStr;
 use super::cluster::Cluster;
 use super::cluster_file::{ClusterFile, FILE_NAME, FORMAT, InterfaceEntry, KEYS_NAME, MemberEntry};
 use super::cluster_file_error::ClusterFileError;
-use super::{LauncherError, environment, interfaces, keys, packages, program};
-use crate::replica::config::{Admission, Durability};
+use super::{LauncherError, Tuning, environment, interfaces, keys, packages, program};
+use crate::replica::config::Durability;
 use crate::replica::schedule::Every;
 
 /// A member as the command line gives it: `PEERADDRESS:PORT[,SERVICEADDRESS]`.
@@ -56,20 +56,10 @@ pub struct InitOptions {
     pub allow_outbound: Vec<String>,
     /// Files to be compared at each start, besides the program's.
     pub files: Vec<PathBuf>,
-    /// See [`Durability`].
+    /// When an entry counts as kept.
     pub durability: Durability,
-    /// As for `brolga run`.
-    pub elide_fsync: bool,
-    /// See [`Admission`].
-    pub admission: Admission,
-    /// As for `brolga run`.
-    pub quantum: u32,
-    /// As for `brolga run`.
-    pub spin_limit_us: u32,
-    /// As for `brolga run`.
-    pub poll_us: u32,
-    /// As for `brolga run`.
-    pub checkpoint_every: Option<Every>,
+    /// What has good defaults.
+    pub tuning: Tuning,
     /// The server's command.
     pub command: Vec<OsString>,
 }
@@ -105,7 +95,7 @@ fn describe(options: &InitOptions) -> Result<ClusterFile, LauncherError> {
     let first = options.command.first().map_or(OsStr::new(""), OsString::as_os_str);
     let program = program::resolve(first, search.as_deref(), &directory)?;
     let environment: Result<BTreeMap<String, String>, ClusterFileError> =
-        environment::for_server(std::env::vars_os(), options.elide_fsync)
+        environment::for_server(std::env::vars_os(), options.tuning.elide_fsync)
             .into_iter()
             .map(|(name, value)| Ok((utf8(&name)?, utf8(&value)?)))
             .collect();
@@ -123,11 +113,11 @@ fn describe(options: &InitOptions) -> Result<ClusterFile, LauncherError> {
         program: utf8(program.as_os_str())?,
         working_directory: utf8(directory.as_os_str())?,
         root: nix::unistd::geteuid().is_root(),
-        admission: options.admission,
-        quantum: options.quantum,
-        spin_limit_us: options.spin_limit_us,
-        poll_us: options.poll_us,
-        checkpoint_every: options.checkpoint_every.map(|every| match every {
+        admission: options.tuning.admission,
+        quantum: options.tuning.quantum,
+        spin_limit_us: options.tuning.spin_limit_us,
+        poll_us: options.tuning.poll_us,
+        checkpoint_every: options.tuning.checkpoint_every.map(|every| match every {
             Every::Seconds(seconds) => format!("{seconds}s"),
             Every::Entries(entries) => entries.to_string(),
         }),

@@ -25,6 +25,7 @@ mod signals;
 pub mod state;
 mod supervisor;
 mod telling;
+mod tuning;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -33,10 +34,10 @@ pub use error::LauncherError;
 pub use outbound::Destination;
 pub use publish::Publication;
 pub use supervisor::Supervisor;
+pub use tuning::Tuning;
 
 use crate::container::PRELOAD_FILE;
-use crate::replica::config::{Admission, Durability};
-use crate::replica::schedule::Every;
+use crate::replica::config::Durability;
 use cluster::{Cluster, Text};
 use state::StateDirectory;
 use supervisor::Seats;
@@ -56,18 +57,8 @@ pub struct RunOptions {
     pub allow_outbound: Vec<Destination>,
     /// When an entry counts as kept.
     pub durability: Durability,
-    /// The server's own waiting for the disk costs nothing.
-    pub elide_fsync: bool,
-    /// Who orders inputs.
-    pub admission: Admission,
-    /// Operations after which a thread passes the turn on.
-    pub quantum: u32,
-    /// CPU time without an operation before a preemption, microseconds.
-    pub spin_limit_us: u32,
-    /// How long a replica looks for news before it sleeps, microseconds.
-    pub poll_us: u32,
-    /// How often one of the replicas takes a checkpoint.
-    pub checkpoint_every: Option<Every>,
+    /// What has good defaults.
+    pub tuning: Tuning,
     /// Discard the data of earlier runs.
     pub fresh: bool,
     /// The server's command.
@@ -104,7 +95,7 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
     let path = std::env::var_os("PATH");
     let command = options.command.first().map_or(OsStr::new(""), OsString::as_os_str);
     let program = program::resolve(command, path.as_deref(), &directory)?;
-    let environment = environment::for_server(std::env::vars_os(), options.elide_fsync);
+    let environment = environment::for_server(std::env::vars_os(), options.tuning.elide_fsync);
     Ok(Cluster {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         layout: dmt::bounds::LAYOUT_VERSION,
@@ -116,11 +107,11 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
         environment: environment.iter().map(|(n, v)| (n.as_os_str().into(), v.as_os_str().into())).collect(),
         working_directory: Text::from(directory.as_os_str()),
         durability: options.durability,
-        admission: options.admission,
-        quantum: options.quantum,
-        spin_limit_us: options.spin_limit_us,
-        poll_us: options.poll_us,
-        checkpoint_every: options.checkpoint_every,
+        admission: options.tuning.admission,
+        quantum: options.tuning.quantum,
+        spin_limit_us: options.tuning.spin_limit_us,
+        poll_us: options.tuning.poll_us,
+        checkpoint_every: options.tuning.checkpoint_every,
         outbound: outbound::resolve(&options.allow_outbound)?,
         interfaces: interfaces::of_this_machine()
             .map_err(LauncherError::system("list the network interfaces"))?,
