@@ -1,6 +1,5 @@
 //! The hidden `coordinator` subcommand: turns the state directory into the configuration of one coordinator.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -89,17 +88,7 @@ fn server(cluster: &Cluster, args: &CoordinatorArgs, directory: PathBuf) -> Cont
     } else {
         vec![args.state.clone(), args.keys.clone()]
     };
-    ContainerSpec {
-        directory,
-        hidden,
-        program: PathBuf::from(OsString::from(&cluster.program)),
-        arguments: cluster.command.iter().map(OsString::from).collect(),
-        environment: cluster.environment.iter().map(|(n, v)| (n.into(), v.into())).collect(),
-        working_directory: PathBuf::from(OsString::from(&cluster.working_directory)),
-        interfaces: cluster.interfaces.clone(),
-        shared: None,
-        init_program: "/proc/self/exe".into(),
-    }
+    cluster.server(directory, hidden)
 }
 
 /// The channel comes as standard input; a server must never inherit it by that number.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
 use super::interfaces::Interface;
-use crate::container::SYNC_VARIABLE;
+use crate::container::{ContainerSpec, SYNC_VARIABLE};
 use crate::replica::config::{Admission, Durability};
 use crate::replica::outbound::Rule;
 use crate::replica::schedule::Every;
@@ -102,6 +102,21 @@ impl From<&Text> for OsString {
 }
 
 impl Cluster {
+    /// The server in a container of its own: `directory` is the container's, and those in `hidden` look empty in it.
+    pub fn server(&self, directory: PathBuf, hidden: Vec<PathBuf>) -> ContainerSpec {
+        ContainerSpec {
+            directory,
+            hidden,
+            program: PathBuf::from(OsString::from(&self.program)),
+            arguments: self.command.iter().map(OsString::from).collect(),
+            environment: self.environment.iter().map(|(n, v)| (n.into(), v.into())).collect(),
+            working_directory: PathBuf::from(OsString::from(&self.working_directory)),
+            interfaces: self.interfaces.clone(),
+            shared: None,
+            init_program: "/proc/self/exe".into(),
+        }
+    }
+
     /// A fresh random identity.
     pub fn new_id() -> io::Result<[u8; 16]> {
         let mut id = [0; 16];

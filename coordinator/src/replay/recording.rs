@@ -3,7 +3,6 @@
 //! The log is copied first, so that nothing of the replica is touched, and a log can be replayed while its replica runs.
 //! Its last entries may then be such that were not decided yet.
 
-use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -112,19 +111,9 @@ impl Recording {
 
     /// The server, as the replica started it, in a directory of its own.
     pub fn container(&self) -> ContainerSpec {
-        let cluster = &self.cluster;
         let all = (1..=MAX_REPLICAS).map(|id| replica_directory(&self.state, id));
-        ContainerSpec {
-            directory: self.container_directory(),
-            hidden: all.chain([keys_directory(&self.state), self.scratch.clone()]).collect(),
-            program: PathBuf::from(OsString::from(&cluster.program)),
-            arguments: cluster.command.iter().map(OsString::from).collect(),
-            environment: cluster.environment.iter().map(|(n, v)| (n.into(), v.into())).collect(),
-            working_directory: PathBuf::from(OsString::from(&cluster.working_directory)),
-            interfaces: cluster.interfaces.clone(),
-            shared: None,
-            init_program: "/proc/self/exe".into(),
-        }
+        let hidden = all.chain([keys_directory(&self.state), self.scratch.clone()]).collect();
+        self.cluster.server(self.container_directory(), hidden)
     }
 }
 
