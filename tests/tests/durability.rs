@@ -125,6 +125,8 @@ fn flushes_of(program: &Path, elide: bool) -> (u64, Duration) {
     let (flushes, took) = (disk.flushes() - before, begun.elapsed());
     let said = fs::read_to_string(cluster.state().join("replica-1/output/stdout")).unwrap_or_default();
     assert!(ended.success() && said.contains("wrong 0"), "{ended}: {said}");
+    // Before the directory in which it is mounted is removed.
+    drop(disk);
     (flushes, took)
 }
 
