@@ -12,7 +12,7 @@ use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::scratch::Scratch;
 use brolga_tests::small_disk::SmallDisk;
 use brolga_tests::stats::Times;
-use brolga_tests::wait::{PATIENCE, until};
+use brolga_tests::wait::{PATIENCE, poll, until};
 use brolga_tests::workload::{Failure, Workload};
 use brolga_tests::{layers, mariadb, process};
 
@@ -106,7 +106,7 @@ fn play(server: Server, choice: &mut Choice, report: &mut Report, directory: &Di
     for _ in 0..FAULTS_IN_A_ROUND {
         await_load(load.as_mut(), 1 + choice.below(MOST_BETWEEN));
         let fault = FAULTS[choice.below(FAULTS.len() as u64) as usize];
-        let at = inflict(fault, &mut cluster, &disk, choice);
+        let at = inflict(fault, &mut cluster, load.as_mut(), &disk, choice);
         await_load(load.as_mut(), 1);
         faults.push((fault, Failure::since(at)));
     }
@@ -167,7 +167,13 @@ fn end(server: Server, cluster: &mut Cluster) -> usize {
 }
 
 /// Does it, and undoes what does not end by itself; returns when it began.
-fn inflict(fault: Fault, cluster: &mut Cluster, disk: &SmallDisk, choice: &mut Choice) -> Instant {
+fn inflict(
+    fault: Fault,
+    cluster: &mut Cluster,
+    load: &mut dyn Workload,
+    disk: &SmallDisk,
+    choice: &mut Choice,
+) -> Instant {
     let leader = cluster.leader();
     let others: Vec<u8> = (1..=cluster.replicas()).filter(|id| *id != leader).collect();
     let follower = others[choice.below(others.len() as u64) as usize];
@@ -185,12 +191,18 @@ fn inflict(fault: Fault, cluster: &mut Cluster, disk: &SmallDisk, choice: &mut C
             cluster.run();
             at
         }
-        Fault::LeaderStops => stop_for(cluster, leader, held),
-        Fault::FollowerStops => stop_for(cluster, follower, held),
+        Fault::LeaderStops => stop_for(cluster, leader, |cluster| {
+            poll(held, || cluster.status()?.leader().filter(|other| other.id != leader).map(|_| ()));
+        }),
+        Fault::FollowerStops => {
+            stop_for(cluster, follower, |_| await_load(load, 1 + choice.below(MOST_BETWEEN)))
+        }
         Fault::DiskFull => {
             let at = Instant::now();
             disk.fill();
-            std::thread::sleep(held);
+            // Nothing is acknowledged once a majority needs room for its log.
+            let goal = load.acknowledged() + choice.below(MOST_BETWEEN);
+            poll(held, || (load.acknowledged() >= goal).then_some(()));
             disk.make_room();
             at
         }
@@ -204,7 +216,8 @@ fn inflict(fault: Fault, cluster: &mut Cluster, disk: &SmallDisk, choice: &mut C
             let mut asked = cluster.brolga(&["checkpoint", "--replica", &id]);
             let mut asked = asked.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("run brolga");
             // Where in it the replica dies is the fault.
-            std::thread::sleep(Duration::from_millis(choice.below(LONGEST_CHECKPOINT_MS)));
+            let moment = Duration::from_millis(choice.below(LONGEST_CHECKPOINT_MS));
+            poll(moment, || asked.try_wait().expect("look at brolga"));
             let at = cluster.kill_replica(follower);
             asked.wait().expect("wait for brolga");
             at
@@ -281,14 +294,14 @@ fn damage_log(cluster: &mut Cluster, id: u8, choice: &mut Choice) -> Instant {
     at
 }
 
-/// Stops a replica's coordinator for a while: that nothing comes from it is the fault, however long it takes.
-fn stop_for(cluster: &mut Cluster, id: u8, held: Duration) -> Instant {
+/// Stops a replica's coordinator until `over` returns.
+fn stop_for(cluster: &mut Cluster, id: u8, over: impl FnOnce(&mut Cluster)) -> Instant {
     let pid = cluster.await_status("the replica runs", |status| {
         status.replica(id).map(|replica| replica.pid).filter(|&pid| pid > 1)
     });
     let at = Instant::now();
     process::signal(pid, libc::SIGSTOP);
-    std::thread::sleep(held);
+    over(cluster);
     process::signal(pid, libc::SIGCONT);
     at
 }
