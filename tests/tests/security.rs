@@ -1,6 +1,7 @@
 //! What others on the machine and on the network cannot do: read what is not theirs, join as a peer, or wear a replica out as a
 //! client. `docs/security.md` says what this rests on.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::process;
@@ -202,6 +204,58 @@ fn only_members_with_keys_of_the_clusters_authority_are_peers() {
     let now = cluster.await_level();
     assert_eq!(now.leader().map(|leader| leader.ballot), ballot, "the leader was not left alone");
     drop(silent);
+    cluster.stop();
+}
+
+/// Silent connections to a peer port at a time; far more than it takes.
+const SILENT: usize = 300;
+/// Refusals that one replica's log may tell of one by one while the flood lasts.
+const MOST_TOLD: usize = 100;
+
+#[test]
+fn strangers_at_the_peer_port_neither_keep_peers_out_nor_fill_the_log() {
+    let _turn = serial::turn();
+    let mut cluster = redis_plan().start("strangers");
+    cluster.await_complete();
+    // The replica with the higher id dials, so the third comes back through this port.
+    let address = peer_address(&mut cluster, 1);
+    let (stop, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut silent = VecDeque::new();
+            while !stop.load(Ordering::Relaxed) {
+                if silent.len() >= SILENT {
+                    silent.pop_front();
+                }
+                silent.extend(TcpStream::connect(address));
+                opened.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let more = |count: usize| {
+            let goal = opened.load(Ordering::Relaxed) + count;
+            until("connections are opened", PATIENCE, || {
+                (opened.load(Ordering::Relaxed) >= goal).then_some(())
+            });
+        };
+        let play = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            more(2 * SILENT);
+            cluster.kill_replica(3);
+            more(SILENT);
+            redis(&cluster).must(&["SET", "served", "meanwhile"]);
+            cluster.await_complete();
+            cluster.await_level();
+            more(SILENT);
+        }));
+        stop.store(true, Ordering::Relaxed);
+        play.unwrap_or_else(|reason| std::panic::resume_unwind(reason));
+    });
+    let told = cluster.logged("refused the peer connection").len();
+    let opened = opened.into_inner();
+    println!("{opened} silent connections, {told} lines");
+    assert!(told < MOST_TOLD && opened > 10 * told, "{told} lines of {opened} connections");
+    until("what was not told is counted", PATIENCE, || {
+        (!cluster.logged("more peer connections in").is_empty()).then_some(())
+    });
     cluster.stop();
 }
 

@@ -41,6 +41,7 @@ mod sleep;
 pub mod socket;
 pub mod status;
 mod stopping;
+mod strangers;
 mod telling;
 pub(crate) mod tls;
 mod trace;

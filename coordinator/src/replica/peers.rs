@@ -20,6 +20,7 @@ use super::liveness::{Verdict, link_of};
 use super::peer::{PeerConnection, Stage};
 use super::poll::{Poll, Ready, Token};
 use super::ports::is_exhausted;
+use super::strangers::{Refusals, Stranger, to_evict};
 use super::tls::{Tls, peer_of};
 use crate::paxos::Message;
 
@@ -34,8 +35,8 @@ const HANDSHAKE_NS: u64 = 5_000_000_000;
 const CONNECT_NS: u64 = 400_000_000;
 /// How long no peer is accepted after descriptors or memory ran out, nanoseconds.
 const REST_NS: u64 = 200_000_000;
-/// Connections of unknown peers at the same time.
-const MAX_STRANGERS: usize = 64;
+/// Connections that are accepted in one turn of the loop, so that who opens many cannot hold it.
+const ACCEPTED_PER_TURN: usize = 64;
 
 /// News about peers.
 #[derive(Debug)]
@@ -74,6 +75,7 @@ pub struct Peers {
     /// Nothing can be accepted before this time; 0 = the listener is watched.
     rest_until: u64,
     complained: bool,
+    refusals: Refusals,
     /// The peer that leads; all others' silence matters less to a replica that follows.
     leader: Option<u8>,
 }
@@ -109,6 +111,7 @@ impl Peers {
             wire_bytes: (0, 0),
             rest_until: 0,
             complained: false,
+            refusals: Refusals::default(),
             leader: None,
         })
     }
@@ -185,12 +188,14 @@ impl Peers {
             .chain(handshakes)
             .chain(looks)
             .chain(rest)
+            .chain(self.refusals.deadline())
             .min()
             .unwrap_or(u64::MAX)
     }
 
     /// Dials whom it is time to dial, and drops handshakes that take too long. Call it once per turn of the loop.
     pub fn tick(&mut self, poll: &Poll, now: u64, news: &mut Vec<PeerNews>) {
+        self.refusals.set_time(now);
         let slow = self.connections.iter().filter(|(_, c)| c.stage != Stage::Up && late_at(c) <= now);
         for key in slow.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.drop_connection(key, "no handshake", news);
@@ -278,16 +283,15 @@ impl Peers {
     }
 
     /// Takes waiting connections.
-    pub fn accept(&mut self, poll: &Poll, now: u64) {
-        loop {
+    pub fn accept(&mut self, poll: &Poll, now: u64, news: &mut Vec<PeerNews>) {
+        for _ in 0..ACCEPTED_PER_TURN {
             let (socket, address) = match self.listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if is_exhausted(&error) => return self.rest(poll, now, &error),
                 Err(_) => return,
             };
-            let strangers = self.connections.values().filter(|connection| connection.peer.is_none()).count();
-            if strangers >= MAX_STRANGERS {
-                continue;
+            if let Some(key) = to_evict(&self.strangers(), address.ip()) {
+                self.drop_connection(key, "it has not said who it is, and others want to", news);
             }
             let tls = match self.tls.accept() {
                 Ok(tls) => tls,
@@ -300,6 +304,16 @@ impl Peers {
                 let _ = self.insert(poll, PeerConnection::new(socket, address, tls, Stage::Handshake, now));
             }
         }
+    }
+
+    fn strangers(&self) -> Vec<Stranger> {
+        let unknown = self.connections.iter().filter(|(_, connection)| connection.peer.is_none());
+        let stranger = |(&key, connection): (&u64, &PeerConnection)| {
+            let address = connection.address.ip();
+            let of_member = self.members.iter().any(|member| member.peer_address.ip() == address);
+            Stranger { key, address, of_member, speaks: connection.wire_bytes.1 > 0 }
+        };
+        unknown.map(stranger).collect()
     }
 
     /// Looks at the listener again later: it stays readable, which would keep the loop busy.
@@ -376,7 +390,9 @@ impl Peers {
         self.wire_bytes.0 += connection.wire_bytes.0;
         self.wire_bytes.1 += connection.wire_bytes.1;
         let Some(id) = connection.peer else {
-            tracing::warn!("refused the peer connection from {}: {why}", connection.address);
+            if self.refusals.tells() {
+                tracing::warn!("refused the peer connection from {}: {why}", connection.address);
+            }
             return;
         };
         match connection.stage {
@@ -387,7 +403,10 @@ impl Peers {
                     news.push(PeerNews::Disconnected(id));
                 }
             }
-            Stage::Handshake => tracing::warn!("refused replica {id} at {}: {why}", connection.address),
+            Stage::Handshake if self.refusals.tells() => {
+                tracing::warn!("refused replica {id} at {}: {why}", connection.address);
+            }
+            Stage::Handshake => {}
             Stage::Connecting => {}
         }
         if connection.dialled && !self.up.contains_key(&id) {

@@ -230,7 +230,7 @@ impl Replica {
             Token::Container => self.hear_container(),
             Token::PeerListener => {
                 let now = self.now();
-                self.peers.accept(&self.poll, now);
+                self.peers.accept(&self.poll, now, news);
             }
             Token::Peer(key) => {
                 let now = self.now();
