@@ -73,7 +73,7 @@ fn the_server_sees_the_same_world_everywhere() {
                   ls /proc/self/fd; ls /dev; cat /proc/sys/kernel/random/boot_id >/dev/null";
     let (status, out, err) = run(&scratch, script);
     assert_eq!(status, ExitStatus::Code(0), "{err}");
-    let expected = "1000\nbrolga\nCOLOUR=grey\nPATH=/usr/bin:/bin\nPWD=/tmp\n/tmp\n16384\n0\n8192\n00040000\n0022\n\
+    let expected = "1000\nbrolga\nCOLOUR=grey\nPATH=/usr/bin:/bin\nPWD=/tmp\n/tmp\n16128\n0\n8192\n00040000\n0022\n\
                     0\n1\n2\n3\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
     assert_eq!(out, expected);
 }
@@ -143,7 +143,7 @@ fn dropping_the_container_kills_everything_in_it() {
 fn the_kick_descriptor_reaches_the_server() {
     let scratch = Scratch::new("kick");
     let kick = nix::sys::eventfd::EventFd::new().unwrap();
-    let script = "import os; os.write(16383, (7).to_bytes(8, 'little'))";
+    let script = "import os; os.write(16127, (7).to_bytes(8, 'little'))";
     let spec = spec(&scratch, "/usr/bin/python3", &["-c", script]);
     let fd = std::os::fd::AsFd::as_fd(&kick);
     let mut container = Container::start(&spec, Some(fd)).unwrap();

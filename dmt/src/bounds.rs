@@ -4,7 +4,7 @@
 //! silently exceeded, and it is the same on every replica because it is part of the arena's layout version.
 
 /// Layout version of the arena and of the log entries. Two binaries with different values never share either.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Address at which the arena is mapped in every process of a replica's server.
 pub const ARENA_ADDRESS: usize = 0x6000_0000_0000;
@@ -18,8 +18,9 @@ pub const STACKS_ADDRESS: usize = 0x5ffe_0000_0000;
 pub const MAX_THREADS: usize = 1024;
 /// Processes of one replica's server.
 pub const MAX_PROCESSES: usize = 255;
-/// File descriptor numbers of one process; `RLIMIT_NOFILE` is set to this.
-pub const MAX_FDS: usize = 16_384;
+/// File descriptor numbers of one process; `RLIMIT_NOFILE` is set to this. CRIU, which restores a process with all of its
+/// descriptors in place, needs some numbers above them: these are left below 16,384, a limit that many hosts have.
+pub const MAX_FDS: usize = 16_384 - 256;
 /// Open file descriptions that dmt emulates (sockets, pipes, epolls, timers, ...), all processes together.
 pub const MAX_FILES: usize = 24_576;
 /// Client connections that a replica can hold open.

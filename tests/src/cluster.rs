@@ -27,13 +27,14 @@ pub struct Plan {
     replicas: u8,
     options: Vec<String>,
     ports: Vec<u16>,
+    open_files: Option<u64>,
 }
 
 impl Plan {
     /// Three replicas of a command.
     pub fn new<S: AsRef<str>>(command: &[S]) -> Self {
         let command = command.iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { command, replicas: 3, options: Vec::new(), ports: Vec::new() }
+        Self { command, replicas: 3, options: Vec::new(), ports: Vec::new(), open_files: None }
     }
 
     /// Another number of replicas.
@@ -45,6 +46,12 @@ impl Plan {
     /// A port on which the server listens; the cluster publishes it on a free one.
     pub fn port(mut self, port: u16) -> Self {
         self.ports.push(port);
+        self
+    }
+
+    /// The hard limit of open files under which it runs.
+    pub fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
         self
     }
 
@@ -111,11 +118,16 @@ impl Cluster {
         command.args(&self.plan.options).arg("--").args(&self.plan.command);
         command.stdin(Stdio::null()).stdout(error.try_clone().expect("share the error file")).stderr(error);
         // A driver that dies without a word (a panic that aborts, Ctrl-C) leaves no cluster behind.
-        // SAFETY: a plain system call between fork and exec.
+        let files = self.plan.open_files.map(|limit| libc::rlimit { rlim_cur: limit, rlim_max: limit });
+        // SAFETY: plain system calls between fork and exec.
         unsafe {
-            command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
+            command.pre_exec(move || {
+                let limited =
+                    files.is_none_or(|files| libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files) == 0);
+                match limited && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == 0 {
+                    true => Ok(()),
+                    false => Err(std::io::Error::last_os_error()),
+                }
             });
         }
         self.run = Some(command.spawn().expect("start brolga"));

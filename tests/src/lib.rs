@@ -5,6 +5,7 @@
 
 pub mod answers;
 pub mod campaign;
+pub mod checkpoints;
 pub mod clamd;
 pub mod clients;
 pub mod cluster;

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use brolga_tests::checkpoints::{checkpoint, kill, of as checkpoints};
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::http::Http;
 use brolga_tests::layers;
@@ -11,7 +12,6 @@ use brolga_tests::resp::{Redis, Reply};
 use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
-use coordinator::replica::checkpointing::CheckpointStatus;
 
 /// Keys before a checkpoint, and after it.
 const KEYS: usize = 2000;
@@ -36,30 +36,6 @@ fn fill(redis: &mut Redis, from: usize) {
     for _ in 0..KEYS {
         assert_eq!(redis.receive().expect("an answer"), Reply::Simple("OK".into()));
     }
-}
-
-/// Has a replica take a checkpoint; returns the entry at which it is.
-fn checkpoint(cluster: &Cluster, replica: u8) -> u64 {
-    let output = cluster.call(&["checkpoint", "--replica", &replica.to_string()]);
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "no checkpoint was taken: {error}");
-    let status = cluster.status().expect("a status");
-    checkpoints(&status, replica).kept.first().expect("a checkpoint is kept").entry
-}
-
-fn checkpoints(status: &brolga_tests::status::Status, replica: u8) -> CheckpointStatus {
-    status.replica(replica).map(|replica| replica.checkpoints.clone()).unwrap_or_default()
-}
-
-/// Kills a replica, whose supervisor starts it again, and waits until it follows; returns what became of its checkpoints.
-fn kill(cluster: &mut Cluster, replica: u8) -> CheckpointStatus {
-    let before = cluster.status().and_then(|s| s.replica(replica).map(|r| r.pid)).expect("it runs");
-    cluster.kill_replica(replica);
-    cluster.await_complete();
-    cluster.await_status("a server of the replica runs again", |status| {
-        let replica = status.replica(replica)?;
-        (replica.pid != before && replica.container_pid != 0).then(|| replica.checkpoints.clone())
-    })
 }
 
 #[test]
@@ -137,6 +113,21 @@ fn a_damaged_checkpoint_is_named_and_not_used() {
     assert_eq!(status.restored_from, None, "the log was replayed from entry 0");
     cluster.await_level();
     layers::assert_identical(&cluster.state(), 3);
+    cluster.stop();
+}
+
+/// CRIU needs descriptors above the server's.
+#[test]
+fn the_usual_limit_of_open_files_is_enough_for_a_restore() {
+    let _turn = serial::turn();
+    let mut cluster = redis().open_files(16_384).start("checkpoint-files");
+    cluster.await_complete();
+    fill(&mut client(&cluster), 0);
+    let victim = cluster.follower();
+    let entry = checkpoint(&cluster, victim);
+    let restored = kill(&mut cluster, victim);
+    assert_eq!((restored.restored_from, restored.restore_error), (Some(entry), None));
+    cluster.await_level();
     cluster.stop();
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::container::{ExitStatus, OUTPUT_DIRECTORY};
+use crate::container::{ExitStatus, OUTPUT_DIRECTORY, SERVER_PID};
 use crate::launcher::LauncherError;
 use crate::launcher::cluster::{Cluster, MAX_REPLICAS};
 use crate::launcher::control::{ProcessState, Reply, Request, ask};
@@ -93,10 +93,13 @@ fn join(init: i32) -> nix::Result<bool> {
     };
     // The user namespace first: it brings the right to join the others.
     let user = (!same("user")).then(|| open("user")).transpose()?;
+    // A restored server has its own, which init is not in.
+    let ipc = File::open(format!("/proc/{init}/root/proc/{SERVER_PID}/ns/ipc"));
+    let ipc = ipc.or_else(|_| open("ipc"))?;
     let others = [
         (open("net")?, CloneFlags::CLONE_NEWNET),
         (open("uts")?, CloneFlags::CLONE_NEWUTS),
-        (open("ipc")?, CloneFlags::CLONE_NEWIPC),
+        (ipc, CloneFlags::CLONE_NEWIPC),
         (open("mnt")?, CloneFlags::CLONE_NEWNS),
     ];
     let other_user = user.is_some();

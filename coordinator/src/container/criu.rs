@@ -152,12 +152,9 @@ pub fn main(arguments: &[OsString]) -> i32 {
     // CRIU finds the directory by its number.
     let (channel, _) = SPEAKS.get_or_init(|| (Channel::from_socket(channel), last_pid));
     let close = fcntl(channel, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
-    if task == "dump" && has_shared_memory() {
-        let reason = "the server has System V shared memory, which is not in CRIU's images".to_owned();
-        return i32::from(channel.send(&Word::Done(Err(reason))).is_err());
-    }
-    let done = match close {
-        Ok(_) => run(task == "dump", criu, File::from(images)),
+    let apart = if task == "dump" { leave_ipc_namespace() } else { Ok(()) };
+    let done = match close.map(drop).and(apart) {
+        Ok(()) => run(task == "dump", criu, File::from(images)),
         Err(error) => Err(CriuError::Io(error.into())),
     };
     // CRIU undoes what it did if it says itself that it failed. If it says nothing any more, it may have left its own code in
@@ -168,11 +165,12 @@ pub fn main(arguments: &[OsString]) -> i32 {
     i32::from(lost || !heard)
 }
 
-/// Whether the container has System V shared memory. What a process has attached CRIU refuses itself; what none has it would leave
-/// out.
-fn has_shared_memory() -> bool {
+/// CRIU stores a namespace of IPC objects, and with it System V shared memory, only if it is not in that namespace itself. Then it
+/// restores the server in a new one; so that is done only if the server has such memory.
+fn leave_ipc_namespace() -> nix::Result<()> {
     // The first line is a heading.
-    std::fs::read_to_string("/proc/sysvipc/shm").is_ok_and(|table| table.lines().count() > 1)
+    let used = std::fs::read_to_string("/proc/sysvipc/shm").is_ok_and(|table| table.lines().count() > 1);
+    if used { nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWIPC) } else { Ok(()) }
 }
 
 fn run(dump: bool, criu: &std::ffi::OsStr, images: File) -> Result<(), CriuError> {
