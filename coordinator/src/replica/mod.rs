@@ -1,5 +1,6 @@
 //! One replica's daemon: it joins clients, peers, Paxos, log and the server's arena in one thread.
 
+mod batch;
 pub mod checkpointing;
 mod client;
 pub mod clients;

@@ -13,6 +13,8 @@ const SHORTEST_NS: u64 = 20_000;
 /// For so long after several clients wanted something at once the next request is not looked for, nanoseconds: a crowd needs
 /// the processors for itself, and waits for them and not for a wake-up.
 const CROWD_NS: u64 = 10_000_000;
+/// So many clients that want something at once are a throng: see [`super::batch`].
+const THRONG_CLIENTS: usize = 8;
 
 /// What the replica waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Polling {
     traffic_at: Option<u64>,
     /// When several clients wanted something at once.
     crowd_at: Option<u64>,
+    /// When very many did.
+    throng_at: Option<u64>,
     /// What the loop awaits, since when, and for how long it was told to look for it.
     awaited: Option<Awaited>,
     began_at: u64,
@@ -50,6 +54,7 @@ impl Polling {
             moments,
             traffic_at: None,
             crowd_at: None,
+            throng_at: None,
             awaited: None,
             began_at: 0,
             moment: 0,
@@ -65,16 +70,25 @@ impl Polling {
         }
     }
 
-    /// Several clients wanted something at once.
-    pub fn note_crowd(&mut self, now: u64) {
-        self.crowd_at = Some(now);
+    /// So many clients wanted something at once.
+    pub fn note_clients(&mut self, now: u64, count: usize) {
+        if count > 1 {
+            self.crowd_at = Some(now);
+        }
+        if count >= THRONG_CLIENTS {
+            self.throng_at = Some(now);
+        }
+    }
+
+    /// Whether very many clients want something at once these milliseconds.
+    pub fn in_throng(&self, now: u64) -> bool {
+        recent(self.throng_at, now, CROWD_NS)
     }
 
     /// Nothing is left to do: how long to look for what is awaited, nanoseconds.
     pub fn begin(&mut self, now: u64, awaited: Option<Awaited>) -> u64 {
-        let within = |at: Option<u64>, limit| at.is_some_and(|at| now.saturating_sub(at) < limit);
-        let crowd = awaited == Some(Awaited::Request) && within(self.crowd_at, CROWD_NS);
-        let looks = within(self.traffic_at, self.longest) && !crowd;
+        let crowd = awaited == Some(Awaited::Request) && recent(self.crowd_at, now, CROWD_NS);
+        let looks = recent(self.traffic_at, now, self.longest) && !crowd;
         let moment = awaited.filter(|_| looks).map_or(0, |awaited| self.moments[awaited as usize]);
         (self.awaited, self.began_at, self.moment, self.missed) = (awaited, now, moment, None);
         moment
@@ -94,6 +108,11 @@ impl Polling {
             self.missed = self.awaited;
         }
     }
+}
+
+/// Whether `at` is less than `limit` ago, all in nanoseconds.
+fn recent(at: Option<u64>, now: u64, limit: u64) -> bool {
+    at.is_some_and(|at| now.saturating_sub(at) < limit)
 }
 
 #[cfg(test)]
@@ -121,10 +140,13 @@ mod tests {
     #[test]
     fn a_crowd_has_the_processors_for_itself() {
         let mut polling = Polling::new(LONGEST_NS);
-        polling.note_crowd(10);
+        polling.note_clients(10, 2);
         polling.note_traffic(10);
         assert_eq!(polling.begin(20, REQUEST), 0);
         assert_eq!(polling.begin(20, Some(Awaited::Answer)), LONGEST_NS);
+        assert!(!polling.in_throng(10));
+        polling.note_clients(10, THRONG_CLIENTS);
+        assert!(polling.in_throng(9 + CROWD_NS) && !polling.in_throng(10 + CROWD_NS));
         polling.note_traffic(10 + CROWD_NS);
         assert_eq!(polling.begin(10 + CROWD_NS, REQUEST), LONGEST_NS);
     }

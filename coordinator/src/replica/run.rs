@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::epoll::EpollFlags;
 
+use super::batch::Batch;
 use super::checkpointing::Checkpointing;
 use super::clients::Clients;
 use super::config::{Admission, Durability, ReplicaConfig, ToReplica};
@@ -65,6 +66,7 @@ pub(super) struct Replica {
     pub(super) status: ReplicaStatus,
     pub(super) status_at: u64,
     pub(super) polling: Polling,
+    pub(super) batch: Batch,
     /// Entries of the log before this turn.
     pub(super) entries_before: u64,
     pub(super) stop: bool,
@@ -152,6 +154,7 @@ impl Replica {
             digest_file,
             status: ReplicaStatus { id: config.id, ..ReplicaStatus::default() },
             status_at: 0,
+            batch: Batch::default(),
             polling: Polling::new(u64::from(config.poll_us) * 1000),
             entries_before: 0,
             stop: false,

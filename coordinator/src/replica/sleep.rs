@@ -52,9 +52,8 @@ impl Replica {
         let of_clients =
             |event: &&Ready| matches!(event.token, Token::Client(_) | Token::Relay(_) | Token::Datagram(_));
         let requests = ready.iter().filter(of_clients).count();
-        if requests > 1 {
-            self.polling.note_crowd(now);
-        }
+        self.polling.note_clients(now, requests);
+        self.batch.set(self.polling.in_throng(now));
         let kicked = serves && ready.iter().any(|event| matches!(event.token, Token::Kick));
         let len = self.driver.consensus.paxos().len();
         let entries = len != std::mem::replace(&mut self.entries_before, len);

@@ -24,6 +24,11 @@ pub(crate) type ItemId = u32;
 /// Instances that may be nested in each other.
 pub(crate) const MAX_NESTING: u32 = 5;
 
+/// How many TCP sockets one `epoll_wait` reports at the most; the others stay at the head of the ready list for the next.
+///
+/// A server that collects its replies until it has served all that was ready (redis) would keep its clients idle meanwhile,
+/// and be idle itself while they read.
+const TCP_EVENTS_PER_WAIT: usize = 16;
 /// Bits of a registration's events that are not events.
 const PRIVATE: u32 = EPOLLET | EPOLLONESHOT | EPOLLWAKEUP | EPOLLEXCLUSIVE;
 
@@ -297,21 +302,23 @@ impl Kernel {
         Ok(0)
     }
 
-    /// Takes up to `events.len()` events off the ready list.
+    /// Takes up to `events.len()` events off the ready list, of them up to [`TCP_EVENTS_PER_WAIT`] of connections.
     fn epoll_collect(&mut self, id: FileId, me: ThreadId, events: &mut [EpollEvent]) -> usize {
         let (mut found, mut left) = (0, self.files.get(id).epoll.ready_count);
-        while found < events.len() && left > 0 {
+        let mut connections = 0;
+        while found < events.len() && connections < TCP_EVENTS_PER_WAIT && left > 0 {
             left -= 1;
             let at = self.files.get(id).epoll.ready_head;
             self.files.unready(at);
             let item = self.files.item(at);
-            let (watched, data) = (item.events, item.data);
-            let ready = self.readiness(item.file, me, MAX_NESTING) & watched & !PRIVATE;
+            let (watched, data, file) = (item.events, item.data, item.file);
+            let ready = self.readiness(file, me, MAX_NESTING) & watched & !PRIVATE;
             if ready == 0 {
                 continue;
             }
             events[found] = EpollEvent { events: ready, data };
             found += 1;
+            connections += usize::from(self.files.get(file).kind == FileKind::Tcp);
             if watched & EPOLLONESHOT != 0 {
                 self.files.item_mut(at).events &= PRIVATE;
             } else if watched & EPOLLET == 0 {
