@@ -1,6 +1,7 @@
 //! Damage that cuts off what was promised: the files are set aside, a mark says that this replica forgot, and recovery starts
 //! with an empty log. And a seal, which tells a tail that was damaged after an orderly stop from one that a crash tore.
 
+use super::cut::{ANEW, CUT};
 use super::disk::Disk;
 use super::error::LogError;
 use super::{Log, io_error, segment_number};
@@ -17,7 +18,7 @@ const ASIDE: &str = ".damaged";
 pub fn set_aside<D: Disk>(disk: &D, why: &str) -> Result<(), LogError> {
     disk.write_small(LOST, why.as_bytes()).map_err(io_error(disk, "write", LOST))?;
     for name in disk.list().map_err(io_error(disk, "list", ""))? {
-        if segment_number(&name).is_some() || name == SEAL {
+        if segment_number(&name).is_some() || [SEAL, CUT, ANEW].contains(&name.as_str()) {
             disk.rename(&name, &format!("{name}{ASIDE}")).map_err(io_error(disk, "rename", &name))?;
         }
     }

@@ -34,12 +34,22 @@ pub trait Disk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Removes a file that is not needed any more, perhaps later. If that fails, it is tried again at the next start.
+    fn discard(&self, name: &str) {
+        if let Err(error) = self.remove(name) {
+            tracing::warn!("cannot remove {}: {error}", self.describe(name));
+        }
+    }
     /// Makes created, renamed and removed names durable.
     fn sync_names(&self) -> io::Result<()>;
     /// Reads a small file whole; `None` if there is none.
     fn read_small(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
     /// Writes a small file, durably and all or nothing.
     fn write_small(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Writes a small file, all or nothing if no power is lost.
+    fn write_small_unsynced(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.write_small(name, bytes)
+    }
     /// How messages call this file; the directory itself for an empty name.
     fn describe(&self, name: &str) -> String;
 }
@@ -148,6 +158,14 @@ impl Disk for Directory {
         fs::remove_file(self.path.join(name))
     }
 
+    fn discard(&self, name: &str) {
+        let path = self.path.join(name);
+        match &*self.spare.borrow() {
+            Some(spare) => spare.remove(path),
+            None => remove(&path),
+        }
+    }
+
     fn sync_names(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
     }
@@ -170,12 +188,25 @@ impl Disk for Directory {
         self.sync_names()
     }
 
+    fn write_small_unsynced(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!("{name}.tmp");
+        fs::write(self.path.join(&temporary), bytes)?;
+        self.rename(&temporary, name)
+    }
+
     fn describe(&self, name: &str) -> String {
         if name.is_empty() {
             self.path.display().to_string()
         } else {
             self.path.join(name).display().to_string()
         }
+    }
+}
+
+/// Removes a file that nobody needs; what is left of it is removed at the next start.
+pub(super) fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!("cannot remove {}: {error}", path.display());
     }
 }
 

@@ -59,10 +59,12 @@ pub enum LogError {
         directory: String,
     },
     /// An index that the log does not have.
-    #[error("entry {index} was asked for, but the log has {len} entries")]
+    #[error("entry {index} was asked for, but the log has the entries from {first} on, below {len}")]
     NoEntry {
         /// The index.
         index: u64,
+        /// The log's first entry.
+        first: u64,
         /// The log's length.
         len: u64,
     },

@@ -22,6 +22,8 @@ struct State {
     /// Bytes of files that may exist at once.
     capacity: Option<u64>,
     skip_syncs: u64,
+    /// What changes something fails after so many more times.
+    stops_after: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -70,6 +72,25 @@ impl MemoryDisk {
         self.state().skip_syncs = count;
     }
 
+    /// After `count` more changes (of contents, names, or what of them is durable) all fail: the process that makes them has died.
+    /// `None`: they work again.
+    pub fn stop_after(&self, count: Option<u64>) {
+        self.state().stops_after = count;
+    }
+
+    /// Another disk with the same files.
+    pub fn duplicate(&self) -> Self {
+        let state = self.state();
+        let same = State {
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            files: state.files.clone(),
+            next_file: state.next_file,
+            ..State::default()
+        };
+        Self(Arc::new(Mutex::new(same)))
+    }
+
     /// Flips the bits of `mask` in one byte, durably.
     ///
     /// # Panics
@@ -106,6 +127,18 @@ impl MemoryDisk {
 }
 
 impl State {
+    /// A change is about to be made.
+    fn change(&mut self) -> io::Result<()> {
+        match &mut self.stops_after {
+            None => Ok(()),
+            Some(0) => Err(io::Error::other("it was stopped")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        }
+    }
+
     fn new_file(&mut self, name: &str, bytes: Vec<u8>) -> u64 {
         self.next_file += 1;
         let id = self.next_file;
@@ -134,6 +167,7 @@ impl Disk for MemoryDisk {
 
     fn create(&self, name: &str, len: u64) -> io::Result<MemoryFile> {
         let mut state = self.state();
+        state.change()?;
         if state.capacity.is_some_and(|capacity| state.used() + len > capacity) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -158,17 +192,21 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state();
+        state.change()?;
         let id = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), id);
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.state().names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let mut state = self.state();
+        state.change()?;
+        state.names.remove(name).map(|_| ()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn sync_names(&self) -> io::Result<()> {
         let mut state = self.state();
+        state.change()?;
         state.durable_names = state.names.clone();
         Ok(())
     }
@@ -178,6 +216,7 @@ impl Disk for MemoryDisk {
     }
 
     fn write_small(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.state().change()?;
         self.set_contents(name, bytes.to_vec());
         Ok(())
     }
@@ -194,6 +233,7 @@ impl DiskFile for MemoryFile {
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
+        state.change()?;
         let file = state.files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?;
         let start = offset as usize;
         let target = file.now.get_mut(start..start + bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -214,6 +254,7 @@ impl DiskFile for MemoryFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.disk.state();
+        state.change()?;
         if state.skip_syncs > 0 {
             state.skip_syncs -= 1;
             return Ok(());

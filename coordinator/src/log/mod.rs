@@ -10,9 +10,12 @@
 //!   an accepted entry is gone and its successor not yet there, and no separate mark for a cut.
 //! * A record says which records were durable when it was written. A bad record that was durable, or that others follow
 //!   which were written after it was, is corruption and stops the replica. Anything else is a torn tail and is cut.
+//! * A log that was cut ([`Log::cut`]) begins with a decided entry, and says so in a file with a checksum: one that begins late
+//!   without it is corrupt.
 //! * A log without its promises is worse than none: in memory durability a log of another boot is refused.
 
 mod boot;
+mod cut;
 mod damage;
 mod disk;
 mod error;
@@ -23,6 +26,8 @@ mod record;
 mod recover;
 mod spare;
 
+#[cfg(test)]
+mod cut_tests;
 #[cfg(test)]
 mod tests;
 
@@ -39,7 +44,7 @@ pub use record::FORMAT_VERSION;
 use crate::paxos::{Ballot, Entry, MAX_VALUE_BYTES, Recovered, Runs, Write};
 use points::{Place, Points};
 use reader::Reader;
-use record::{Record, SEGMENT_HEADER_BYTES, SegmentHeader};
+use record::{Record, SEGMENT_HEADER_BYTES};
 use zerocopy::IntoBytes;
 
 /// Default size of a segment file.
@@ -121,7 +126,7 @@ impl<D: Disk> Log<D> {
         Ok(log)
     }
 
-    /// Entries in the log.
+    /// One past the last entry.
     pub fn len(&self) -> u64 {
         self.stamps.len()
     }
@@ -146,13 +151,15 @@ impl<D: Disk> Log<D> {
         let (index, len) = match write {
             Write::Promise(_) => (self.len(), 0),
             Write::Entry { index, entry } => (*index, entry.value.len()),
+            Write::Anew { first, entry, promised } => return self.begin_anew(*first, entry, *promised),
         };
         let before = index.checked_sub(1).and_then(|before| self.stamps.at(before)).unwrap_or_default();
         let fits = match write {
-            Write::Promise(_) => true,
             Write::Entry { entry, .. } => {
-                index <= self.len() && len <= MAX_VALUE_BYTES && entry.ballot >= before
+                let inside = index <= self.len() && index >= self.first();
+                inside && len <= MAX_VALUE_BYTES && entry.ballot >= before
             }
+            _ => true,
         };
         if !fits {
             return Err(LogError::WrongWrite { index, len: self.len() });
@@ -182,6 +189,7 @@ impl<D: Disk> Log<D> {
         match write {
             Write::Promise(ballot) => self.promised = self.promised.max(*ballot),
             Write::Entry { entry, .. } => self.note_entry(index, entry.ballot, place),
+            Write::Anew { .. } => {}
         }
         Ok(())
     }
@@ -209,6 +217,7 @@ impl<D: Disk> Log<D> {
             let file = self.disk.open_writable(&name, 0);
             file.and_then(|mut file| file.sync()).map_err(io_error(&self.disk, "sync", &name))?;
         }
+        self.sync_beginning()?;
         self.disk.sync_names().map_err(io_error(&self.disk, "sync", ""))
     }
 
@@ -220,12 +229,42 @@ impl<D: Disk> Log<D> {
         max_bytes: usize,
         entries: &mut Vec<Entry>,
     ) -> Result<(), LogError> {
+        let (mut bytes, mut taken) = (0, 0);
+        self.scan(from, to, |index, _, record| {
+            let (true, Some((_, value))) = (index >= from, record.entry) else { return true };
+            if taken > 0 && bytes + value.len() > max_bytes {
+                return false;
+            }
+            (bytes, taken) = (bytes + value.len(), taken + 1);
+            entries.push(Entry { ballot: record.ballot, value: Arc::from(value) });
+            true
+        })
+    }
+
+    /// Where the record of entry `index` stands, and its sequence number.
+    fn place_of(&self, index: u64) -> Result<(Place, u64), LogError> {
+        let mut found = None;
+        self.scan(index, index + 1, |at, place, record| {
+            found = (at == index).then_some((place, record.sequence));
+            true
+        })?;
+        found.ok_or(LogError::NoEntry { index, first: self.first(), len: self.len() })
+    }
+
+    /// Calls `each` with the records of entries up to `to`, from one at or before `from` on, until it returns false.
+    fn scan(
+        &self,
+        from: u64,
+        to: u64,
+        mut each: impl FnMut(u64, Place, &Record<'_>) -> bool,
+    ) -> Result<(), LogError> {
         let Some((mut point, mut index, mut place)) =
             self.points.before(from).filter(|_| from < to && to <= self.len())
         else {
-            return Err(LogError::NoEntry { index: from.max(to.saturating_sub(1)), len: self.len() });
+            let index = from.max(to.saturating_sub(1));
+            let index = if from < self.first() { from } else { index };
+            return Err(LogError::NoEntry { index, first: self.first(), len: self.len() });
         };
-        let (mut bytes, mut taken) = (0, 0);
         while index < to {
             let segment = place.segment;
             let file = self.segment_file(segment as usize)?;
@@ -236,17 +275,14 @@ impl<D: Disk> Log<D> {
                     break;
                 }
                 let record = self.good_record(&mut reader, place)?;
+                let at = place;
                 place.offset += record.size as u32;
-                let Some((found, value)) = record.entry else { continue };
+                let Some((found, _)) = record.entry else { continue };
                 if found != index {
-                    return Err(self.corrupt(place, "another entry stands where this one should"));
+                    return Err(self.corrupt(at, "another entry stands where this one should"));
                 }
-                if index >= from {
-                    if taken > 0 && bytes + value.len() > max_bytes {
-                        return Ok(());
-                    }
-                    (bytes, taken) = (bytes + value.len(), taken + 1);
-                    entries.push(Entry { ballot: record.ballot, value: Arc::from(value) });
+                if !each(index, at, &record) {
+                    return Ok(());
                 }
                 index += 1;
                 // What stands next in the file may have been replaced: the next point knows.
@@ -260,7 +296,7 @@ impl<D: Disk> Log<D> {
 
     fn segment_file(&self, segment: usize) -> Result<SegmentFile<'_, D::File>, LogError> {
         let Some(info) = self.segments.get(segment) else {
-            return Err(LogError::NoEntry { index: self.len(), len: self.len() });
+            return Err(LogError::NoEntry { index: self.len(), first: self.first(), len: self.len() });
         };
         match &self.active {
             Some(active) if segment + 1 == self.segments.len() => Ok(SegmentFile::Active(active)),
@@ -296,7 +332,7 @@ impl<D: Disk> Log<D> {
     /// What Paxos starts from: the last entries within `tail_entries` and `tail_bytes`, at least one.
     pub fn recovered(&self, tail_entries: u64, tail_bytes: usize) -> Result<Recovered, LogError> {
         let mut tail = Vec::new();
-        let mut from = self.len().saturating_sub(tail_entries.max(1));
+        let mut from = self.len().saturating_sub(tail_entries.max(1)).max(self.first());
         while from < self.len() {
             let before = tail.len() as u64;
             self.read(from, self.len(), tail_bytes.max(1), &mut tail)?;
@@ -313,7 +349,8 @@ impl<D: Disk> Log<D> {
             promised: self.promised,
             stamps: self.stamps.clone(),
             tail,
-            commit: 0,
+            // The log was cut because the first entry that is left was decided.
+            commit: if self.first() > 0 { self.first() + 1 } else { 0 },
             lost: self.lost.is_some(),
         })
     }
@@ -346,22 +383,15 @@ impl<D: Disk> Log<D> {
     /// Makes a segment file under a temporary name, so that a file with a segment's name always has its header.
     fn create_segment(&self, number: u64, size: u64) -> Result<D::File, LogError> {
         let (name, temporary) = (segment_name(number), TEMPORARY_NAME);
-        let header = SegmentHeader::new(self.options.cluster, number, self.next_sequence, size);
-        let mut file = self.disk.create(temporary, size).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                LogError::Full { file: self.disk.describe(&name) }
-            }
-            _ => io_error(&self.disk, "create", temporary)(error),
-        })?;
-        let filled = file.write_at(0, header.as_bytes()).and_then(|()| match self.options.durability {
+        let mut file = self.create_file(temporary, number, size)?;
+        let named = match self.options.durability {
             Durability::Memory => self.disk.rename(temporary, &name),
-            Durability::Disk => {
-                file.sync()?;
-                self.disk.rename(temporary, &name)?;
-                self.disk.sync_names()
-            }
-        });
-        filled.map_err(io_error(&self.disk, "write", &name))?;
+            Durability::Disk => file
+                .sync()
+                .and_then(|()| self.disk.rename(temporary, &name))
+                .and_then(|()| self.disk.sync_names()),
+        };
+        named.map_err(io_error(&self.disk, "write", &name))?;
         Ok(file)
     }
 

@@ -38,6 +38,13 @@ impl Points {
         }
     }
 
+    /// The log begins with entry `first`, at `place`: the files before that one are gone.
+    pub(super) fn cut(&mut self, first: u64, place: Place) {
+        let gone = self.0.partition_point(|point| point.index <= first);
+        self.0.splice(..gone, [Point { index: first, place }]);
+        self.0.iter_mut().for_each(|point| point.place.segment -= place.segment);
+    }
+
     /// The last point at or before `index`, and its number.
     pub(super) fn before(&self, index: u64) -> Option<(usize, u64, Place)> {
         let number = self.0.partition_point(|point| point.index <= index).checked_sub(1)?;

@@ -148,7 +148,9 @@ pub(super) fn header_for(
 ) -> (RecordHeader, &[u8]) {
     let (index, ballot, kind, value) = match write {
         Write::Promise(ballot) => (len, *ballot, PROMISE, &[][..]),
-        Write::Entry { index, entry } => (*index, entry.ballot, ENTRY, &entry.value[..]),
+        Write::Entry { index, entry } | Write::Anew { first: index, entry, .. } => {
+            (*index, entry.ballot, ENTRY, &entry.value[..])
+        }
     };
     let mut header = RecordHeader {
         crc: 0.into(),

@@ -16,24 +16,31 @@ const ZEROS: [u8; 4096] = [0; 4096];
 
 impl<D: Disk> Log<D> {
     pub(super) fn recover(&mut self) -> Result<(), LogError> {
-        let names = self.disk.list().map_err(io_error(&self.disk, "list", ""))?;
+        let mut names = self.disk.list().map_err(io_error(&self.disk, "list", ""))?;
         if names.iter().any(|name| name == TEMPORARY_NAME) {
             self.disk.remove(TEMPORARY_NAME).map_err(io_error(&self.disk, "remove", TEMPORARY_NAME))?;
         }
+        let beginning = self.recover_beginning(&mut names)?;
+        let lowest = beginning.map_or(1, |beginning| beginning.segment);
         let numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
         let mut headers = Vec::new();
         for (at, number) in numbers.iter().enumerate() {
             let header = self.read_header(*number)?;
-            if *number != at as u64 + 1 {
+            if *number != at as u64 + lowest {
                 return Err(self.bad(*number, 0, "the log file before it is missing"));
             }
             headers.push(header);
         }
+        if beginning.is_some() && numbers.is_empty() {
+            return Err(self.bad(lowest, 0, "the log was cut to begin in this file, and it is missing"));
+        }
         for (at, number) in numbers.iter().enumerate() {
-            self.segments.push(Segment { number: *number, end: SEGMENT_HEADER_BYTES });
+            let start =
+                beginning.filter(|_| at == 0).map_or(SEGMENT_HEADER_BYTES, |beginning| beginning.offset);
+            self.segments.push(Segment { number: *number, end: start });
             match headers.get(at + 1) {
-                Some(next) => self.recover_full(*number, next.first_sequence())?,
-                None => self.recover_last(*number, headers[at].size())?,
+                Some(next) => self.recover_full(*number, start, next.first_sequence())?,
+                None => self.recover_last(*number, start, headers[at].size())?,
             }
         }
         self.break_seal()?;
@@ -62,20 +69,20 @@ impl<D: Disk> Log<D> {
     }
 
     /// A file that others follow: all records up to the next file's first one must be there.
-    fn recover_full(&mut self, number: u64, next_sequence: u64) -> Result<(), LogError> {
+    fn recover_full(&mut self, number: u64, start: u64, next_sequence: u64) -> Result<(), LogError> {
         let name = segment_name(number);
         let file = self.disk.open(&name).map_err(io_error(&self.disk, "open", &name))?;
-        let end = self.read_records(number, &file)?;
+        let end = self.read_records(number, start, &file)?;
         if self.next_sequence != next_sequence {
             return Err(self.bad(number, end, "a record is damaged, and later files follow"));
         }
         Ok(())
     }
 
-    fn recover_last(&mut self, number: u64, size: u64) -> Result<(), LogError> {
+    fn recover_last(&mut self, number: u64, start: u64, size: u64) -> Result<(), LogError> {
         let name = segment_name(number);
         let mut file = self.disk.open_writable(&name, size).map_err(io_error(&self.disk, "open", &name))?;
-        let end = self.read_records(number, &file)?;
+        let end = self.read_records(number, start, &file)?;
         if self.was_durable(number, &file, end)? {
             return Err(self.bad(number, end, "a record is damaged, and later records are whole"));
         }
@@ -88,12 +95,12 @@ impl<D: Disk> Log<D> {
     }
 
     /// Takes records into the log until one is missing or bad; the end of the last good one.
-    fn read_records(&mut self, number: u64, file: &D::File) -> Result<u64, LogError> {
+    fn read_records(&mut self, number: u64, start: u64, file: &D::File) -> Result<u64, LogError> {
         let name = segment_name(number);
         let salt = record::salt(self.options.cluster, number);
         let segment = (self.segments.len() - 1) as u32;
         let mut reader = Reader::new(file);
-        let mut offset = SEGMENT_HEADER_BYTES;
+        let mut offset = start;
         loop {
             let record = reader.record(offset, salt).map_err(io_error(&self.disk, "read", &name))?;
             let Some(record) = record.filter(|record| record.sequence == self.next_sequence) else { break };
@@ -101,7 +108,8 @@ impl<D: Disk> Log<D> {
                 None => self.promised = self.promised.max(record.ballot),
                 Some((index, _)) => {
                     let before = index.checked_sub(1).and_then(|before| self.stamps.at(before));
-                    if index > self.stamps.len() || record.ballot < before.unwrap_or(Ballot::ZERO) {
+                    let inside = index <= self.stamps.len() && index >= self.stamps.first();
+                    if !inside || record.ballot < before.unwrap_or(Ballot::ZERO) {
                         return Err(self.bad(number, offset, "an entry does not fit the entries before it"));
                     }
                     self.note_entry(index, record.ballot, Place { segment, offset: offset as u32 });
@@ -112,6 +120,13 @@ impl<D: Disk> Log<D> {
         }
         if let Some(last) = self.segments.last_mut() {
             last.end = offset;
+        }
+        if self.stamps.first() > 0 && self.stamps.is_empty() {
+            return Err(self.bad(
+                number,
+                offset,
+                "the entry with which the log begins since it was cut is damaged",
+            ));
         }
         Ok(offset)
     }

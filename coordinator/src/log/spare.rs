@@ -2,7 +2,7 @@
 //!
 //! To allocate a file, and to touch each page of its mapping for the first time, can take a tenth of a second on a busy
 //! disk: the kernel makes writers wait while it writes back. The replica's loop must not wait for that. The thread also
-//! closes files that are full, because unmapping takes milliseconds.
+//! closes files that are full, because unmapping takes milliseconds, and removes those that were cut off.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ const TOUCH_BYTES: u64 = 256 << 10;
 enum Job {
     Make { path: PathBuf, len: u64, durable: bool },
     Close(MappedFile),
+    Remove(PathBuf),
 }
 
 /// See the module.
@@ -62,6 +63,11 @@ impl Spare {
         self.give(Job::Close(file));
     }
 
+    /// Removes a file.
+    pub(super) fn remove(&self, path: PathBuf) {
+        self.give(Job::Remove(path));
+    }
+
     fn discard(&mut self) {
         if self.wanted.take().is_some() {
             let _ = self.made.recv();
@@ -87,6 +93,7 @@ fn work(jobs: &Receiver<Job>, tell: &Sender<io::Result<MappedFile>>) {
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Close(file) => drop(file),
+            Job::Remove(path) => super::disk::remove(&path),
             Job::Make { path, len, durable } => {
                 let made = MappedFile::create(&path, len).and_then(|mut file| {
                     touch(&mut file)?;

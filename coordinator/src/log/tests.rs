@@ -7,25 +7,26 @@ use proptest::prelude::*;
 use super::*;
 
 const CLUSTER: [u8; 16] = *b"a cluster's name";
-const FIRST: &str = "0000000000000001.log";
+pub(super) const FIRST: &str = "0000000000000001.log";
 
-fn options(durability: Durability) -> Options {
+pub(super) fn options(durability: Durability) -> Options {
     Options { cluster: CLUSTER, durability, boot_id: "boot 1".to_owned(), segment_bytes: 4096 }
 }
 
-fn open(disk: &MemoryDisk) -> Result<Log<MemoryDisk>, LogError> {
+pub(super) fn open(disk: &MemoryDisk) -> Result<Log<MemoryDisk>, LogError> {
     Log::open(disk.clone(), options(Durability::Memory))
 }
 
-fn write(index: u64, round: u64, len: usize) -> Write {
+pub(super) fn write(index: u64, round: u64, len: usize) -> Write {
     let value: Arc<[u8]> = (0..len).map(|at| (index as usize * 31 + at + round as usize) as u8).collect();
     Write::Entry { index, entry: Entry { ballot: Ballot::new(round, 1), value } }
 }
 
-fn read_all(log: &Log<MemoryDisk>) -> Vec<Entry> {
+pub(super) fn read_all(log: &Log<MemoryDisk>) -> Vec<Entry> {
     let mut entries = Vec::new();
-    while (entries.len() as u64) < log.len() {
-        log.read(entries.len() as u64, log.len(), 300, &mut entries).expect("all entries can be read");
+    while log.first() + (entries.len() as u64) < log.len() {
+        log.read(log.first() + entries.len() as u64, log.len(), 300, &mut entries)
+            .expect("all entries can be read");
     }
     entries
 }
@@ -169,7 +170,7 @@ fn damage_in_an_early_file_or_a_missing_file_is_an_error() {
 }
 
 /// Throws that a seed repeats.
-fn coin(seed: u64) -> impl FnMut() -> bool {
+pub(super) fn coin(seed: u64) -> impl FnMut() -> bool {
     let mut state = seed;
     move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

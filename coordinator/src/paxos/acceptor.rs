@@ -52,6 +52,8 @@ impl Paxos {
         for (index, entry) in (first..end).zip(entries) {
             self.accept_entry(index, entry, out);
         }
+        // What is decided here is in the leader's log as well: see `cut.rs`.
+        let end = if first <= self.floor() { end.max(self.floor()) } else { end };
         self.evict();
         self.unwritten = self.len();
         self.matched = self.matched.max(end);
@@ -75,7 +77,7 @@ impl Paxos {
 
     /// Where the leader should try instead, if this log has no entry `first - 1` stamped `previous`.
     fn mismatch(&self, first: u64, previous: Ballot) -> Option<u64> {
-        if first == 0 {
+        if first <= self.floor() {
             return None;
         }
         match self.stamps.at(first - 1) {
@@ -86,7 +88,7 @@ impl Paxos {
     }
 
     fn accept_entry(&mut self, index: u64, entry: Entry, out: &mut Vec<Output>) {
-        if self.stamps.at(index) == Some(entry.ballot) {
+        if index < self.first() || self.stamps.at(index) == Some(entry.ballot) {
             return;
         }
         if index < self.len() {

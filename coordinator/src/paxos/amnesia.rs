@@ -113,7 +113,8 @@ impl Paxos {
     }
 
     /// Leader: a follower without a vote has this much, or (if it does not fit) wants to be sent entries from there.
-    pub(super) fn on_learned(&mut self, from: ReplicaId, ballot: Ballot, fits: bool, len: u64) {
+    pub(super) fn on_learned(&mut self, from: ReplicaId, told: (Ballot, bool, u64), out: &mut Vec<Output>) {
+        let (ballot, fits, len) = told;
         if !self.is_leader() || ballot != self.promised || len > self.len() {
             return;
         }
@@ -123,6 +124,9 @@ impl Paxos {
             peer.matched = 0;
         }
         peer.learned(fits, len);
+        if !fits {
+            self.tell_cut(from, len, out);
+        }
     }
 }
 

@@ -72,6 +72,20 @@ impl Peer {
         }
     }
 
+    /// What is below is cut off.
+    pub(super) fn lift(&mut self, floor: u64) {
+        self.next = floor;
+        if let Flow::Probe { first, .. } = &mut self.flow {
+            *first = floor.max(*first);
+        }
+    }
+
+    /// It is not sent anything but heartbeats until it has what comes before `first`.
+    pub(super) fn wait_at(&mut self, first: u64) {
+        self.next = first;
+        self.flow = Flow::Probe { first, waiting: true };
+    }
+
     fn probe(&mut self, first: u64) {
         self.next = first;
         self.flow = Flow::Probe { first, waiting: false };
@@ -130,6 +144,7 @@ impl Paxos {
     /// Sends a peer what it lacks, as far as its flow allows.
     pub(super) fn replicate(&mut self, now: Nanos, at: usize, out: &mut Vec<Output>) {
         loop {
+            self.lift(at);
             let peer = &self.peers[at];
             let (next, matched, id) = (peer.next, peer.matched, peer.id);
             let may_send = match peer.flow {
@@ -159,6 +174,7 @@ impl Paxos {
 
     /// Sends `entries` from `next` on; none makes a heartbeat.
     pub(super) fn send_accept(&mut self, now: Nanos, at: usize, entries: Vec<Entry>, out: &mut Vec<Output>) {
+        self.lift(at);
         let peer = &mut self.peers[at];
         let first = peer.next;
         let previous =
@@ -219,7 +235,15 @@ impl Paxos {
         self.advance_commit(now, out);
     }
 
-    pub(super) fn on_rejected(&mut self, now: Nanos, from: ReplicaId, ballot: Ballot, first: u64, hint: u64) {
+    /// `refused`: ballot, first entry and hint of the message.
+    pub(super) fn on_rejected(
+        &mut self,
+        now: Nanos,
+        from: ReplicaId,
+        refused: (Ballot, u64, u64),
+        out: &mut Vec<Output>,
+    ) {
+        let (ballot, first, hint) = refused;
         if !self.is_leader() || ballot != self.promised {
             return;
         }
@@ -229,7 +253,9 @@ impl Paxos {
         let stale =
             first <= peer.matched || matches!(peer.flow, Flow::Probe { first: asked, .. } if asked != first);
         if !stale && peer.flow != Flow::Reading {
-            peer.probe(hint.min(first - 1).max(peer.matched));
+            let wanted = hint.min(first.saturating_sub(1)).max(peer.matched);
+            peer.probe(wanted);
+            self.tell_cut(from, wanted, out);
         }
     }
 

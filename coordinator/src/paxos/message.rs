@@ -43,6 +43,13 @@ pub enum Message {
         /// See `fits`.
         len: u64,
     },
+    /// Leader to follower: I have the entries from here on alone, those before are cut off.
+    Cut {
+        /// The leadership.
+        ballot: Ballot,
+        /// The first entry that can be sent.
+        first: u64,
+    },
     /// To a leader: I have promised a higher ballot.
     Nack {
         /// What is promised.

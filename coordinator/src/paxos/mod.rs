@@ -24,6 +24,8 @@
 //! Invariants: a promise or an accepted entry is durable before it is answered; a decided value never changes; a ballot
 //! has one leader; a leader never replaces entries of its own ballot.
 //!
+//! Entries that are in checkpoints are cut off: see `cut.rs` for what that changes in these rules.
+//!
 //! ## Leaving a live leader alone
 //! A replica that hears a leader refuses to promise (stickiness); a candidate asks on trial first (pre-vote); a leader
 //! that has not heard a majority for an election time-out steps down (check-quorum). A *broken connection* to the leader
@@ -31,6 +33,7 @@
 
 mod acceptor;
 mod amnesia;
+mod cut;
 mod election;
 mod leader;
 mod message;
@@ -50,7 +53,6 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub use message::Message;
-pub use runs::Runs;
 pub use types::*;
 
 use amnesia::Amnesia;
@@ -193,6 +195,7 @@ impl Paxos {
                 self.settle(now, out);
             }
             Input::OldEntries { peer, first, entries } => self.on_old_entries(now, peer, first, entries, out),
+            Input::Begin { index, entry, promised } => self.on_begin(now, index, entry, promised, out),
         }
     }
 
@@ -255,7 +258,7 @@ impl Paxos {
         self.tail.first()
     }
 
-    /// Entries in the log, decided or not.
+    /// One past the last entry of the log, decided or not.
     pub fn len(&self) -> u64 {
         self.stamps.len()
     }
@@ -318,8 +321,11 @@ impl Paxos {
                 self.on_accept(now, from, acceptor::Accept { ballot, first, previous, commit, entries }, out);
             }
             Message::Accepted { ballot, len } => self.on_accepted(now, from, ballot, len, out),
-            Message::Rejected { ballot, first, hint } => self.on_rejected(now, from, ballot, first, hint),
-            Message::Learned { ballot, fits, len } => self.on_learned(from, ballot, fits, len),
+            Message::Rejected { ballot, first, hint } => {
+                self.on_rejected(now, from, (ballot, first, hint), out);
+            }
+            Message::Learned { ballot, fits, len } => self.on_learned(from, (ballot, fits, len), out),
+            Message::Cut { ballot, first } => self.on_cut(from, ballot, first, out),
             Message::Nack { promised } => self.on_nack(now, promised, out),
             Message::Prepare { ballot, trial, last, len } => {
                 self.on_prepare(now, from, election::Ask { ballot, trial, last, len }, out);
@@ -372,7 +378,7 @@ impl Paxos {
 
     fn write(&mut self, write: Write, out: &mut Vec<Output>) {
         self.written += 1;
-        if let Write::Entry { index, .. } = &write {
+        if let Write::Entry { index, .. } | Write::Anew { first: index, .. } = &write {
             while self.volatile.back().is_some_and(|(_, later)| later >= index) {
                 self.volatile.pop_back();
             }

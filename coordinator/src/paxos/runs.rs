@@ -1,11 +1,12 @@
-//! The stamps of a whole log, run-length encoded: one item for each change of leader, so it stays in memory for ever.
+//! The stamps of a log, run-length encoded: one item for each change of leader, so all of them stay in memory.
 
 use super::types::Ballot;
 
-/// Stamp of every entry `0..len`. Stamps never fall along a log.
+/// Stamp of every entry `first..len`. Stamps never fall along a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
     runs: Vec<Run>,
+    first: u64,
     len: u64,
 }
 
@@ -16,14 +17,38 @@ struct Run {
 }
 
 impl Runs {
-    /// Entries covered.
+    /// Of a log that was cut: its first entry, which is not known yet, is `first`.
+    pub fn starting_at(first: u64) -> Self {
+        Self { runs: Vec::new(), first, len: first }
+    }
+
+    /// Index of the first entry whose stamp is known.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// One past the last entry.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether the log has no entry.
+    /// Whether no stamp is known.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len == self.first
+    }
+
+    /// Forgets the stamps of the entries before `first`, which must be one of those that are known.
+    pub fn cut(&mut self, first: u64) {
+        assert!(
+            first >= self.first && first < self.len,
+            "a log of entries {}..{} is not cut at {first}",
+            self.first,
+            self.len
+        );
+        let keep = self.run_of(first);
+        self.runs.drain(..keep);
+        self.runs[0].first = first;
+        self.first = first;
     }
 
     /// Stamp of the last entry, zero if there is none.
@@ -43,8 +68,9 @@ impl Runs {
         self.len += 1;
     }
 
-    /// Cuts to `len` entries.
+    /// Cuts off the entries from `len` on.
     pub fn truncate(&mut self, len: u64) {
+        debug_assert!(len >= self.first, "what is before the first entry is decided");
         if len >= self.len {
             return;
         }
@@ -56,7 +82,7 @@ impl Runs {
 
     /// Stamp of entry `index`.
     pub fn at(&self, index: u64) -> Option<Ballot> {
-        if index >= self.len {
+        if index >= self.len || index < self.first {
             return None;
         }
         // Nearly every question is about the last run.
@@ -67,12 +93,45 @@ impl Runs {
         Some(self.runs[self.run_of(index)].ballot)
     }
 
-    /// First index that has the same stamp as `index`.
+    /// First index that is known to have the same stamp as `index`.
     pub fn run_start(&self, index: u64) -> u64 {
         if self.runs.is_empty() { 0 } else { self.runs[self.run_of(index)].first }
     }
 
     fn run_of(&self, index: u64) -> usize {
         self.runs.partition_point(|run| run.first <= index).saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ballot, Runs};
+
+    #[test]
+    fn what_is_left_after_a_cut_is_as_before() {
+        let rounds = [1, 1, 2, 2, 2, 5, 7, 7];
+        let whole = || {
+            let mut runs = Runs::default();
+            rounds.iter().for_each(|&round| runs.push(Ballot::new(round, 1)));
+            runs
+        };
+        for first in 0..rounds.len() as u64 {
+            let (mut runs, all) = (whole(), whole());
+            runs.cut(first);
+            assert_eq!((runs.first(), runs.len(), runs.last()), (first, 8, all.last()));
+            for index in 0..10 {
+                assert_eq!(
+                    runs.at(index),
+                    all.at(index).filter(|_| index >= first),
+                    "cut at {first}: {index}"
+                );
+            }
+            for index in first..8 {
+                assert_eq!(runs.run_start(index), all.run_start(index).max(first));
+            }
+            runs.truncate(first);
+            assert!(runs.is_empty());
+            assert_eq!(runs, Runs::starting_at(first));
+        }
     }
 }

@@ -61,6 +61,22 @@ impl Tail {
         }
     }
 
+    /// Forgets all: the next entry is `first`.
+    pub(super) fn restart(&mut self, first: u64) {
+        (self.first, self.base) = (first, 0);
+        self.slots.clear();
+    }
+
+    /// Drops the entries before `first`, which is one that is here or before.
+    pub(super) fn cut(&mut self, first: u64) {
+        while self.first < first && self.slots.len() > 1 {
+            if let Some(slot) = self.slots.pop_front() {
+                self.base = slot.total;
+                self.first += 1;
+            }
+        }
+    }
+
     fn exceeds(&self) -> bool {
         self.slots.len() > self.max_entries || self.bytes(self.first, self.end()) > self.max_bytes
     }

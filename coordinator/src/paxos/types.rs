@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::message::Message;
-use super::runs::Runs;
+pub use super::runs::Runs;
 
 /// A replica's number, 1..=255.
 pub type ReplicaId = u8;
@@ -137,7 +137,7 @@ pub const MAX_INFLIGHT_ENTRIES: u64 = 8192;
 pub struct Recovered {
     /// Highest ballot promised.
     pub promised: Ballot,
-    /// The stamp of every entry in the log.
+    /// The stamp of every entry in the log. One that was cut begins with a decided entry, after which `commit` is at the least.
     pub stamps: Runs,
     /// The last entries of the log, up to `stamps.len()`; at least one if the log is not empty.
     pub tail: Vec<Entry>,
@@ -171,8 +171,17 @@ pub enum Input {
         peer: ReplicaId,
         /// Index of the first one.
         first: u64,
-        /// At least one entry; at most [`MAX_BATCH_ENTRIES`] and about [`MAX_BATCH_BYTES`].
+        /// At least one entry; at most [`MAX_BATCH_ENTRIES`] and about [`MAX_BATCH_BYTES`]. None if they were cut off meanwhile.
         entries: Vec<Entry>,
+    },
+    /// The server's state after this entry came from a peer. See `cut.rs`.
+    Begin {
+        /// Index of the entry.
+        index: u64,
+        /// The entry, as it stood in the peer's log, which knew it to be decided.
+        entry: Entry,
+        /// What that peer had promised then.
+        promised: Ballot,
     },
 }
 
@@ -187,6 +196,15 @@ pub enum Write {
         index: u64,
         /// What.
         entry: Entry,
+    },
+    /// The log begins anew: it has this entry and no other.
+    Anew {
+        /// The entry's index.
+        first: u64,
+        /// The entry, which is decided.
+        entry: Entry,
+        /// The highest ballot that this replica has promised.
+        promised: Ballot,
     },
 }
 
@@ -207,7 +225,8 @@ pub enum Output {
         /// The write.
         write: Write,
     },
-    /// Entries `from..to` are decided, for ever. Each index comes once per run, in order.
+    /// Entries `from..to` are decided, for ever. Each index comes once per run, in order; those before a new beginning
+    /// ([`Write::Anew`]) are left out.
     Committed {
         /// First index.
         from: u64,
@@ -237,6 +256,12 @@ pub enum Output {
     Remembered,
     /// The leader of before is gone or unreachable and no other is known yet.
     LeaderLost,
+    /// The leader's entries begin at `first`, and this log ends before: a checkpoint of a peer is needed, behind which it can go on
+    /// ([`Input::Begin`]). Said again and again while that is so.
+    Behind {
+        /// The leader can send entries from here on.
+        first: u64,
+    },
     /// The peer needs entries that only the log has: read some from `from` on (below `to`), give [`Input::OldEntries`].
     NeedOld {
         /// The peer.

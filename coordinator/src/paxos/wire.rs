@@ -13,7 +13,7 @@ use super::message::Message;
 use super::types::{Ballot, Entry, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, MAX_VALUE_BYTES};
 
 /// Version of this format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// The head of every frame. What `a`, `b`, `c` and `d` mean depends on the kind.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -64,6 +64,7 @@ const NACK: u8 = 4;
 const PREPARE: u8 = 5;
 const PROMISE: u8 = 6;
 const LEARNED: u8 = 7;
+const CUT: u8 = 8;
 const TRIAL: u8 = 1;
 const GRANTED: u8 = 2;
 
@@ -123,6 +124,7 @@ pub fn encode(message: &Message, to: &mut impl Write) -> io::Result<()> {
         Message::Learned { ballot, fits, len } => {
             head(LEARNED, if *fits { GRANTED } else { 0 }, *ballot, *len, 0, 0)
         }
+        Message::Cut { ballot, first } => head(CUT, 0, *ballot, *first, 0, 0),
         Message::Nack { promised } => head(NACK, 0, *promised, 0, 0, 0),
         Message::Prepare { ballot, trial, last, len } => {
             head(PREPARE, trial_bit(*trial), *ballot, last.0, *len, 0)
@@ -184,6 +186,7 @@ pub fn decode(frame: &[u8]) -> Result<Message, WireError> {
         ACCEPTED => Message::Accepted { ballot, len: index(a)? },
         REJECTED => Message::Rejected { ballot, first: index(a)?, hint: index(b)? },
         LEARNED => Message::Learned { ballot, fits: header.flags & GRANTED != 0, len: index(a)? },
+        CUT => Message::Cut { ballot, first: index(a)? },
         NACK => Message::Nack { promised: ballot },
         PREPARE => Message::Prepare { ballot, trial, last: self::ballot(header.a)?, len: index(b)? },
         PROMISE => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::log::{Directory, Disk, Log, LogError};
 use crate::paxos::{
-    Ballot, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Message, Nanos, Output, Paxos, ProposeError,
+    Ballot, Entry, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Message, Nanos, Output, Paxos, ProposeError,
     ReplicaId, Write,
 };
 
@@ -50,6 +50,8 @@ pub enum Happening {
     Following(ReplicaId),
     /// No leader is known.
     LeaderLost,
+    /// A checkpoint of a peer is needed: the leader's log begins here, and the own one ends before.
+    Behind(u64),
 }
 
 /// See the module.
@@ -93,6 +95,29 @@ impl<D: Disk> Consensus<D> {
     /// The log, to look at. It lags behind Paxos while writes wait for space on the disk.
     pub fn log(&self) -> &Log<D> {
         &self.log
+    }
+
+    /// Cuts off the entries before `first`, as far as that makes whole files of the log needless. True if something was cut off.
+    pub fn cut(&mut self, first: u64) -> Result<bool, LogError> {
+        let first = first.min(self.paxos.commit().saturating_sub(1));
+        // While writes wait, the log may not know yet that it is to begin anew.
+        if self.disk_full() || !self.log.cut(first)? {
+            return Ok(false);
+        }
+        self.paxos.cut(self.log.first());
+        Ok(true)
+    }
+
+    /// The entry before `next` as it stands in the log, if this replica knows it to be decided, and what it has promised: what
+    /// another replica needs beside a checkpoint at `next` ([`Input::Begin`]).
+    pub fn begin_at(&self, next: u64) -> Option<(Entry, Ballot)> {
+        let index = next.checked_sub(1).filter(|index| *index < self.paxos.commit())?;
+        if let Some(entry) = self.paxos.entry(index) {
+            return Some((entry.clone(), self.paxos.ballot()));
+        }
+        let mut entries = Vec::new();
+        self.log.read(index, next, 0, &mut entries).ok()?;
+        Some((entries.pop()?, self.paxos.ballot()))
     }
 
     /// True while the disk is full.
@@ -174,6 +199,7 @@ impl<D: Disk> Consensus<D> {
                     Output::Demoted { .. } => happenings.push_back(Happening::Demoted),
                     Output::Following { leader, .. } => happenings.push_back(Happening::Following(leader)),
                     Output::LeaderLost => happenings.push_back(Happening::LeaderLost),
+                    Output::Behind { first } => happenings.push_back(Happening::Behind(first)),
                 }
             }
         }
@@ -245,7 +271,10 @@ impl<D: Disk> Consensus<D> {
             return Ok(());
         }
         let mut entries = Vec::new();
-        self.log.read(from, to, MAX_BATCH_BYTES, &mut entries)?;
+        // What was cut off meanwhile is answered with nothing.
+        if from >= self.log.first() {
+            self.log.read(from, to, MAX_BATCH_BYTES, &mut entries)?;
+        }
         self.paxos.step(now, Input::OldEntries { peer, first: from, entries }, &mut self.outputs);
         Ok(())
     }

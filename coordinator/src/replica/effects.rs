@@ -81,6 +81,7 @@ impl Replica {
                 self.clients.begin(ballot);
                 self.datagrams.begin(&self.poll, ballot);
             }
+            Effect::Behind(first) => self.behind = Some(first),
             Effect::Role { new_leader } => {
                 if new_leader {
                     self.relay.close_all();

@@ -72,6 +72,8 @@ pub(super) struct Replica {
     pub(super) stop: bool,
     pub(super) signals: Signals,
     pub(super) death: Option<Death>,
+    /// The leader's log begins at this entry, and the own one ends before.
+    pub(super) behind: Option<u64>,
     /// Empty between two turns; kept for their memory.
     pub(super) effects: Vec<Effect>,
     /// As `effects`.
@@ -160,6 +162,7 @@ impl Replica {
             stop: false,
             signals: Signals::default(),
             death: None,
+            behind: None,
             effects: Vec::new(),
             news: Vec::new(),
         };

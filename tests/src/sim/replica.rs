@@ -369,6 +369,10 @@ impl Replica {
                 self.clients.begin(ballot);
                 self.stream.begin(ballot);
             }
+            Effect::Behind(first) => {
+                let detail = format!("replica {} is told that the log begins at {first}", self.id);
+                around.checker.fail(rule::RECOVERY, detail);
+            }
             Effect::Role { .. } => {
                 let (phase, leader) = (self.driver.phase(), self.driver.leader());
                 (around.trace)(format!("{} is {phase:?}, the leader is {leader:?}", self.id));

@@ -93,6 +93,8 @@ pub enum Effect {
         /// Under this leadership.
         ballot: u64,
     },
+    /// The leader's log begins at this entry, and the own one ends before: a checkpoint of a peer is needed.
+    Behind(u64),
     /// The phase or the leader changed.
     Role {
         /// The leader is another one, or unknown now.
@@ -303,6 +305,7 @@ impl<D: Disk> Driver<D> {
             Happening::Demoted => self.demoted(link, effects),
             Happening::Following(leader) => self.leader_changed(Some(leader), effects),
             Happening::LeaderLost => self.leader_changed(None, effects),
+            Happening::Behind(first) => effects.push(Effect::Behind(first)),
         }
         Ok(())
     }

@@ -119,7 +119,7 @@ impl Bench {
 
     fn said(&self) -> Vec<String> {
         let text = |effect: &Effect| match effect {
-            Effect::Send { .. } => None,
+            Effect::Send { .. } | Effect::Behind(_) => None,
             Effect::Released(connection) => Some(format!("released {connection}")),
             Effect::Dial { connection, to } => Some(format!("dial {connection:x} {to}")),
             Effect::Datagrams => Some("datagrams".to_owned()),

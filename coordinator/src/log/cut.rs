@@ -1,0 +1,253 @@
+//! Where a log begins that was cut: the entries before are in checkpoints.
+//!
+//! A small file with a checksum names the first record that counts, by file, offset and sequence number, and carries what the
+//! records before it said: the highest promise. It is written, durably, before any file of the log is removed, so a crash at any
+//! place leaves either the whole log or the cut one; what was to be removed is removed at the next start. The first entry is a decided
+//! one, so nothing ever replaces an entry before it.
+//!
+//! A log that was not there when entries were decided *begins anew* with one entry of a peer. The file that it stands in is made first
+//! under a name of its own; with the small file it becomes the log.
+
+use std::io;
+
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::disk::{Disk, DiskFile};
+use super::error::LogError;
+use super::points::{Place, Points};
+use super::record::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::{Durability, Log, Segment, io_error, segment_name, segment_number};
+use crate::paxos::{Ballot, Entry, Runs, Write};
+
+/// Name of the small file.
+pub(super) const CUT: &str = "cut";
+/// Name of a file that a log begins anew in, until the small file says so.
+pub(super) const ANEW: &str = "anew.tmp";
+/// Version of the small file; another one is refused.
+const VERSION: u32 = 1;
+const MAGIC: [u8; 8] = *b"brolgact";
+
+/// The small file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct CutFile {
+    magic: [u8; 8],
+    version: U32,
+    /// Over the other fields.
+    crc: U32,
+    cluster: [u8; 16],
+    /// Index of the first entry.
+    first: U64,
+    /// The highest promise of all records before.
+    promised: U64,
+    /// Number of the file with the first record.
+    segment: U64,
+    /// Where it stands there.
+    offset: U64,
+    /// Its sequence number.
+    sequence: U64,
+}
+
+const _: () = assert!(size_of::<CutFile>() == 72);
+
+impl CutFile {
+    fn checksum(&self) -> u32 {
+        crc32fast::hash(Self { crc: 0.into(), ..*self }.as_bytes())
+    }
+}
+
+/// Where a cut log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Beginning {
+    pub(super) first: u64,
+    pub(super) promised: Ballot,
+    /// Number of the file.
+    pub(super) segment: u64,
+    pub(super) offset: u64,
+    pub(super) sequence: u64,
+}
+
+impl<D: Disk> Log<D> {
+    /// Index of the first entry.
+    pub fn first(&self) -> u64 {
+        self.stamps.first()
+    }
+
+    /// Removes the files that hold nothing but entries before `first`, if there are any: then the log begins with `first`, which must be
+    /// decided. True if it was cut.
+    pub fn cut(&mut self, first: u64) -> Result<bool, LogError> {
+        if first <= self.first() || first >= self.len() {
+            return Ok(false);
+        }
+        let (place, sequence) = self.place_of(first)?;
+        if place.segment == 0 {
+            return Ok(false);
+        }
+        // Its promises, and the entry, must not be less durable than the word that nothing else counts.
+        self.sync()?;
+        let segment = self.segments[place.segment as usize].number;
+        let beginning =
+            Beginning { first, promised: self.promised, segment, offset: place.offset.into(), sequence };
+        self.write_beginning(beginning)?;
+        for old in self.segments.drain(..place.segment as usize) {
+            self.disk.discard(&segment_name(old.number));
+        }
+        self.points.cut(first, place);
+        self.stamps.cut(first);
+        Ok(true)
+    }
+
+    /// Begins the log anew with a decided entry, after which it has one entry. On [`LogError::Full`] nothing has changed.
+    pub(super) fn begin_anew(&mut self, first: u64, entry: &Entry, promised: Ballot) -> Result<(), LogError> {
+        self.sync()?;
+        let number = self.segments.last().map_or(1, |segment| segment.number + 1);
+        let salt = record::salt(self.options.cluster, number);
+        let write = Write::Entry { index: first, entry: entry.clone() };
+        let sequence = self.next_sequence;
+        let (header, value) = record::header_for(&write, first, sequence, sequence, salt);
+        let bytes = record::record_bytes(value.len());
+        let size = self.options.segment_bytes.max(SEGMENT_HEADER_BYTES + bytes);
+        let mut file = self.create_file(ANEW, number, size)?;
+        file.write_at(SEGMENT_HEADER_BYTES + record::RECORD_HEADER_BYTES as u64, value)
+            .and_then(|()| file.write_at(SEGMENT_HEADER_BYTES, header.as_bytes()))
+            .and_then(|()| match self.options.durability {
+                Durability::Memory => Ok(()),
+                Durability::Disk => file.sync().and_then(|()| self.disk.sync_names()),
+            })
+            .map_err(io_error(&self.disk, "write", ANEW))?;
+        let promised = self.promised.max(promised).max(entry.ballot);
+        let offset = SEGMENT_HEADER_BYTES;
+        self.write_beginning(Beginning { first, promised, segment: number, offset, sequence })?;
+        self.name_anew(number)?;
+        for old in std::mem::take(&mut self.segments) {
+            self.disk.discard(&segment_name(old.number));
+        }
+        self.active.replace(file).into_iter().for_each(|file| self.disk.retire(file));
+        self.segments.push(Segment { number, end: offset + bytes });
+        self.salt = salt;
+        self.promised = promised;
+        self.stamps = Runs::starting_at(first);
+        self.stamps.push(entry.ballot);
+        self.points = Points::default();
+        self.points.note(first, Place { segment: 0, offset: offset as u32 }, true);
+        self.next_sequence = sequence + 1;
+        self.durable = self.next_sequence;
+        self.prepared = false;
+        Ok(())
+    }
+
+    fn name_anew(&self, number: u64) -> Result<(), LogError> {
+        let renamed = self.disk.rename(ANEW, &segment_name(number)).and_then(|()| self.disk.sync_names());
+        renamed.map_err(io_error(&self.disk, "rename", ANEW))
+    }
+
+    fn write_beginning(&self, beginning: Beginning) -> Result<(), LogError> {
+        let mut file = CutFile {
+            magic: MAGIC,
+            version: VERSION.into(),
+            crc: 0.into(),
+            cluster: self.options.cluster,
+            first: beginning.first.into(),
+            promised: beginning.promised.0.into(),
+            segment: beginning.segment.into(),
+            offset: beginning.offset.into(),
+            sequence: beginning.sequence.into(),
+        };
+        file.crc = file.checksum().into();
+        let written = match self.options.durability {
+            Durability::Memory => self.disk.write_small_unsynced(CUT, file.as_bytes()),
+            Durability::Disk => self.disk.write_small(CUT, file.as_bytes()),
+        };
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                LogError::Full { file: self.disk.describe(CUT) }
+            }
+            _ => io_error(&self.disk, "write", CUT)(error),
+        })
+    }
+
+    /// Memory durability did not wait for the disk when the log was cut.
+    pub(super) fn sync_beginning(&self) -> Result<(), LogError> {
+        match self.disk.read_small(CUT).map_err(io_error(&self.disk, "read", CUT))? {
+            Some(bytes) => self.disk.write_small(CUT, &bytes).map_err(io_error(&self.disk, "sync", CUT)),
+            None => Ok(()),
+        }
+    }
+
+    fn read_beginning(&self) -> Result<Option<Beginning>, LogError> {
+        let bytes = self.disk.read_small(CUT).map_err(io_error(&self.disk, "read", CUT))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let name = self.disk.describe(CUT);
+        let bad =
+            |offset: usize, why: String| LogError::Corrupt { file: name.clone(), offset: offset as u64, why };
+        let expected = size_of::<CutFile>();
+        let file = CutFile::read_from_bytes(&bytes).map_err(|_| {
+            bad(bytes.len().min(expected), format!("it has {} bytes instead of {expected}", bytes.len()))
+        })?;
+        if file.magic != MAGIC {
+            return Err(bad(0, "it does not say where a log begins".into()));
+        }
+        if file.version.get() != VERSION {
+            return Err(LogError::Version { file: name, found: file.version.get(), expected: VERSION });
+        }
+        if file.crc.get() != file.checksum() {
+            let why =
+                format!("its checksum is {:08x}, its bytes have {:08x}", file.crc.get(), file.checksum());
+            return Err(bad(12, why));
+        }
+        if file.cluster != self.options.cluster {
+            return Err(LogError::Cluster { file: name });
+        }
+        Ok(Some(Beginning {
+            first: file.first.get(),
+            promised: Ballot(file.promised.get()),
+            segment: file.segment.get(),
+            offset: file.offset.get(),
+            sequence: file.sequence.get(),
+        }))
+    }
+
+    /// Of a log that was cut: where it begins. Finishes a cut that a crash broke off, and takes the files out of `names` that do not
+    /// belong to the log.
+    pub(super) fn recover_beginning(
+        &mut self,
+        names: &mut Vec<String>,
+    ) -> Result<Option<Beginning>, LogError> {
+        let beginning = self.read_beginning()?;
+        let segment = beginning.map_or(1, |beginning| beginning.segment);
+        if names.iter().any(|name| name == ANEW) {
+            let first = segment_name(segment);
+            if beginning.is_some() && !names.contains(&first) {
+                self.name_anew(segment)?;
+                names.push(first);
+                names.sort();
+            } else {
+                self.disk.remove(ANEW).map_err(io_error(&self.disk, "remove", ANEW))?;
+            }
+        }
+        let Some(beginning) = beginning else { return Ok(None) };
+        let old = |name: &String| segment_number(name).is_some_and(|number| number < segment);
+        for name in names.iter().filter(|name| old(name)) {
+            self.disk.remove(name).map_err(io_error(&self.disk, "remove", name))?;
+        }
+        names.retain(|name| !old(name));
+        self.promised = beginning.promised;
+        self.stamps = Runs::starting_at(beginning.first);
+        self.next_sequence = beginning.sequence;
+        Ok(Some(beginning))
+    }
+
+    /// Makes the file of a segment under a name that may be temporary, with its header.
+    pub(super) fn create_file(&self, name: &str, number: u64, size: u64) -> Result<D::File, LogError> {
+        let mut file = self.disk.create(name, size).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                LogError::Full { file: self.disk.describe(&segment_name(number)) }
+            }
+            _ => io_error(&self.disk, "create", name)(error),
+        })?;
+        let header = SegmentHeader::new(self.options.cluster, number, self.next_sequence, size);
+        file.write_at(0, header.as_bytes()).map_err(io_error(&self.disk, "write", name))?;
+        Ok(file)
+    }
+}
