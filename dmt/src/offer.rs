@@ -33,23 +33,29 @@ impl Link {
     /// real clock, nanoseconds. The caller has handled all upcalls, leads, and must pass the entry to
     /// [`Link::push_entry`], which has room for it, before it wakes the server.
     pub fn take_offer(&mut self, index: u64, now: u64) -> Option<Taken> {
+        (self.shared().pending.tail() != self.pending_built() && self.claim_offer(index))
+            .then(|| self.make_claimed(index, now))
+    }
+
+    /// As [`Link::take_offer`], with or without inputs, but for the entry, which [`Link::make_claimed`] makes later. The server is
+    /// quiescent, and stays so until it has that entry. False if it does not offer it.
+    pub fn claim_offer(&self, index: u64) -> bool {
+        let (shared, control) = (self.shared(), self.control());
+        // What an open offer says cannot change before the server has looked at it.
+        control.offer.load(Ordering::Acquire) == offer::OPEN
+            && control.applied.load(Ordering::Relaxed) == index
+            && shared.entries.is_empty()
+            && !self.has_upcalls()
+            && control
+                .offer
+                .compare_exchange(offer::OPEN, offer::TAKEN, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+    }
+
+    /// Makes the entry after [`Link::claim_offer`], of the inputs that wait now.
+    pub fn make_claimed(&mut self, index: u64, now: u64) -> Taken {
         let from = self.pending_built();
         let (shared, control) = (self.shared(), self.control());
-        if control.offer.load(Ordering::Acquire) != offer::OPEN || shared.pending.tail() == from {
-            return None;
-        }
-        // What an open offer says cannot change before the server has looked at it.
-        if control.applied.load(Ordering::Relaxed) != index
-            || !shared.entries.is_empty()
-            || self.has_upcalls()
-        {
-            return None;
-        }
-        let taken =
-            control.offer.compare_exchange(offer::OPEN, offer::TAKEN, Ordering::SeqCst, Ordering::SeqCst);
-        if taken.is_err() {
-            return None;
-        }
         let (to, events_len, event_count) = shared.pending_until(from);
         let header = EntryHeader {
             version: U32::new(LAYOUT_VERSION),
@@ -65,7 +71,7 @@ impl Link {
         };
         control.admitted_at.store(now, Ordering::Relaxed);
         control.pending_applied.store(to, Ordering::Release);
-        Some(Taken { header, from, to })
+        Taken { header, from, to }
     }
 }
 
@@ -229,6 +235,31 @@ mod tests {
         assert!(link.push_entry(&value));
         assert_eq!(advance(&other), Next::Applied);
         assert_eq!(digest(&alone), digest(&other));
+    }
+
+    #[test]
+    fn a_claimed_offer_keeps_the_server_asleep_until_it_has_an_entry() {
+        let (server, mut link) = quiescent();
+        assert!(link.claim_offer(2) && !link.claim_offer(2));
+        push(&mut link);
+        assert_eq!(advance(&server), Next::Wait(None), "neither inputs nor timers move it");
+        let taken = link.make_claimed(2, NOW + 7);
+        assert_eq!((taken.header.event_count.get(), taken.header.clock.get()), (1, NOW + 7));
+        let mut value = taken.header.as_bytes().to_vec();
+        link.pending_range(taken.from, taken.to, |event| value.extend_from_slice(event));
+        assert!(link.push_entry(&value));
+        assert_eq!(advance(&server), Next::Applied);
+        // Without inputs, too.
+        link.release_pending(taken.to);
+        link.set_committed(3);
+        read_upcalls(&mut link);
+        assert!(matches!(advance(&server), Next::Wait(_)));
+        read_upcalls(&mut link);
+        assert!(link.claim_offer(3));
+        let taken = link.make_claimed(3, NOW + 8);
+        assert_eq!((taken.header.event_count.get(), taken.from), (0, taken.to));
+        assert!(link.push_entry(taken.header.as_bytes()));
+        assert_eq!(advance(&server), Next::Applied);
     }
 
     #[test]

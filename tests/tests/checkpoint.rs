@@ -11,7 +11,9 @@ use brolga_tests::memcache::Memcache;
 use brolga_tests::resp::{Redis, Reply};
 use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
+use brolga_tests::small_disk::SmallDisk;
 use brolga_tests::wait::{PATIENCE, until};
+use coordinator::checkpoint::LOG_RESERVE_BYTES;
 
 /// Keys before a checkpoint, and after it.
 const KEYS: usize = 2000;
@@ -142,6 +144,78 @@ fn the_leader_takes_none_and_says_so() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && error.contains("it leads"), "{error}");
     assert_eq!(cluster.leader(), leader, "nothing else came of it");
+    cluster.await_level();
+    cluster.stop();
+}
+
+/// With one replica the clients wait for the checkpoint, and nothing else happens to them.
+#[test]
+fn a_replica_without_others_takes_one_while_its_clients_wait() {
+    let _turn = serial::turn();
+    let mut cluster = redis().replicas(1).start("checkpoint-one");
+    cluster.await_complete();
+    let mut redis = client(&cluster);
+    fill(&mut redis, 0);
+    let stop = AtomicBool::new(false);
+    let (entry, increments) = std::thread::scope(|scope| {
+        let loads: Vec<_> = (0..4)
+            .map(|number| {
+                let (cluster, stop) = (&cluster, &stop);
+                scope.spawn(move || {
+                    let (mut redis, counter) = (client(cluster), format!("counter{number}"));
+                    let mut done = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        done += 1;
+                        assert_eq!(redis.must(&["INCR", &counter]).number(), done);
+                    }
+                    done
+                })
+            })
+            .collect();
+        checkpoint(&cluster, 1);
+        let entry = checkpoint(&cluster, 1);
+        stop.store(true, Ordering::Relaxed);
+        (entry, loads.into_iter().map(|load| load.join().expect("the load failed")).collect::<Vec<_>>())
+    });
+    fill(&mut redis, KEYS);
+    let restored = kill(&mut cluster, 1);
+    assert_eq!((restored.restored_from, restored.restore_error), (Some(entry), None));
+    let mut redis = client(&cluster);
+    assert_eq!(redis.must(&["DBSIZE"]).number(), 2 * KEYS as i64 + 4);
+    for (number, done) in increments.iter().enumerate() {
+        assert_eq!(redis.must(&["GET", &format!("counter{number}")]).bytes(), done.to_string().into_bytes());
+    }
+    assert!(cluster.logged("DIVERGED").is_empty());
+    // The log tells the same story to a server that was restored nowhere.
+    cluster.stop();
+    let replay = cluster.call(&["replay", "--replica", "1"]);
+    assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stderr));
+}
+
+/// A checkpoint leaves the log its room.
+#[test]
+fn a_nearly_full_disk_keeps_its_room_for_the_log() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("checkpoint-full");
+    let disk = SmallDisk::mount(&scratch.path().join("state"), "600m");
+    let mut cluster = redis().start_in(scratch);
+    cluster.await_complete();
+    let mut redis = client(&cluster);
+    fill(&mut redis, 0);
+    let victim = cluster.follower();
+    checkpoint(&cluster, victim);
+    disk.leave(LOG_RESERVE_BYTES - 1);
+    let output = cluster.call(&["checkpoint", "--replica", &victim.to_string()]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    let reserve = format!("{} MB are left to the log", LOG_RESERVE_BYTES >> 20);
+    assert!(!output.status.success() && error.contains(&reserve), "{error}");
+    let status = checkpoints(&cluster.status().expect("a status"), victim);
+    assert_eq!((status.kept.len(), status.failed), (1, 1), "the one that is there is kept");
+    // The replicas go on.
+    fill(&mut redis, KEYS);
+    cluster.await_level();
+    disk.make_room();
+    checkpoint(&cluster, victim);
     cluster.await_level();
     cluster.stop();
 }

@@ -11,6 +11,7 @@ mod bring;
 pub mod criu;
 mod files;
 pub mod manifest;
+mod room;
 mod store;
 mod take;
 
@@ -19,8 +20,9 @@ use std::path::PathBuf;
 
 pub use bring::{Brought, bring};
 pub use manifest::Manifest;
+pub use room::{LOG_RESERVE_BYTES, check_room};
 pub use store::{Store, Stored};
-pub use take::{Plan, Taken, take};
+pub use take::{Phases, Plan, Site, Taken, take};
 
 /// Checkpoints that are kept.
 pub const KEEP: usize = 2;
@@ -47,6 +49,20 @@ pub enum CheckpointError {
     /// CRIU could not do it.
     #[error("CRIU failed: {0}")]
     Criu(String),
+    /// The log needs the space.
+    #[error(
+        "{path} has {free} MB of free space: a checkpoint may need {need} MB, and {reserve} MB are left to the log"
+    )]
+    NoRoom {
+        /// A directory on the file system.
+        path: PathBuf,
+        /// Megabytes.
+        free: u64,
+        /// Megabytes.
+        need: u64,
+        /// [`LOG_RESERVE_BYTES`] in megabytes.
+        reserve: u64,
+    },
     /// The helper inside the container did not do its part.
     #[error("the helper inside the container {0}")]
     Helper(String),

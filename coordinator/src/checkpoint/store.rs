@@ -34,6 +34,11 @@ impl Store {
         Self { directory: log_directory.with_file_name(DIRECTORY) }
     }
 
+    /// Where it is.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// All that can be used as far as their manifests tell, the newest first; those that cannot are told in the log.
     pub fn list(&self) -> Vec<Stored> {
         let mut found: Vec<Stored> = Vec::new();

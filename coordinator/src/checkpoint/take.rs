@@ -4,13 +4,14 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
+use serde::{Deserialize, Serialize};
 
 use super::manifest::{FORMAT, Known, MANIFEST, Manifest, Place};
-use super::{ARENA, CheckpointError, IMAGES, LAYERS, OUTPUT, SHM, SHM_INSIDE, Store, Stored, arena, files};
+use super::{ARENA, CheckpointError, IMAGES, LAYERS, OUTPUT, SHM, Store, Stored, arena, files, room};
 use crate::channel::{Channel, Received};
 use crate::container::criu::{CRIU_LOG, GoOn, Word};
 use crate::container::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY};
@@ -18,21 +19,28 @@ use crate::container::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY};
 /// How long CRIU may take to freeze and dump the processes, seconds.
 const PATIENCE_SECONDS: i64 = 120;
 
-/// What the checkpoint is of.
-#[derive(Debug)]
-pub struct Plan {
+/// Where a checkpoint is taken.
+#[derive(Clone, Debug)]
+pub struct Site {
     /// Where it goes.
     pub store: Store,
-    /// The directory that [`Plan::begin`] has made; CRIU's images go into it.
-    pub made: PathBuf,
     /// The replica's own directory: layers and output.
     pub replica: PathBuf,
     /// The arena's file on the host.
     pub arena: PathBuf,
-    /// The preload library.
-    pub preload: PathBuf,
     /// Process id of the container's init on the host.
     pub init: i32,
+}
+
+/// What the checkpoint is of.
+#[derive(Debug)]
+pub struct Plan {
+    /// See [`Site`].
+    pub site: Site,
+    /// The directory that [`Plan::begin`] has made; CRIU's images go into it.
+    pub made: PathBuf,
+    /// The preload library.
+    pub preload: PathBuf,
     /// Fingerprint of cluster and command.
     pub fingerprint: [u8; 16],
     /// See [`Place`].
@@ -46,8 +54,23 @@ pub struct Plan {
 pub struct Taken {
     /// The checkpoint.
     pub stored: Stored,
-    /// How long the processes stood still, from CRIU's start to its end.
-    pub pause: Duration,
+    /// What took how long.
+    pub phases: Phases,
+}
+
+/// What took how long, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phases {
+    /// Until the server had come to rest.
+    pub rest: u64,
+    /// CRIU's start, and its dump of the processes.
+    pub dump: u64,
+    /// The copies of arena and files, at the same time.
+    pub copies: u64,
+    /// From the end of both until the processes ran.
+    pub thaw: u64,
+    /// Sums, and the way to the disk, while the server ran.
+    pub store: u64,
 }
 
 /// Fingerprint as text.
@@ -69,35 +92,61 @@ impl Plan {
 
 /// Takes the checkpoint; `helper` is the channel to the helper that has CRIU dump the processes.
 pub fn take(plan: &Plan, helper: &Channel) -> Result<Taken, CheckpointError> {
-    let taken = dump(plan, helper).and_then(|(last_pid, pause)| {
+    let taken = dump(plan, helper).and_then(|(last_pid, mut phases)| {
+        let begun = Instant::now();
         let stored = complete(plan, last_pid)?;
-        Ok(Taken { stored, pause })
+        phases.store = milliseconds(begun);
+        Ok(Taken { stored, phases })
     });
     if taken.is_err() {
-        plan.store.keep_log(&plan.made.join(IMAGES));
+        plan.site.store.keep_log(&plan.made.join(IMAGES));
         Store::remove(&plan.made);
     }
     taken
 }
 
-fn dump(plan: &Plan, helper: &Channel) -> Result<(i32, Duration), CheckpointError> {
+fn milliseconds(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
+
+/// The copies are made while CRIU works: the server rests anyway.
+fn dump(plan: &Plan, helper: &Channel) -> Result<(i32, Phases), CheckpointError> {
+    std::thread::scope(|scope| {
+        let copying = std::thread::Builder::new().name("copies".to_owned()).spawn_scoped(scope, || {
+            let begun = Instant::now();
+            copy(plan).map(|()| milliseconds(begun))
+        });
+        let died = || CheckpointError::Helper("has no thread to copy files beside it".to_owned());
+        let copying = copying.map_err(|_| died())?;
+        converse(plan, helper, || copying.join().unwrap_or_else(|_| Err(died())))
+    })
+}
+
+/// Hears what the helper has to say; `copied` waits for the copies, and tells how long they took.
+fn converse(
+    plan: &Plan,
+    helper: &Channel,
+    copied: impl FnOnce() -> Result<u64, CheckpointError>,
+) -> Result<(i32, Phases), CheckpointError> {
     let lost = |what: &str| CheckpointError::Helper(what.to_owned());
     let patience = TimeVal::new(PATIENCE_SECONDS, 0);
     setsockopt(&helper.as_fd(), sockopt::ReceiveTimeout, &patience)
         .map_err(|_| lost("has no channel that can be waited for"))?;
-    let begun = Instant::now();
-    let mut frozen = None;
+    let (begun, mut copied) = (Instant::now(), Some(copied));
+    let (mut phases, mut frozen) = (Phases::default(), None);
     loop {
         match helper.receive::<Word>() {
             Ok(Received::Message(Word::Frozen { last_pid }, _)) => {
-                let copied = copy(plan);
-                let _ = helper.send(&GoOn(copied.is_ok()));
-                copied?;
-                frozen = Some(last_pid);
+                phases.dump = milliseconds(begun);
+                let copies = copied.take().map_or_else(|| Err(lost("asks twice")), |copied| copied());
+                let _ = helper.send(&GoOn(copies.is_ok()));
+                phases.copies = copies?;
+                frozen = Some((last_pid, Instant::now()));
             }
             Ok(Received::Message(Word::Done(Ok(())), _)) => {
-                let last_pid = frozen.ok_or_else(|| lost("did not wait for the copies"))?;
-                return Ok((last_pid, begun.elapsed()));
+                let (last_pid, since) = frozen.ok_or_else(|| lost("did not wait for the copies"))?;
+                phases.thaw = milliseconds(since);
+                return Ok((last_pid, phases));
             }
             Ok(Received::Message(Word::Done(Err(message)), _)) => {
                 let images = plan.made.join(IMAGES);
@@ -118,16 +167,16 @@ pub(super) fn first_error(images: &Path) -> Option<String> {
     Some(text.lines().find(harmful)?.trim().to_owned())
 }
 
-/// Copies, while the processes stand still, what is not in CRIU's images.
+/// Copies, while the server rests, what is not in CRIU's images.
 fn copy(plan: &Plan) -> Result<(), CheckpointError> {
-    arena::save(&plan.arena, &plan.made.join(ARENA))?;
-    for layer in layers(&plan.replica.join(LAYERS_DIRECTORY))? {
-        let from = plan.replica.join(LAYERS_DIRECTORY).join(&layer);
+    let Site { arena, replica, .. } = &plan.site;
+    arena::save(arena, &plan.made.join(ARENA))?;
+    for layer in layers(&replica.join(LAYERS_DIRECTORY))? {
+        let from = replica.join(LAYERS_DIRECTORY).join(&layer);
         files::copy_tree(&from, &plan.made.join(LAYERS).join(&layer))?;
     }
-    files::copy_tree(&plan.replica.join(OUTPUT_DIRECTORY), &plan.made.join(OUTPUT))?;
-    let shm = PathBuf::from(format!("/proc/{}/root", plan.init)).join(SHM_INSIDE);
-    files::copy_tree(&shm, &plan.made.join(SHM))
+    files::copy_tree(&replica.join(OUTPUT_DIRECTORY), &plan.made.join(OUTPUT))?;
+    files::copy_tree(&plan.site.shm(), &plan.made.join(SHM))
 }
 
 /// The upper layers of a replica, relative to the directory of all of them.
@@ -145,7 +194,9 @@ fn layers(directory: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 
 /// The server runs again: sums, manifest, name.
 fn complete(plan: &Plan, last_pid: i32) -> Result<Stored, CheckpointError> {
-    plan.store.keep_log(&plan.made.join(IMAGES));
+    // The log's reserve may have been used up by others meanwhile.
+    room::require(&plan.made, 0)?;
+    plan.site.store.keep_log(&plan.made.join(IMAGES));
     let manifest = Manifest {
         format: FORMAT,
         cluster: hexadecimal(&plan.fingerprint),
@@ -156,5 +207,5 @@ fn complete(plan: &Plan, last_pid: i32) -> Result<Stored, CheckpointError> {
         files: files::sums(&plan.made, MANIFEST)?,
     };
     manifest.write(&plan.made)?;
-    plan.store.finish(&plan.made, &manifest)
+    plan.site.store.finish(&plan.made, &manifest)
 }

@@ -124,7 +124,8 @@ pub(super) enum Command {
     ///
     /// A follower's server stands still for a moment, with its clients connected, and is written to disk: processes, memory,
     /// files and connections. When the replica starts again, after a crash or a divergence, it restores its newest checkpoint
-    /// and replays the log from there. The last two are kept. The leader and its clients do not notice.
+    /// and replays the log from there. The last two are kept. The leader and its clients do not notice; only where there is but one
+    /// replica, its clients wait for as long as it takes, which the command says.
     ///
     /// Needs CRIU 4.2 or later (scripts/setup-criu, `brolga doctor`) and root. Without, the replica goes on as it was.
     /// `brolga status` shows the checkpoints, and why the last one failed.

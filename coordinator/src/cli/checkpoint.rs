@@ -24,6 +24,7 @@ pub(super) fn take(state: &Path, replica: Option<u8>) -> Result<i32, LauncherErr
             )
         })?,
     };
+    let alone = before.replicas.len() == 1;
     let (pid, before) = of(&before, id).unwrap_or_default();
     ask(state, &Request::Checkpoint(id))?;
     let begun = Instant::now();
@@ -38,12 +39,13 @@ pub(super) fn take(state: &Path, replica: Option<u8>) -> Result<i32, LauncherErr
         if now.taken > before.taken {
             if let Some(kept) = now.kept.first() {
                 println!(
-                    "replica {id}: checkpoint at entry {}, logical time {}, digest {}, {} KB; its server stood still for {} ms",
+                    "replica {id}: checkpoint at entry {}, logical time {}, digest {}, {} KB; its server stood still for {} ms{}",
                     kept.entry,
                     kept.tick,
                     kept.digest,
                     kept.bytes / 1024,
-                    now.pause_ms
+                    now.pause_ms,
+                    if alone { ", and its clients waited" } else { "" }
                 );
             }
             return Ok(0);
@@ -73,12 +75,13 @@ fn of(status: &ClusterStatus, id: u8) -> Option<(i32, CheckpointStatus)> {
     Some((status.pid, status.checkpoints.clone()))
 }
 
-/// The follower whose newest checkpoint is the oldest.
+/// The follower whose newest checkpoint is the oldest; the only replica, if there is but one.
 fn choose(status: &ClusterStatus) -> Option<u8> {
+    let alone = status.replicas.len() == 1;
     let follower = |member: &&MemberStatus| {
         // Not one on another machine.
         member.process == ProcessState::Running
-            && member.status.as_ref().is_some_and(|status| status.role == Role::Follower)
+            && member.status.as_ref().is_some_and(|status| alone || status.role == Role::Follower)
     };
     let newest = |member: &&MemberStatus| {
         let kept = member.status.as_ref().and_then(|status| status.checkpoints.kept.first());

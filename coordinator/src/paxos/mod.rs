@@ -307,6 +307,11 @@ impl Paxos {
         self.peers.iter().find(|p| p.id == peer).map(|p| p.matched)
     }
 
+    /// True if there is no other replica.
+    pub fn is_alone(&self) -> bool {
+        self.config.replicas.len() == 1
+    }
+
     /// Replicas that make a majority.
     pub fn quorum(&self) -> usize {
         self.config.replicas.len() / 2 + 1

@@ -1,8 +1,9 @@
 //! When a replica takes a checkpoint of its server, and what it tells of its checkpoints.
 //!
-//! Only a follower does, so that no client waits. Its server is fed nothing more until it has applied what it has and sleeps; then
-//! the helper inside the container has CRIU dump it, and a thread makes the checkpoint ([`crate::checkpoint::take()`]). The
-//! server is fed again as soon as it runs again; sums and disk are waited for by the thread alone.
+//! Only a follower does, so that no client waits; a replica that is alone has no other choice. If there is room on the disk
+//! ([`check_room`]), its server is fed nothing more until it has applied what it has and sleeps; then the helper inside the
+//! container has CRIU dump it, and a thread makes the checkpoint ([`crate::checkpoint::take()`]). The server is fed again as soon
+//! as it runs again; sums and disk are waited for by the thread alone.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -16,7 +17,9 @@ use super::run::{Replica, wall_clock};
 use super::schedule::Schedule;
 use super::status::{DigestState, RECOVERING_LAG};
 use crate::checkpoint::manifest::{Known, Place};
-use crate::checkpoint::{CheckpointError, KEEP, Manifest, Plan, Store, Stored, Taken, criu, take};
+use crate::checkpoint::{
+    CheckpointError, KEEP, Manifest, Phases, Plan, Site, Store, Stored, Taken, check_room, criu, take,
+};
 use crate::container::{ARENA_FILE, ExitStatus};
 
 /// How long the server may take to apply what it has, nanoseconds.
@@ -39,8 +42,10 @@ pub struct CheckpointStatus {
     pub last_error: Option<String>,
     /// One is being taken.
     pub running: bool,
-    /// How long the server stood still for the last one, milliseconds.
+    /// How long the server was given nothing to do for the last one, milliseconds.
     pub pause_ms: u64,
+    /// What of that took how long.
+    pub phases: Phases,
     /// Entry at which a checkpoint was restored when the server was last started; `None` if it replayed from entry 0.
     pub restored_from: Option<u64>,
     /// Why a checkpoint could not be restored then.
@@ -78,6 +83,8 @@ enum Stage {
     /// None is.
     #[default]
     None,
+    /// A thread looks whether there is room.
+    Looking { done: Receiver<Result<(), CheckpointError>> },
     /// The server is not fed since then, and has not applied all.
     Parking { since: u64 },
     /// The thread works; the server is not fed until the helper has ended.
@@ -91,6 +98,8 @@ enum Stage {
 pub(super) struct Checkpointing {
     store: Store,
     stage: Stage,
+    /// How long the server was not fed for the one that is being taken, and how long of it until it rested, nanoseconds.
+    pause: (u64, u64),
     /// Written to when the thread has ended.
     kick: Arc<EventFd>,
     schedule: Schedule,
@@ -99,7 +108,7 @@ pub(super) struct Checkpointing {
 impl Checkpointing {
     /// With the checkpoints that are in `store`.
     pub fn new(store: Store, kick: Arc<EventFd>, schedule: Schedule) -> Self {
-        Self { store, stage: Stage::None, kick, schedule }
+        Self { store, stage: Stage::None, pause: (0, 0), kick, schedule }
     }
 
     /// When [`Replica::go_on_with_checkpoint`] is to be called, if nothing happens.
@@ -107,7 +116,7 @@ impl Checkpointing {
         match self.stage {
             Stage::Parking { .. } => now + LOOK_NS,
             Stage::Dumping { since, .. } => since + DUMP_NS,
-            Stage::None | Stage::Storing { .. } => u64::MAX,
+            Stage::None | Stage::Looking { .. } | Stage::Storing { .. } => u64::MAX,
         }
     }
 }
@@ -127,13 +136,29 @@ impl Replica {
 
     /// Why no checkpoint can be taken now, if none can.
     fn refusal(&self) -> Option<&'static str> {
+        let alone = self.driver.consensus.paxos().is_alone();
         match self.driver.phase() {
             _ if self.server.is_none() => Some("there is no server now"),
             _ if self.driver.is_fenced() => Some("the server is fenced"),
             Phase::Follower if self.driver.other_leader().is_some() => None,
             Phase::Follower => Some("no leader is known"),
+            Phase::Leading { .. } if alone && self.driver.is_crane() => {
+                Some("under --admission crane a replica that leads cannot come to rest")
+            }
+            Phase::Leading { .. } if alone => None,
+            Phase::TakingOver { .. } if alone => Some("it has not replayed its log yet"),
             _ => Some("it leads: a checkpoint would make clients wait"),
         }
+    }
+
+    fn site(&self) -> Option<Site> {
+        let server = self.server.as_ref()?;
+        Some(Site {
+            store: self.checkpointing.store.clone(),
+            replica: self.keeper.replica_directory().to_owned(),
+            arena: server.shared_path().join(ARENA_FILE),
+            init: server.init_pid(),
+        })
     }
 
     /// Somebody wants a checkpoint.
@@ -143,36 +168,53 @@ impl Replica {
         }
         self.status.checkpoints.running = true;
         self.status_at = 0;
-        match self.refusal() {
-            Some(reason) => self.checkpoint_failed(reason.to_owned()),
-            None => {
-                self.driver.hold(true);
-                self.checkpointing.stage = Stage::Parking { since: self.now() };
-            }
+        match (self.refusal(), self.site()) {
+            (None, Some(site)) => match self.aside(move || check_room(&site)) {
+                Ok(done) => self.checkpointing.stage = Stage::Looking { done },
+                Err(error) => self.checkpoint_failed(error.to_string()),
+            },
+            (reason, _) => self.checkpoint_failed(reason.unwrap_or("there is no server now").to_owned()),
         }
+    }
+
+    /// Does something in a thread; what comes of it comes by the channel.
+    fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Receiver<T>, CheckpointError> {
+        let (tell, done) = channel();
+        let kick = self.checkpointing.kick.clone();
+        let work = move || {
+            let _ = tell.send(work());
+            let _ = kick.write(1);
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".to_owned()).spawn(work);
+        thread
+            .map_err(|error| CheckpointError::Helper(format!("has no thread to speak with: {error}")))
+            .map(|_| done)
     }
 
     /// Takes the next step.
     pub(super) fn go_on_with_checkpoint(&mut self, now: u64) {
+        const DIED: &str = "the thread has died";
         match &self.checkpointing.stage {
             Stage::None => {}
+            Stage::Looking { done } => match done.try_recv() {
+                Ok(Ok(())) => match self.refusal() {
+                    None => {
+                        self.driver.hold(true);
+                        self.checkpointing.stage = Stage::Parking { since: now };
+                    }
+                    Some(reason) => self.checkpoint_failed(reason.to_owned()),
+                },
+                Ok(Err(error)) => self.checkpoint_failed(error.to_string()),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => self.checkpoint_failed(DIED.to_owned()),
+            },
             Stage::Parking { since } => {
                 let since = *since;
-                let parked = self.server.as_ref().map(|s| s.link.is_parked(self.driver.given()));
-                match parked {
-                    None => self.end_checkpoint("the server was ended".to_owned()),
-                    _ if self.driver.phase() != Phase::Follower => {
-                        self.end_checkpoint("the replica was elected".to_owned());
-                    }
-                    Some(true) if self.driver.given() > 0 => {
-                        if let Err(error) = self.dump(now) {
-                            self.end_checkpoint(error.to_string());
-                        }
-                    }
-                    _ if now >= since + PARK_NS => {
-                        self.end_checkpoint("the server does not come to rest".to_owned());
-                    }
-                    Some(_) => {}
+                if let Err(reason) = self.go_on_parking(since, now) {
+                    self.end_checkpoint(reason);
                 }
             }
             Stage::Dumping { since, .. } if now >= since + DUMP_NS => {
@@ -184,8 +226,26 @@ impl Replica {
                 Ok(Ok(taken)) => self.checkpoint_taken(&taken),
                 Ok(Err(error)) => self.checkpoint_failed(error.to_string()),
                 Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => self.checkpoint_failed("the thread has died".to_owned()),
+                Err(TryRecvError::Disconnected) => self.checkpoint_failed(DIED.to_owned()),
             },
+        }
+    }
+
+    fn go_on_parking(&mut self, since: u64, now: u64) -> Result<(), String> {
+        if self.server.is_none() {
+            return Err("the server was ended".to_owned());
+        }
+        if let Some(reason) = self.refusal() {
+            return Err(format!("the replica's role changed: {reason}"));
+        }
+        let rests = self.server.as_ref().is_some_and(|server| self.driver.rests(&server.link));
+        if rests {
+            self.checkpointing.pause = (since, now - since);
+            return self.dump(now).map_err(|error| error.to_string());
+        }
+        match now >= since + PARK_NS {
+            true => Err("the server does not come to rest".to_owned()),
+            false => Ok(()),
         }
     }
 
@@ -199,31 +259,20 @@ impl Replica {
             memberships: self.datagrams.memberships().to_vec(),
         };
         let (made, images) = Plan::begin(&self.checkpointing.store)?;
-        let Some(server) = &mut self.server else { return Ok(()) };
+        let Some(site) = self.site() else { return Ok(()) };
         let plan = Plan {
-            store: self.checkpointing.store.clone(),
+            site,
             made,
-            replica: self.keeper.replica_directory().to_owned(),
-            arena: server.shared_path().join(ARENA_FILE),
             preload: self.keeper.preload().to_owned(),
-            init: server.init_pid(),
             fingerprint: self.cluster_fingerprint,
             place,
             known,
         };
+        let Some(server) = &mut self.server else { return Ok(()) };
         let helper = server.container().dump(&path, images.as_fd());
         let helper =
             helper.map_err(|error| CheckpointError::Helper(format!("cannot be reached: {error}")))?;
-        let (tell, done) = channel();
-        let kick = self.checkpointing.kick.clone();
-        let work = move || {
-            let _ = tell.send(take(&plan, &helper));
-            let _ = kick.write(1);
-        };
-        std::thread::Builder::new()
-            .name("checkpoint".to_owned())
-            .spawn(work)
-            .map_err(|error| CheckpointError::Helper(format!("has no thread to speak with: {error}")))?;
+        let done = self.aside(move || take(&plan, &helper))?;
         self.checkpointing.stage = Stage::Dumping { since: now, done };
         Ok(())
     }
@@ -251,6 +300,8 @@ impl Replica {
     /// The helper of a dump has ended, and the server runs again.
     pub(super) fn dump_ended(&mut self, ended: Result<ExitStatus, String>) {
         self.driver.hold(false);
+        let (since, _) = self.checkpointing.pause;
+        self.checkpointing.pause.0 = self.now() - since;
         match std::mem::take(&mut self.checkpointing.stage) {
             Stage::Dumping { done, .. } => self.checkpointing.stage = Stage::Storing { done },
             other => self.checkpointing.stage = other,
@@ -269,7 +320,9 @@ impl Replica {
         self.driver.hold(false);
         match std::mem::take(&mut self.checkpointing.stage) {
             Stage::None => {}
-            Stage::Parking { .. } => self.checkpoint_failed("the server was ended".to_owned()),
+            Stage::Looking { .. } | Stage::Parking { .. } => {
+                self.checkpoint_failed("the server was ended".to_owned());
+            }
             Stage::Dumping { done, .. } | Stage::Storing { done } => {
                 self.checkpointing.stage = Stage::Storing { done };
             }
@@ -284,19 +337,20 @@ impl Replica {
     fn checkpoint_taken(&mut self, taken: &Taken) {
         self.checkpointing.stage = Stage::None;
         let place = &taken.stored.manifest.place;
+        let (pause, rest) = self.checkpointing.pause;
+        let (pause, phases) = (pause / 1_000_000, Phases { rest: rest / 1_000_000, ..taken.phases });
         tracing::info!(
-            "took a checkpoint at entry {}, logical time {}, digest {:016x}: {} KB, the server stood still for {} ms",
+            "took a checkpoint at entry {}, logical time {}, digest {:016x}: {} KB, the server stood still for {pause} ms ({phases:?})",
             place.next,
             place.tick,
             place.digest,
             taken.stored.manifest.bytes() / 1024,
-            taken.pause.as_millis()
         );
         let status = &mut self.status.checkpoints;
         status.kept.retain(|kept| kept.entry != place.next);
         status.kept.insert(0, Kept::from(&taken.stored));
         status.kept.truncate(KEEP);
-        (status.running, status.pause_ms) = (false, taken.pause.as_millis() as u64);
+        (status.running, status.pause_ms, status.phases) = (false, pause, phases);
         status.taken += 1;
         self.status_at = 0;
     }

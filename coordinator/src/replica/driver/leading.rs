@@ -70,6 +70,9 @@ impl<D: Disk> Driver<D> {
     /// Leads no more: clients go, the server follows again.
     pub(super) fn demoted(&mut self, link: Option<&mut Link>, effects: &mut Vec<Effect>) {
         tracing::info!("leads no more");
+        if std::mem::take(&mut self.claimed) {
+            self.must_rebuild(Rebuild::Checkpoint("the replica led and leads no more".to_owned()));
+        }
         self.phase = Phase::Follower;
         self.replay.clear();
         self.stop_serving();

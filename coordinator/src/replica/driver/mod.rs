@@ -135,6 +135,8 @@ pub struct Driver<D: Disk = Directory> {
     leads_from: u64,
     /// The server is given no entries: a checkpoint of it is being taken.
     held: bool,
+    /// The next entry of a server that leads is ours to make, see [`Link::claim_offer`].
+    claimed: bool,
     /// The server's state is worthless, and why.
     rebuild: Option<Rebuild>,
     divergences: Divergences,
@@ -169,6 +171,7 @@ impl<D: Disk> Driver<D> {
             outbound: OutboundHead::default().as_bytes().into(),
             leads_from: 0,
             held: false,
+            claimed: false,
             rebuild: None,
             divergences: Divergences::default(),
             wake: false,
@@ -250,10 +253,10 @@ impl<D: Disk> Driver<D> {
         link.pending_tail() != self.told_tail
     }
 
-    /// True while no client may be read: nothing could be acknowledged, or the server holds too much unread input.
+    /// True while no client may be read: nothing could be acknowledged, the server holds too much unread input, or is to come to rest.
     pub fn pauses_clients(&self, link: Option<&Link>) -> bool {
         let used = link.map(|link| link.control().pool_used.load(Ordering::Relaxed));
-        self.consensus.disk_full() || used.is_none_or(|used| used > POOL_HIGH_WATER_BLOCKS)
+        self.held || self.consensus.disk_full() || used.is_none_or(|used| used > POOL_HIGH_WATER_BLOCKS)
     }
 
     /// Does what consensus wants, up to what must be durable first. What has to happen outside is appended to `effects`.
@@ -324,6 +327,7 @@ impl<D: Disk> Driver<D> {
     /// The server is gone: the next one starts from nothing. The caller closes all clients.
     pub fn server_ended(&mut self) {
         self.stop_serving();
+        self.claimed = false;
         self.pace = Pace::default();
         self.given = Given::default();
         self.replay.clear();
@@ -350,6 +354,25 @@ impl<D: Disk> Driver<D> {
     pub fn hold(&mut self, held: bool) {
         self.held = held;
         self.wake = true;
+    }
+
+    /// True if the server, which is held, has come to rest: it has applied all that it was given, and does nothing until it is held
+    /// no more. One that leads has nothing to do any more, and its last entry is decided.
+    pub fn rests(&mut self, link: &Link) -> bool {
+        match self.phase {
+            Phase::Follower => self.given.next() > 0 && link.is_parked(self.given.next()),
+            Phase::Leading { .. } => {
+                let decided = self.consensus.paxos().commit() == self.given.next();
+                self.claimed = self.claimed || (decided && link.claim_offer(self.given.next()));
+                self.claimed
+            }
+            Phase::TakingOver { .. } => false,
+        }
+    }
+
+    /// True if the coordinator makes the entries, and not the server.
+    pub fn is_crane(&self) -> bool {
+        self.crane.is_some()
     }
 
     /// The server must be started anew for a reason that is not of the log.

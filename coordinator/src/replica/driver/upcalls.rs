@@ -168,11 +168,16 @@ impl<D: Disk> Driver<D> {
     /// Makes the next entry in the place of a server that is quiescent and leads, if inputs wait for it. The caller has
     /// read all upcalls, and wakes the server. `wall`: the real time, nanoseconds.
     pub fn admit_for_idle_server(&mut self, wall: u64, link: &mut Link) {
-        let may = self.serves() && self.crane.is_none() && !self.is_fenced();
-        if !may || !self.has_news(link) || !self.consensus.paxos().takes_proposals() {
+        let may = self.serves() && self.crane.is_none() && !self.is_fenced() && !self.held;
+        let wanted = self.claimed || self.has_news(link);
+        if !may || !wanted || !self.consensus.paxos().takes_proposals() {
             return;
         }
-        let Some(taken) = link.take_offer(self.given.next(), wall) else { return };
+        let taken = match std::mem::take(&mut self.claimed) {
+            true => Some(link.make_claimed(self.given.next(), wall)),
+            false => link.take_offer(self.given.next(), wall),
+        };
+        let Some(taken) = taken else { return };
         let value = begin_value(taken.header.as_bytes());
         if let Some(value) = self.admitted(value, taken.from, taken.to, link) {
             let pushed = link.push_entry(&value);
