@@ -72,6 +72,8 @@ pub const MAX_OUTBOUND_RULES: usize = 256;
 pub const MAX_PASSED_DESCRIPTORS: usize = 253;
 /// Messages with descriptors or credentials that nobody has read yet, all sockets together.
 pub const MAX_PASSED_MESSAGES: usize = 1024;
+/// Files of the kernel's on their way over unix sockets, all sockets together.
+pub const MAX_MAILED_FILES: usize = 64;
 /// Sets of System V semaphores.
 pub const MAX_SEMAPHORE_SETS: usize = 128;
 /// System V semaphores in one set.

@@ -13,8 +13,7 @@ use crate::fatal;
 use crate::maps::{self, Variables};
 use crate::raw;
 use crate::signals::{self, NEVER_BLOCKED};
-use crate::world;
-use crate::{apart, faults, filter, gate, process, sigsys, tsc, vdso};
+use crate::{apart, faults, filter, gate, mailbox, own, process, sigsys, tsc, vdso};
 
 #[cfg(not(test))]
 #[used]
@@ -29,7 +28,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     must("map the gate page", gate::open());
     must("reserve addresses for stacks", apart::reserve());
     must("map the arena named by BROLGA_ARENA", map_arena(arena));
-    world::set_kick_fd(variables.get(c"BROLGA_KICK_FD").and_then(maps::decimal).unwrap_or(-1));
+    own::set_kick_fd(variables.get(c"BROLGA_KICK_FD").and_then(maps::decimal).unwrap_or(-1));
     if variables.get(c"BROLGA_SYNC").is_some() {
         crate::calls::sync::make_real();
     }
@@ -44,6 +43,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     must("patch the vDSO", vdso::patch());
     tsc::trap();
     if role == process::Role::First {
+        must("make the box for passed files", mailbox::open());
         must("install the seccomp filter", filter::install(maps::loader_text(), crate::traced::is_on()));
         must("give up capabilities", crate::privileges::drop_unneeded());
     }

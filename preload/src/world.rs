@@ -1,7 +1,7 @@
 //! The way into dmt: the arena at its fixed address, the calling thread's [`Call`], and what dmt needs of the kernel.
 
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::AtomicU32;
 
 use dmt::affinity::{CpuMask, Place};
 use dmt::arena::Arena;
@@ -12,26 +12,9 @@ use dmt::process::PendingSignal;
 use dmt::thread::ThreadId;
 
 use crate::affinity;
+use crate::own;
 use crate::raw;
 use crate::tls::{self, Passthrough};
-
-/// The coordinator's eventfd, -1 if there is none.
-static KICK_FD: AtomicI32 = AtomicI32::new(-1);
-
-/// Sets the coordinator's eventfd; the constructor does it once.
-pub fn set_kick_fd(fd: i32) {
-    KICK_FD.store(fd, Ordering::Relaxed);
-}
-
-/// Whether `fd` is one of our own, which the program may not see.
-pub fn is_own_fd(fd: i32) -> bool {
-    fd >= 0 && fd == KICK_FD.load(Ordering::Relaxed)
-}
-
-/// Our own descriptor, or -1.
-pub fn own_fd() -> i32 {
-    KICK_FD.load(Ordering::Relaxed)
-}
 
 /// The arena. Only after the constructor mapped it, which a managed thread implies.
 pub fn arena() -> &'static Arena {
@@ -118,7 +101,7 @@ impl Platform for World {
     fn kick_coordinator(&self) {
         let one = 1u64;
         // SAFETY: writes eight bytes to an eventfd; a closed or absent one gives an error that does not matter.
-        unsafe { raw!(libc::SYS_write, KICK_FD.load(Ordering::Relaxed), &raw const one, 8) };
+        unsafe { raw!(libc::SYS_write, own::kick_fd(), &raw const one, 8) };
     }
 }
 

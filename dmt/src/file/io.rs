@@ -57,7 +57,7 @@ impl Kernel {
             FileKind::Inotify if file.nonblocking() => Try::Done(-EAGAIN),
             FileKind::Inotify => Wait::after(Space::Read, 0, 0),
             FileKind::Epoll => Try::Done(-EINVAL),
-            FileKind::PipeWrite | FileKind::Free => Try::Done(-EBADF),
+            FileKind::PipeWrite | FileKind::Mailed | FileKind::Free => Try::Done(-EBADF),
         }
     }
 
@@ -159,7 +159,7 @@ impl Kernel {
             // What is written is mixed into the kernel's pool natively; here it changes nothing.
             FileKind::Random => Try::Done(source.left() as i64),
             FileKind::TimerFd | FileKind::SignalFd | FileKind::Epoll => Try::Done(-EINVAL),
-            FileKind::Inotify | FileKind::PipeRead | FileKind::Free => Try::Done(-EBADF),
+            FileKind::Inotify | FileKind::PipeRead | FileKind::Mailed | FileKind::Free => Try::Done(-EBADF),
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod epoll;
 mod event;
 pub mod io;
 pub mod lock;
+pub mod mailed;
 mod memory;
 mod message;
 mod notify;
@@ -80,4 +81,6 @@ pub enum FileKind {
     Inotify = 10,
     /// `/dev/urandom` or `/dev/random`.
     Random = 11,
+    /// A file of the kernel's that is passed over a unix socket. It has no descriptor.
+    Mailed = 12,
 }

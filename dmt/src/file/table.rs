@@ -4,6 +4,7 @@ use crate::bounds::{MAX_EPOLL_ITEMS, MAX_FILES};
 use crate::file::connections::Connections;
 use crate::file::descriptor::Descriptors;
 use crate::file::epoll::{EpollItem, EpollLists, ItemId};
+use crate::file::mailed::Letters;
 use crate::file::outbound::Outbound;
 use crate::file::outside::Outside;
 use crate::file::passed::{PassedList, PassedTable};
@@ -54,7 +55,7 @@ pub struct File {
     pub(crate) input: Queue,
     /// What was passed beside them.
     pub(crate) passed: PassedList,
-    /// eventfd: the counter. signalfd: the mask. inotify: watches made.
+    /// eventfd: the counter. signalfd: the mask. inotify: watches made. mailed: its letter's number.
     pub(crate) counter: u64,
     /// timerfd.
     pub(crate) timer: TimerState,
@@ -98,6 +99,7 @@ pub struct Files {
     pub(crate) free_item: ItemId,
     pub(crate) touched_items: u32,
     pub(crate) passed: PassedTable,
+    pub(crate) letters: Letters,
     pub(crate) outbound: Outbound,
     pub(crate) outside: Outside,
     pub(crate) pool: Pool,
@@ -182,6 +184,7 @@ impl Kernel {
             FileKind::PipeRead | FileKind::PipeWrite => self.leave_peer(id, false),
             FileKind::TimerFd => self.disarm_timerfd(id),
             FileKind::Epoll => self.close_epoll(id),
+            FileKind::Mailed => self.end_letter(id),
             FileKind::Free
             | FileKind::EventFd
             | FileKind::SignalFd

@@ -2,29 +2,68 @@
 //! side, dmt's parcels on the other.
 
 use core::ffi::c_int;
-use core::fmt::Write;
 
-use dmt::file::FileKind;
+use dmt::bounds::MAX_MAILED_FILES;
 use dmt::file::passed::{Credentials, Parcel};
+use dmt::file::{FileId, FileKind};
 
 use crate::calls::file::{install, is_open};
-use crate::calls::refuse;
-use crate::fatal::Line;
+use crate::mailbox;
 use crate::world::dmt;
 
 /// Bytes of a control message's head: length, level, type.
 const HEAD_BYTES: usize = 16;
 const EINVAL: isize = -(libc::EINVAL as isize);
+const TOO_MANY: isize = -(libc::ETOOMANYREFS as isize);
 
 const fn aligned(bytes: usize) -> usize {
     bytes.next_multiple_of(size_of::<usize>())
+}
+
+/// The letters of files of the kernel's that a message carries (see [`mailbox`]), held until it is sent.
+pub struct Letters {
+    count: usize,
+    files: [FileId; MAX_MAILED_FILES],
+}
+
+impl Letters {
+    /// None.
+    pub const NONE: Self = Self { count: 0, files: [0; MAX_MAILED_FILES] };
+
+    /// Puts `fd` into the box; what stands for it in the parcel.
+    fn write(&mut self, fd: c_int) -> Result<FileId, isize> {
+        let Some(place) = self.files.get_mut(self.count) else { return Err(TOO_MANY) };
+        mailbox::clear();
+        let letter = dmt(|call| call.write_letter()).map_err(|error| error as isize)?;
+        if mailbox::put(letter, fd).is_err() {
+            dmt(|call| {
+                call.letter_taken(letter.file);
+                call.discard(letter.file);
+            });
+            return Err(TOO_MANY);
+        }
+        *place = letter.file;
+        self.count += 1;
+        Ok(letter.file)
+    }
+
+    /// The message is sent, and holds its files by itself; or it is not, and nobody does.
+    pub fn release(&self) {
+        for &file in &self.files[..self.count] {
+            dmt(|call| call.discard(file));
+        }
+    }
 }
 
 /// Reads the control messages of a message to be sent.
 ///
 /// # Safety
 /// The message's control buffer is the program's.
-pub unsafe fn packed(message: &libc::msghdr, parcel: &mut Parcel) -> Result<(), isize> {
+pub unsafe fn packed(
+    message: &libc::msghdr,
+    parcel: &mut Parcel,
+    letters: &mut Letters,
+) -> Result<(), isize> {
     let (base, len) = (message.msg_control as usize, message.msg_controllen);
     let mut at = 0;
     while base != 0 && at + HEAD_BYTES <= len {
@@ -41,7 +80,7 @@ pub unsafe fn packed(message: &libc::msghdr, parcel: &mut Parcel) -> Result<(), 
             (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                 for i in 0..(size - HEAD_BYTES) / size_of::<c_int>() {
                     // SAFETY: as above.
-                    add(parcel, unsafe { (data as *const c_int).add(i).read_unaligned() })?;
+                    add(parcel, letters, unsafe { (data as *const c_int).add(i).read_unaligned() })?;
                 }
             }
             (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if size == HEAD_BYTES + size_of::<libc::ucred>() => {
@@ -76,16 +115,11 @@ fn mapped(address: libc::in_addr) -> [u8; 16] {
     core::net::Ipv4Addr::new(a, b, c, d).to_ipv6_mapped().octets()
 }
 
-fn add(parcel: &mut Parcel, fd: c_int) -> Result<(), isize> {
-    let Some(file) = dmt(|call| call.file_of(fd)) else {
-        if !is_open(fd) {
-            return Err(-(libc::EBADF as isize));
-        }
-        let mut line = Line::new();
-        let _ =
-            write!(line, "refused to pass descriptor {fd} over a unix socket: it is a file of the kernel's");
-        refuse::log(&line);
-        return Err(EINVAL);
+fn add(parcel: &mut Parcel, letters: &mut Letters, fd: c_int) -> Result<(), isize> {
+    let file = match dmt(|call| call.file_of(fd)) {
+        Some(file) => file,
+        None if is_open(fd) => letters.write(fd)?,
+        None => return Err(-(libc::EBADF as isize)),
     };
     if parcel.add(file) { Ok(()) } else { Err(EINVAL) }
 }
@@ -168,15 +202,30 @@ pub unsafe fn unpack(message: &mut libc::msghdr, parcel: &Parcel, flags: c_int, 
     message.msg_controllen = len - room.left;
 }
 
+/// A descriptor for a file that was passed. Takes the reference to it.
+fn receive(file: FileId, close_on_exec: bool) -> isize {
+    let Some((letter, keep)) = dmt(|call| call.letter_of(file)) else {
+        let kind = dmt(|call| call.kind_of_file(file));
+        let is_socket = matches!(kind, FileKind::Tcp | FileKind::Udp | FileKind::Unix);
+        return install(i64::from(file), if close_on_exec { libc::O_CLOEXEC as usize } else { 0 }, is_socket);
+    };
+    let fd = mailbox::take(letter, keep, close_on_exec);
+    dmt(|call| {
+        if fd >= 0 && !keep {
+            call.letter_taken(file);
+        }
+        call.discard(file);
+    });
+    fd
+}
+
 unsafe fn unpack_files(message: &mut libc::msghdr, parcel: &Parcel, flags: c_int, room: &mut Room) {
     let files = parcel.files();
     let wanted = files.len().min(room.left.saturating_sub(HEAD_BYTES) / size_of::<c_int>());
-    let close_on_exec = if flags & libc::MSG_CMSG_CLOEXEC != 0 { libc::O_CLOEXEC as usize } else { 0 };
+    let close_on_exec = flags & libc::MSG_CMSG_CLOEXEC != 0;
     let mut made = 0;
     for &file in &files[..wanted] {
-        let kind = dmt(|call| call.kind_of_file(file));
-        let is_socket = matches!(kind, FileKind::Tcp | FileKind::Udp | FileKind::Unix);
-        let fd = install(i64::from(file), close_on_exec, is_socket);
+        let fd = receive(file, close_on_exec);
         if fd < 0 {
             break;
         }
@@ -190,6 +239,7 @@ unsafe fn unpack_files(message: &mut libc::msghdr, parcel: &Parcel, flags: c_int
     for &file in &files[gone..] {
         dmt(|call| call.discard(file));
     }
+    mailbox::clear();
     if made > 0 {
         // SAFETY: forwarded promise; the numbers are where the data belongs.
         unsafe { room.put((libc::SOL_SOCKET, libc::SCM_RIGHTS), made * size_of::<c_int>()) };

@@ -9,8 +9,10 @@ use crate::calls::disk::{space, writing};
 use crate::calls::{lock, stamp};
 use crate::gate;
 use crate::kernel;
+use crate::mailbox;
+use crate::own;
 use crate::raw;
-use crate::world::{self, dmt};
+use crate::world::dmt;
 
 const EBADF: isize = -(libc::EBADF as isize);
 const EINVAL: isize = -(libc::EINVAL as isize);
@@ -54,7 +56,7 @@ pub fn is_virtual(fd: usize) -> bool {
 /// Whether the kernel knows `fd`.
 pub fn is_open(fd: c_int) -> bool {
     // SAFETY: reads a flag.
-    !world::is_own_fd(fd) && unsafe { raw!(libc::SYS_fcntl, fd, libc::F_GETFD) } >= 0
+    !own::is_own(fd) && unsafe { raw!(libc::SYS_fcntl, fd, libc::F_GETFD) } >= 0
 }
 
 /// Gives a new file of dmt's (or an error) a descriptor: a placeholder that holds the kernel's number.
@@ -127,20 +129,21 @@ pub unsafe fn write(a: [usize; 6]) -> isize {
 /// `close`.
 pub unsafe fn close(a: [usize; 6]) -> isize {
     let fd = a[0] as c_int;
-    if world::is_own_fd(fd) {
+    if own::is_own(fd) {
         return EBADF;
     }
     writing::closing(a[0]);
     let closed = is_virtual(a[0]).then(|| dmt(|call| call.close_fd(fd)) as isize);
     // SAFETY: the program's descriptor, or the placeholder behind it.
     let real = unsafe { raw!(libc::SYS_close, fd) };
+    mailbox::clear();
     closed.unwrap_or_else(|| {
         dmt(|call| call.kernel_file_closed());
         real
     })
 }
 
-/// `close_range`: around our own descriptor.
+/// `close_range`: around our own descriptors.
 pub unsafe fn close_range(a: [usize; 6]) -> isize {
     let (first, last, flags) = (a[0] as u32, a[1] as u32, a[2]);
     if first > last {
@@ -150,23 +153,11 @@ pub unsafe fn close_range(a: [usize; 6]) -> isize {
         writing::closing_all(first as usize, last as usize);
         dmt(|call| call.close_range(first, last));
     }
-    let own = world::own_fd() as u32;
-    // SAFETY: closes what the program asked to close, our own descriptor excepted.
-    unsafe {
-        if world::own_fd() < 0 || own < first || own > last {
-            let result = raw!(libc::SYS_close_range, first, last, flags);
-            dmt(|call| call.kernel_file_closed());
-            return result;
-        }
-        if own > first {
-            raw!(libc::SYS_close_range, first, own - 1, flags);
-        }
-        if own < last {
-            raw!(libc::SYS_close_range, own + 1, last, flags);
-        }
-    }
+    // SAFETY: closes what the program asked to close.
+    let result = unsafe { own::close_range(first, last, flags) };
     dmt(|call| call.kernel_file_closed());
-    0
+    mailbox::clear();
+    result
 }
 
 /// Tells dmt of a duplicate that the kernel made.
@@ -187,7 +178,7 @@ fn duplicated(old: c_int, new: isize, close_on_exec: bool) -> isize {
 
 /// `dup`.
 pub unsafe fn dup(a: [usize; 6]) -> isize {
-    if world::is_own_fd(a[0] as c_int) {
+    if own::is_own(a[0] as c_int) {
         return EBADF;
     }
     // SAFETY: forwarded promise.
@@ -205,7 +196,7 @@ pub unsafe fn dup2(a: [usize; 6]) -> isize {
 
 /// `dup3`.
 pub unsafe fn dup3(a: [usize; 6]) -> isize {
-    if world::is_own_fd(a[0] as c_int) || world::is_own_fd(a[1] as c_int) {
+    if own::is_own(a[0] as c_int) || own::is_own(a[1] as c_int) {
         return EBADF;
     }
     if is_open(a[0] as c_int) {
@@ -219,7 +210,7 @@ pub unsafe fn dup3(a: [usize; 6]) -> isize {
 /// `fcntl`.
 pub unsafe fn fcntl(a: [usize; 6]) -> isize {
     let (fd, command, argument) = (a[0] as c_int, a[1] as c_int, a[2] as c_int);
-    if world::is_own_fd(fd) {
+    if own::is_own(fd) {
         return EBADF;
     }
     // SAFETY: forwarded promise.
@@ -246,7 +237,7 @@ pub unsafe fn fcntl(a: [usize; 6]) -> isize {
 
 /// `ioctl`.
 pub unsafe fn ioctl(a: [usize; 6]) -> isize {
-    if world::is_own_fd(a[0] as c_int) {
+    if own::is_own(a[0] as c_int) {
         return EBADF;
     }
     let (fd, request) = (a[0] as c_int, a[1] as u32);

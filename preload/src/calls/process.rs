@@ -7,6 +7,7 @@ use dmt::process::wait::STOPS_ONLY;
 
 use crate::calls::disk::writing;
 use crate::calls::refuse::{self, Other};
+use crate::own;
 use crate::raw;
 use crate::sigsys::{self, Frame};
 use crate::tls::{self, Passthrough};
@@ -162,14 +163,8 @@ unsafe fn fill_siginfo(info: *mut libc::siginfo_t, pid: i32, status: i32) {
 /// and the kernel would close them at its own time.
 fn close_all() {
     writing::closing_all(0, usize::MAX);
-    let own = world::own_fd();
     // SAFETY: nobody in this process runs any more who could use them.
-    unsafe {
-        if own > 0 {
-            raw!(libc::SYS_close_range, 0, own - 1, 0);
-        }
-        raw!(libc::SYS_close_range, own + 1, u32::MAX, 0);
-    }
+    unsafe { own::close_range(0, u32::MAX, 0) };
 }
 
 /// `exit_group`: tells dmt, then goes.

@@ -248,12 +248,13 @@ unsafe fn sendmsg(fd: c_int, message: *const libc::msghdr, flags: c_int) -> isiz
         let m = &*message;
         let Some(list) = pieces(m.msg_iov as usize, m.msg_iovlen) else { return EINVAL };
         let to = address(m.msg_name as usize, m.msg_namelen as usize);
-        let mut parcel = Parcel::EMPTY;
-        if let Err(error) = ancillary::packed(m, &mut parcel) {
-            return error;
-        }
-        let message = Message { flags, to, parcel: &parcel };
-        dmt(|call| call.send(fd, list, &message)) as isize
+        let (mut parcel, mut letters) = (Parcel::EMPTY, ancillary::Letters::NONE);
+        let sent = match ancillary::packed(m, &mut parcel, &mut letters) {
+            Ok(()) => dmt(|call| call.send(fd, list, &Message { flags, to, parcel: &parcel })) as isize,
+            Err(error) => error,
+        };
+        letters.release();
+        sent
     }
 }
 
