@@ -5,7 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
-static int fds[2], ls, ep; static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER; static pthread_cond_t cv = PTHREAD_COND_INITIALIZER; static sem_t sem; static volatile int about, stage, count; static pthread_t forever; static volatile unsigned long spins;
+static int fds[2], ls, ep, locked; static pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER; static pthread_cond_t cv = PTHREAD_COND_INITIALIZER; static sem_t sem; static volatile int about, stage, count; static pthread_t forever; static volatile unsigned long spins;
 static void say(void *p) { printf("  cleanup %s\n", (char *)p); fflush(stdout); }
 static void unlocks(void *p) { SAY("  cleanup holds the mutex %d", pthread_mutex_trylock(p) == EBUSY); pthread_mutex_unlock(p); }
 #define WAITER(name, ...) static void *name(void *p) { pthread_cleanup_push(say, #name); about = 1; for (;;) { __VA_ARGS__; } pthread_cleanup_pop(0); return p; }
@@ -25,6 +25,7 @@ WAITER(in_sigsuspend, sigset_t s; sigemptyset(&s); sigsuspend(&s))
 WAITER(in_waitpid, int st; waitpid(-1, &st, 0))
 WAITER(in_join, pthread_join(forever, 0))
 WAITER(in_testcancel, pthread_testcancel(); sched_yield())
+WAITER(in_lock, struct flock l = {.l_type = F_WRLCK}; fcntl(locked, F_OFD_SETLKW, &l))
 WAITER(in_stdio, FILE *f = fdopen(dup(fds[0]), "r"); fgetc(f); fclose(f))
 static void *in_cond(void *p) { pthread_mutex_lock(&m); pthread_cleanup_push(unlocks, &m); about = 1; for (;;) pthread_cond_wait(&cv, &m); pthread_cleanup_pop(0); return p; }
 static void *in_timed_cond(void *p) { struct timespec t = soon(CLOCK_REALTIME, 100000); pthread_mutex_lock(&m); pthread_cleanup_push(unlocks, &m); about = 1; for (;;) pthread_cond_timedwait(&cv, &m, &t); pthread_cleanup_pop(0); return p; }
@@ -44,7 +45,7 @@ static void run(const char *name, void *(*f)(void *), void *p) { pthread_t t; vo
 #define RUN(f) run(#f, f, 0)
 int main(void) {
     MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0); ls = socket(AF_INET, SOCK_STREAM, 0); listen(ls, 4); ep = epoll_create1(0); sem_init(&sem, 0, 0); pid_t child = fork(); if (!child) { pause(); _exit(0); } pthread_create(&forever, 0, sleeps, 0);
-    RUN(in_read); RUN(in_readv); RUN(in_poll); RUN(in_select); RUN(in_epoll); RUN(in_accept); RUN(in_sleep); RUN(in_usleep); RUN(in_nanosleep); RUN(in_sem); RUN(in_pause); RUN(in_sigwait); RUN(in_sigsuspend); RUN(in_waitpid); RUN(in_join); RUN(in_testcancel); RUN(in_stdio); RUN(in_cond); RUN(in_timed_cond);
+    RUN(in_read); RUN(in_readv); RUN(in_poll); RUN(in_select); RUN(in_epoll); RUN(in_accept); RUN(in_sleep); RUN(in_usleep); RUN(in_nanosleep); RUN(in_sem); RUN(in_pause); RUN(in_sigwait); RUN(in_sigsuspend); RUN(in_waitpid); RUN(in_join); RUN(in_testcancel); char name[] = "/tmp/cancel-XXXXXX"; int holder = mkstemp(name); locked = open(name, O_RDWR); unlink(name); struct flock l = {.l_type = F_WRLCK}; MUST(fcntl(holder, F_OFD_SETLKW, &l) == 0); RUN(in_lock); close(holder); SAY("free again %d", fcntl(locked, F_OFD_SETLK, &l)); RUN(in_stdio); RUN(in_cond); RUN(in_timed_cond);
     SAY("the mutex is free %d", pthread_mutex_trylock(&m)); pthread_mutex_unlock(&m); RUN(nested); pthread_key_t k; pthread_key_create(&k, key_gone); run("with_key", with_key, &k);
     pthread_t t; void *r; about = stage = 0; pthread_create(&t, 0, disabled, 0); while (!about) usleep(1000); pthread_cancel(t); stage = 1; pthread_join(t, &r); SAY("disabled: %d %s", stage, r == PTHREAD_CANCELED ? "cancelled" : "ended");
     about = stage = 0; pthread_create(&t, 0, deferred, 0); while (!about) usleep(1000); pthread_cancel(t); stage = 1; pthread_join(t, &r); SAY("deferred: %d %s", stage, r == PTHREAD_CANCELED ? "cancelled" : "ended");

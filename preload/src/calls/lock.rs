@@ -16,10 +16,15 @@ pub fn is_lock(command: c_int) -> bool {
     matches!(command, libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_SETLK | libc::F_OFD_SETLKW)
 }
 
+/// Whether `command` of `fcntl` waits for a lock.
+pub fn waits(command: c_int) -> bool {
+    matches!(command, libc::F_SETLKW | libc::F_OFD_SETLKW)
+}
+
 /// `fcntl` with a command of [`is_lock`].
 pub unsafe fn fcntl(a: [usize; 6]) -> isize {
     let (fd, command) = (a[0] as c_int, a[1] as c_int);
-    let wait = matches!(command, libc::F_SETLKW | libc::F_OFD_SETLKW);
+    let wait = waits(command);
     let asks = if wait { command - 1 } else { command };
     let ask = || {
         // SAFETY: the program's own call, in its form that does not wait.

@@ -4,6 +4,7 @@ use core::ffi::{c_int, c_uint, c_ulong};
 
 use crate::args;
 use crate::calls::{file, lock};
+use crate::cancel;
 use crate::cancellation_points;
 use crate::errno::libc_int;
 use crate::hook;
@@ -34,16 +35,6 @@ hook! {
         libc_int(unsafe { file::dup3(args!(old, new, flags)) })
     }
 
-    fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
-        // SAFETY: as above; an argument that the command does not have is not looked at.
-        libc_int(unsafe { file::fcntl(args!(fd, command, argument)) })
-    }
-
-    fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
-        // SAFETY: as above.
-        libc_int(unsafe { file::fcntl(args!(fd, command, argument)) })
-    }
-
     fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int {
         // SAFETY: as above.
         libc_int(unsafe { file::ioctl(args!(fd, request, argument)) })
@@ -70,7 +61,22 @@ hook! {
     }
 }
 
+/// A point only where it can wait: for a lock.
+fn fcntl_call(command: c_int, function: impl FnOnce() -> c_int) -> c_int {
+    if lock::waits(command) { cancel::is_minus_one(function) } else { function() }
+}
+
 cancellation_points! {
+    fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int | is_asynchronous {
+        // SAFETY: as below; an argument that the command does not have is not looked at.
+        fcntl_call(command, || libc_int(unsafe { file::fcntl(args!(fd, command, argument)) }))
+    }
+
+    fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int | is_asynchronous {
+        // SAFETY: as above.
+        fcntl_call(command, || libc_int(unsafe { file::fcntl(args!(fd, command, argument)) }))
+    }
+
     fn close(fd: c_int) -> c_int | is_minus_one {
         // SAFETY: the program's own arguments, here and below.
         libc_int(unsafe { file::close(args!(fd)) })
