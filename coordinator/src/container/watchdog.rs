@@ -31,11 +31,11 @@ const UNANSWERED_LOOKS: u32 = 40;
 const NORMAL_LOOK: u32 = 20;
 /// Looks in that state after the last preemption.
 const SPIN_SAMPLES: u32 = 2000;
-/// Time between two looks while it is quiescent, or waits for an entry: wake-ups that nobody notices in the CPU time.
-const IDLE_SAMPLE: Duration = Duration::from_millis(8);
+/// The longest time between two looks while it is quiescent, or waits for an entry: wake-ups that nobody notices in the CPU time.
+const IDLE_SAMPLE: Duration = Duration::from_millis(32);
 /// Looks at a thread in a long call of the kernel, of which one is whether it still lives.
 const LONG_CALL_LOOKS: u32 = 64;
-/// Looks at a server that does nothing before the longer time is used.
+/// Looks at a server that does nothing before the time between two of them grows: it doubles with each.
 const IDLE_SAMPLES: u32 = 8;
 
 /// Maps the arena and starts the thread.
@@ -60,11 +60,7 @@ fn watch(arena: &ArenaMapping, deaths: &Deaths) -> ! {
     let (mut idle, mut calls) = (0, 0_u32);
     sleep_exactly();
     loop {
-        std::thread::sleep(match (spins.left, idle) {
-            (1.., _) => SPIN_SAMPLE,
-            (_, IDLE_SAMPLES) => IDLE_SAMPLE,
-            _ => SAMPLE,
-        });
+        std::thread::sleep(if spins.left > 0 { SPIN_SAMPLE } else { pause(idle) });
         if spins.go_on(control) {
             continue;
         }
@@ -79,7 +75,7 @@ fn watch(arena: &ArenaMapping, deaths: &Deaths) -> ! {
             continue;
         }
         if !control.server_runs() || control.magic.load(Ordering::Relaxed) != ARENA_MAGIC {
-            idle = (idle + 1).min(IDLE_SAMPLES);
+            idle = idle.saturating_add(1);
             state = State::default();
             continue;
         }
@@ -87,13 +83,19 @@ fn watch(arena: &ArenaMapping, deaths: &Deaths) -> ! {
         if state.stands_still {
             deaths.look(&sample);
         }
-        idle = if state.stands_still { (idle + 1).min(IDLE_SAMPLES) } else { 0 };
+        idle = if state.stands_still { idle.saturating_add(1) } else { 0 };
         let may_signal = state.may_signal();
         act(control, &sample, action, may_signal);
         if action == Action::default() && may_signal {
             ask_where(control, &sample);
         }
     }
+}
+
+/// Time to the next look after so many at a server that does nothing.
+fn pause(idle: u32) -> Duration {
+    let doublings = idle.saturating_sub(IDLE_SAMPLES).min(IDLE_SAMPLE.as_millis().ilog2());
+    (SAMPLE * (1 << doublings)).min(IDLE_SAMPLE)
 }
 
 /// A thread of the leader that makes no operation for as little as this may be in a spin loop: it is asked where it is, and
@@ -316,7 +318,21 @@ fn cpu_time_us(pid: i32, tid: i32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Sample, State};
+    use super::{Action, IDLE_SAMPLES, Sample, State, pause};
+
+    #[test]
+    fn a_server_that_does_nothing_is_looked_at_ever_more_seldom() {
+        let pauses = [
+            0,
+            IDLE_SAMPLES,
+            IDLE_SAMPLES + 1,
+            IDLE_SAMPLES + 4,
+            IDLE_SAMPLES + 5,
+            IDLE_SAMPLES + 6,
+            u32::MAX,
+        ];
+        assert_eq!(pauses.map(|idle| pause(idle).as_millis()), [1, 1, 2, 16, 32, 32, 32]);
+    }
 
     fn run(sample: Sample, cpu_us: &[u64]) -> Vec<Action> {
         let mut state = State::default();
