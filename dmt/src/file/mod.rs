@@ -20,6 +20,7 @@
 pub mod abi;
 mod accept;
 mod address;
+mod bind;
 mod client;
 mod connections;
 mod control;

@@ -1,0 +1,167 @@
+//! Names of sockets: bind, and who has which.
+
+use crate::call::Call;
+use crate::file::abi::{EADDRINUSE, EINVAL, SocketAddress};
+use crate::file::address::{Inet, is_named_unix, is_v6, parse_unix, unnamed_unix};
+use crate::file::options::{SO_REUSEADDR, SO_REUSEPORT, V6ONLY};
+use crate::file::socket::Phase;
+use crate::file::{FileId, FileKind};
+use crate::kernel::Kernel;
+use crate::link::Shared;
+use crate::op::Op;
+
+/// Ports that a socket which asks for any gets, as Linux has them by default.
+const EPHEMERAL_PORTS: core::ops::RangeInclusive<u32> = 32_768..=60_999;
+
+impl Kernel {
+    pub(crate) fn inet_of(&self, id: FileId) -> Inet {
+        let socket = &self.files.get(id).socket;
+        Inet::parse(socket.domain, socket.local.bytes()).unwrap_or(Inet::any(is_v6(socket.domain), 0))
+    }
+
+    /// `getsockname`.
+    pub(crate) fn local_name(&self, id: FileId) -> SocketAddress {
+        let file = self.files.get(id);
+        match file.kind {
+            _ if file.socket.local.len > 0 => file.socket.local,
+            FileKind::Unix => unnamed_unix(),
+            _ => Inet::any(is_v6(file.socket.domain), 0).to_socket(),
+        }
+    }
+
+    pub(crate) fn enter_bound(&mut self, id: FileId) {
+        let first = self.files.bound;
+        let socket = &mut self.files.get_mut(id).socket;
+        (socket.is_bound, socket.bound_next, socket.bound_previous) = (true, first, 0);
+        if first != 0 {
+            self.files.get_mut(first).socket.bound_previous = id;
+        }
+        self.files.bound = id;
+    }
+
+    /// Takes a socket out of the list of bound ones, if it is there.
+    pub(crate) fn unbind(&mut self, id: FileId) {
+        let socket = &mut self.files.get_mut(id).socket;
+        if !core::mem::take(&mut socket.is_bound) {
+            return;
+        }
+        let (previous, next) = (socket.bound_previous, socket.bound_next);
+        match previous {
+            0 => self.files.bound = next,
+            _ => self.files.get_mut(previous).socket.bound_next = next,
+        }
+        if next != 0 {
+            self.files.get_mut(next).socket.bound_previous = previous;
+        }
+    }
+
+    /// The first bound socket, newest first, that `wanted` takes.
+    pub(crate) fn find_bound(&self, wanted: impl Fn(&Self, FileId) -> bool) -> Option<FileId> {
+        let mut id = self.files.bound;
+        while id != 0 {
+            if wanted(self, id) {
+                return Some(id);
+            }
+            id = self.files.get(id).socket.bound_next;
+        }
+        None
+    }
+
+    /// The listener with this id.
+    pub(crate) fn find_listener(&self, listener: u64) -> Option<FileId> {
+        self.find_bound(|k, id| {
+            let socket = &k.files.get(id).socket;
+            socket.is_listening() && socket.listener == listener
+        })
+    }
+
+    fn conflicts(&self, id: FileId, wanted: &Inet, other: FileId) -> bool {
+        let (mine, theirs) = (self.files.get(id), self.files.get(other));
+        let bound = self.inet_of(other);
+        if mine.kind != theirs.kind || bound.port != wanted.port {
+            return false;
+        }
+        let only = |id: FileId, inet: &Inet| inet.is_any_v6() && self.option(id, V6ONLY) == 0;
+        let overlap = bound.address == wanted.address
+            || (bound.is_any() && bound.v6 == wanted.v6)
+            || (wanted.is_any() && bound.v6 == wanted.v6)
+            || (only(other, &bound) && wanted.is_mapped())
+            || (only(id, wanted) && bound.is_mapped());
+        let both = |name| self.option(id, name) != 0 && self.option(other, name) != 0;
+        let share = both(SO_REUSEPORT) || (both(SO_REUSEADDR) && !theirs.socket.is_listening());
+        overlap && !share
+    }
+
+    /// The next port that no bound socket has.
+    pub(crate) fn ephemeral_port(&mut self) -> Result<u16, i64> {
+        for _ in EPHEMERAL_PORTS {
+            let next = self.files.last_port + 1;
+            let port = if EPHEMERAL_PORTS.contains(&next) { next } else { *EPHEMERAL_PORTS.start() };
+            self.files.last_port = port;
+            if self.find_bound(|k, id| k.inet_of(id).port == port as u16).is_none() {
+                return Ok(port as u16);
+            }
+        }
+        Err(EADDRINUSE)
+    }
+
+    fn bind(&mut self, shared: &Shared, id: FileId, address: &[u8]) -> Result<i64, i64> {
+        let file = self.files.get(id);
+        let domain = file.socket.domain;
+        if file.socket.is_bound || file.socket.phase != Phase::Idle {
+            return Err(EINVAL);
+        }
+        let mut service = false;
+        let local = if file.kind == FileKind::Unix {
+            self.unix_name(address)?
+        } else {
+            let udp = file.kind == FileKind::Udp;
+            let mut inet = Inet::parse(domain, address)?;
+            service = udp && inet.port != 0;
+            if inet.port == 0 {
+                inet.port = self.ephemeral_port()?;
+            } else if self.find_bound(|k, other| k.conflicts(id, &inet, other)).is_some() {
+                return Err(EADDRINUSE);
+            }
+            inet.to_socket()
+        };
+        self.files.get_mut(id).socket.local = local;
+        self.enter_bound(id);
+        if service {
+            self.open_service(shared, id);
+        }
+        Ok(0)
+    }
+
+    /// The name to bind a unix socket to. Preload has bound the placeholder to a path before, so the path is free and
+    /// whoever had it in this table has lost it; abstract names are refused if they are taken.
+    fn unix_name(&mut self, address: &[u8]) -> Result<SocketAddress, i64> {
+        let name = parse_unix(address)?;
+        if !is_named_unix(&name) {
+            self.files.last_port += 1;
+            let mut auto = *b"\x01\x00\x0000000";
+            for (i, digit) in auto[3..].iter_mut().enumerate() {
+                *digit = b"0123456789abcdef"[(self.files.last_port >> (16 - 4 * i)) as usize & 15];
+            }
+            return SocketAddress::new(&auto).ok_or(EINVAL);
+        }
+        if name.bytes()[2] == 0 && self.find_named(&name).is_some() {
+            return Err(EADDRINUSE);
+        }
+        Ok(name)
+    }
+
+    pub(crate) fn find_named(&self, name: &SocketAddress) -> Option<FileId> {
+        self.find_bound(|k, id| {
+            let file = k.files.get(id);
+            file.kind == FileKind::Unix && file.socket.local.bytes() == name.bytes()
+        })
+    }
+}
+
+impl Call<'_> {
+    /// `bind`. For a path, preload has bound the placeholder first, so that the file exists and is free.
+    pub fn bind(&self, fd: i32, address: &[u8]) -> i64 {
+        self.socket_output_op(Op::Bind, fd, |k, shared, file| k.bind(shared, file, address))
+    }
+}
