@@ -34,7 +34,7 @@ impl Kernel {
                     shared.control.spin_limit_us.store(self.sched.spin_limit_us, Ordering::Relaxed);
                 }
             }
-            EventKind::Preempt | EventKind::SpinPoint | EventKind::Pad => {}
+            EventKind::Preempt | EventKind::SpinPoint | EventKind::Members | EventKind::Pad => {}
         }
     }
 }

@@ -123,6 +123,8 @@ pub enum EventKind {
     /// A leadership begins: all connections to other hosts are gone, and these are the rules for new ones. Payload =
     /// [`OutboundHead`] and its [`OutboundRule`]s.
     Outbound = 13,
+    /// Who takes part in the consensus from this entry on. `arg` = format of the payload, which only coordinators read.
+    Members = 14,
 }
 
 impl EventKind {
@@ -143,6 +145,7 @@ impl EventKind {
             11 => Self::Connected,
             12 => Self::Refused,
             13 => Self::Outbound,
+            14 => Self::Members,
             _ => return None,
         })
     }

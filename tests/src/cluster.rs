@@ -70,7 +70,7 @@ impl Plan {
     pub fn start_in(self, scratch: Scratch) -> Cluster {
         std::fs::create_dir_all(scratch.path().join("data")).expect("make the server's directory");
         let published = self.ports.iter().map(|_| free_port()).collect();
-        let mut cluster = Cluster { plan: self, published, run: None, scratch };
+        let mut cluster = Cluster { plan: self, published, run: None, expected: None, scratch };
         cluster.run();
         cluster
     }
@@ -101,6 +101,7 @@ pub struct Cluster {
     plan: Plan,
     published: Vec<u16>,
     run: Option<Child>,
+    expected: Option<u8>,
     scratch: Scratch,
 }
 
@@ -164,6 +165,15 @@ impl Cluster {
     /// Number of replicas.
     pub fn replicas(&self) -> u8 {
         self.plan.replicas
+    }
+
+    /// The members have changed: so many are waited for from now on. Started again, it is asked for as many as at first.
+    pub fn expect_replicas(&mut self, count: u8) {
+        self.expected = Some(count);
+    }
+
+    fn expected(&self) -> u8 {
+        self.expected.unwrap_or(self.plan.replicas)
     }
 
     /// The host's port of the first published one.
@@ -240,7 +250,7 @@ impl Cluster {
 
     /// Waits until one replica leads, all others follow, and the server listens on the first published port.
     pub fn await_complete(&mut self) {
-        let (count, ports) = (self.plan.replicas, self.plan.ports.clone());
+        let (count, ports) = (self.expected(), self.plan.ports.clone());
         self.await_status("all replicas run and the server listens", |status| {
             let leader = status.leader()?;
             let listens = ports.iter().all(|port| leader.listeners.iter().any(|l| l.port == *port && !l.udp));
@@ -256,7 +266,7 @@ impl Cluster {
 
     /// Waits until all replicas have applied all that is decided now, and their digests agree there.
     pub fn await_level(&mut self) -> Status {
-        let count = self.plan.replicas;
+        let count = self.expected();
         let now =
             self.await_status("a replica leads", |status| status.leader().map(|leader| leader.committed));
         self.await_status("all replicas are level and agree", |status| {
@@ -266,7 +276,7 @@ impl Cluster {
 
     /// The same, but only for so long; says whether they are.
     pub fn level_within(&mut self, limit: Duration) -> bool {
-        let (begin, count) = (Instant::now(), self.plan.replicas);
+        let (begin, count) = (Instant::now(), self.expected());
         let now =
             self.await_status("a replica leads", |status| status.leader().map(|leader| leader.committed));
         let level = || self.status().filter(|status| status.complete(count) && status.level_at(now));
@@ -281,7 +291,10 @@ impl Cluster {
     /// Some follower's id.
     pub fn follower(&mut self) -> u8 {
         let leader = self.leader();
-        if leader == 1 { 2 } else { 1 }
+        self.await_status("a replica follows", |status| {
+            let other = status.replicas.iter().find(|replica| replica.id != leader);
+            other.map(|replica| replica.id)
+        })
     }
 
     /// `kill -9` of a whole replica: its coordinator and its container. Returns when the signals were sent.

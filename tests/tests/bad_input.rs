@@ -249,7 +249,11 @@ fn a_state_directory_of_another_version_is_refused() {
     let ours = fs::read_to_string(&file).expect("read cluster.json");
     let version = concat!("\"version\": \"", env!("CARGO_PKG_VERSION"), "\"");
     assert!(ours.contains(version), "{ours}");
-    fs::write(&file, ours.replace(version, "\"version\": \"0.0.7\"")).expect("write cluster.json");
+    // Another version with the same layout may go on with the log: that is how a cluster is upgraded.
+    let layout = format!("\"layout\": {}", dmt::bounds::LAYOUT_VERSION);
+    assert!(ours.contains(&layout), "{ours}");
+    let other = ours.replace(version, "\"version\": \"0.0.7\"").replace(&layout, "\"layout\": 0");
+    fs::write(&file, other).expect("write cluster.json");
     assert_run_refused(&mut cluster, &["version 0.0.7", "--fresh"]);
     fs::write(&file, ours).expect("write cluster.json");
     cluster.run();

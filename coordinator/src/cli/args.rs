@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::manual::{
-    ABOUT, ALLOW_OUTBOUND, EXEC, EXPLAIN, INIT, KILL, LOGS, MAN, PUBLISH, REPLAY, REPLICA, RUN, SIGNAL,
-    STATUS, STOP, VERIFY,
+    ABOUT, ALLOW_OUTBOUND, EXEC, EXPLAIN, INIT, KILL, LOGS, MAN, MEMBER, PUBLISH, REPLAY, REPLICA, RUN,
+    SIGNAL, STATUS, STOP, VERIFY,
 };
+use super::member::MemberCommand;
 use super::replay_args::{ExplainArgs, ReplayArgs, VerifyArgs};
 use super::signal::signal_number;
 use super::tuning_args::TuningArgs;
@@ -101,7 +102,16 @@ pub(super) enum Command {
         /// The replica
         #[arg(long, short, value_name = "ID")]
         replica: u8,
+        /// Run it with this build of brolga, and its libbrolga_preload.so, until the cluster is stopped
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
     },
+    /// Show and change who takes part in a running cluster
+    ///
+    /// Changes go through the log, one at a time, while clients are served. A new replica learns the log first, and votes once it
+    /// has caught up. No id is given twice: a replica that lost its disk comes back under a new one (`brolga member replace`).
+    #[command(subcommand, after_help = MEMBER)]
+    Member(MemberCommand),
     /// Print what the server wrote to its standard output and standard error
     ///
     /// All replicas write the same; the first is shown unless --replica chooses another. A replica that starts again
@@ -390,6 +400,9 @@ pub(crate) struct CoordinatorArgs {
     /// ID=ADDRESS of each replica
     #[arg(long = "peer", value_parser = peer)]
     pub peers: Vec<(u8, SocketAddr)>,
+    /// Version of the messages to and from the supervisor
+    #[arg(long)]
+    pub channel: u32,
 }
 
 fn peer(text: &str) -> Result<(u8, SocketAddr), String> {
@@ -424,7 +437,7 @@ mod tests {
         assert!(parse("brolga run -n 3 --publish 127.0.0.1:8080:80 -- nginx -g x").is_ok());
         for wrong in [
             "brolga run -n 0 -- x",
-            "brolga run -n 8 -- x",
+            "brolga run -n 12 -- x",
             "brolga run --frobnicate -- x",
             "brolga run --frobnicate x",
             "brolga run",

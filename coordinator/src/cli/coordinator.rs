@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use super::args::CoordinatorArgs;
 use crate::channel::Channel;
 use crate::container::ContainerSpec;
-use crate::launcher::cluster::{Cluster, MAX_REPLICAS};
+use crate::launcher::cluster::Cluster;
 use crate::launcher::{LauncherError, interfaces, keys, state};
-use crate::replica::config::{FromReplica, Member, ReplicaConfig};
+use crate::paxos::MAX_ID;
+use crate::replica::config::{CHANNEL_VERSION, FromReplica, Member, ReplicaConfig};
 use crate::replica::outbound;
 
 /// Runs the coordinator; returns the exit code.
@@ -50,6 +51,13 @@ fn fail(supervisor: Option<&Channel>, error: &dyn std::error::Error) -> i32 {
 }
 
 fn configure(args: CoordinatorArgs, supervisor: Channel) -> Result<ReplicaConfig, LauncherError> {
+    if args.channel != CHANNEL_VERSION {
+        let (theirs, version) = (args.channel, env!("CARGO_PKG_VERSION"));
+        return Err(LauncherError::Refused(format!(
+            "the supervisor speaks version {theirs} of the protocol with its replicas, and this brolga ({version}) version \
+             {CHANNEL_VERSION}: stop the cluster and start it with this brolga"
+        )));
+    }
     let Some(cluster) = Cluster::load(&args.state)? else {
         return Err(LauncherError::NotRunning(args.state));
     };
@@ -58,6 +66,7 @@ fn configure(args: CoordinatorArgs, supervisor: Channel) -> Result<ReplicaConfig
     Ok(ReplicaConfig {
         id: args.id,
         cluster: cluster.tag(),
+        founders: cluster.founders(),
         members: args.peers.iter().map(|&(id, peer_address)| Member { id, peer_address }).collect(),
         keys: keys::files(&args.keys, args.id),
         log_directory: directory.join("log"),
@@ -81,10 +90,7 @@ fn server(cluster: &Cluster, args: &CoordinatorArgs, directory: PathBuf) -> Cont
     // The server must see the same files on every replica, and no keys: all of Brolga's own directories look empty. On
     // several machines the replicas' directories have different names, and it sees none.
     let hidden = if cluster.machines.is_empty() {
-        (1..=MAX_REPLICAS)
-            .map(|id| state::replica_directory(&args.state, id))
-            .chain([args.keys.clone()])
-            .collect()
+        (1..=MAX_ID).map(|id| state::replica_directory(&args.state, id)).chain([args.keys.clone()]).collect()
     } else {
         vec![args.state.clone(), args.keys.clone()]
     };

@@ -22,7 +22,7 @@ pub(super) fn explain(args: &ExplainArgs) -> Result<i32, ReplayError> {
         Some(id) => dump_of(&state, id)?.map(|dump| (id, dump)),
         None => {
             let cluster = Cluster::load(&state)?.ok_or_else(|| ReplayError::NoCluster(state.clone()))?;
-            (1..=cluster.replicas).find_map(|id| Some((id, dump_of(&state, id).ok()??)))
+            cluster.ids().into_iter().find_map(|id| Some((id, dump_of(&state, id).ok()??)))
         }
     };
     let recording = Recording::open(&state, args.replica.or(kept.as_ref().map(|(id, _)| *id)).unwrap_or(1))?;

@@ -13,9 +13,10 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::container::{ExitStatus, OUTPUT_DIRECTORY, SERVER_PID};
 use crate::launcher::LauncherError;
-use crate::launcher::cluster::{Cluster, MAX_REPLICAS};
+use crate::launcher::cluster::Cluster;
 use crate::launcher::control::{ProcessState, Reply, Request, ask};
 use crate::launcher::state::{coordinator_log, replica_directory};
+use crate::paxos::MAX_ID;
 
 /// Time between two looks of `logs --follow`.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
@@ -117,7 +118,7 @@ pub(super) fn logs(
     follow: bool,
     coordinator: bool,
 ) -> Result<i32, LauncherError> {
-    let first = || (1..=MAX_REPLICAS).find(|id| replica_directory(state, *id).is_dir()).unwrap_or(1);
+    let first = || (1..=MAX_ID).find(|id| replica_directory(state, *id).is_dir()).unwrap_or(1);
     let replica = replica.unwrap_or_else(first);
     let output = replica_directory(state, replica).join(OUTPUT_DIRECTORY);
     let files = if coordinator {

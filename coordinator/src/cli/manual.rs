@@ -114,6 +114,21 @@ Examples:
   brolga kill -r 1
   brolga start -r 1";
 
+/// After the help of `brolga member`.
+pub(super) const MEMBER: &str = "\
+Examples:
+  brolga member list
+  brolga member add                        one more replica on this machine, for a cluster of `brolga run`
+  brolga member remove 1                   also the leader: another one takes over
+  brolga member replace 3                  a new replica in the place of one that lost its disk
+  brolga member add --member 10.0.0.4:7400 --config cluster.toml --output machine-4
+
+For a cluster of several machines, `add` and `replace` want the addresses of the new machine, and write what it needs into a
+directory: cluster.toml, its keys and the authority's certificate. They run where `brolga init` was run, because the
+authority's key is there (keys/authority.key), and a replica of the cluster must run on the same machine. Then, on the new machine:
+
+  brolga replica --config machine-4/cluster.toml --id 4";
+
 /// After the help of `brolga logs`.
 pub(super) const LOGS: &str = "\
 Examples:

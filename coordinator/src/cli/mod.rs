@@ -6,6 +6,7 @@ mod coordinator;
 mod explain;
 mod inspect;
 mod manual;
+mod member;
 mod replay;
 mod replay_args;
 mod show;
@@ -46,7 +47,11 @@ fn dispatch(command: Command) -> Result<i32, LauncherError> {
         Command::Checkpoint { which, replica } => checkpoint::take(&which.state(), replica),
         Command::Kill { which, replica } => request(&which, &Request::Kill(replica)),
         Command::Signal { which, signal } => request(&which, &Request::Signal(signal)),
-        Command::Start { which, replica } => request(&which, &Request::Start(replica)),
+        Command::Start { which, replica, binary } => {
+            let binary = binary.map(|path| path.canonicalize().unwrap_or(path));
+            request(&which, &Request::Start(replica, binary))
+        }
+        Command::Member(command) => member::run(command),
         Command::Inject { which, replica } => request(&which, &Request::Corrupt(replica)),
         Command::Logs { which, replica, follow, coordinator } => {
             inspect::logs(&which.state(), replica, follow, coordinator)

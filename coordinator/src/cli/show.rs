@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::launcher::LauncherError;
 use crate::launcher::control::{ClusterStatus, MemberStatus, ProcessState, Reply, Request, ask};
+use crate::paxos::Members;
 use crate::replica::status::{DigestState, ReplicaStatus, Role};
 
 /// Time between two pictures of `--watch`.
@@ -75,6 +76,7 @@ fn table(status: &ClusterStatus) -> String {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(status.replicas.iter().map(row));
     text += &align(&rows);
+    text += &members(&status.members);
     for (id, entry, tick, reason) in diverged(status) {
         text += &format!("replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}\n");
     }
@@ -85,6 +87,19 @@ fn table(status: &ClusterStatus) -> String {
         }
     }
     text
+}
+
+/// One line on who takes part, if that is worth one.
+fn members(members: &Members) -> String {
+    let learners: Vec<_> =
+        members.list.iter().filter(|member| !member.voter).map(|member| member.id.to_string()).collect();
+    match (members.epoch, learners.is_empty()) {
+        (0, true) => String::new(),
+        (epoch, true) => format!("members: epoch {epoch}, all vote\n"),
+        (epoch, false) => {
+            format!("members: epoch {epoch}, learning and without a vote yet: {}\n", learners.join(", "))
+        }
+    }
 }
 
 fn checkpoints(member: &MemberStatus, text: &mut String) {
@@ -199,6 +214,7 @@ mod tests {
             command: "redis-server".into(),
             supervisor: 1,
             uptime_seconds: 3,
+            members: crate::paxos::Members::default(),
             leader: 0,
             digests_agree: false,
             ports: vec![PortStatus {

@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::LauncherError;
 use super::interfaces::Interface;
 use crate::container::{ContainerSpec, SYNC_VARIABLE};
+use crate::paxos::Members;
 use crate::replica::config::{Admission, Durability};
 use crate::replica::outbound::Rule;
 use crate::replica::schedule::Every;
 
 /// Replicas of one cluster at the most.
-pub const MAX_REPLICAS: u8 = 7;
+pub const MAX_REPLICAS: u8 = 11;
 const FILE: &str = "cluster.json";
 
 /// What the logs in a state directory were made with.
@@ -32,7 +33,7 @@ pub struct Cluster {
     pub name: String,
     /// Random, made with the directory; no two clusters share a log.
     pub id: [u8; 16],
-    /// Replicas.
+    /// Replicas with which it was made; `members` came later.
     pub replicas: u8,
     /// Absolute path of the program.
     pub program: Text,
@@ -62,6 +63,10 @@ pub struct Cluster {
     /// One replica each, if they are on several machines. Addresses may change from run to run.
     #[serde(default)]
     pub machines: Vec<Machine>,
+    /// Who takes part, as far as this machine has heard, if that ever changed. The log says it; this is for a start, before
+    /// there is anybody who has read it.
+    #[serde(default)]
+    pub members: Option<Members>,
 }
 
 /// Where a replica is that has a machine of its own.
@@ -73,6 +78,9 @@ pub struct Machine {
     pub peer: SocketAddr,
     /// Where it takes clients.
     pub service: IpAddr,
+    /// It was not among those with whom the cluster was made.
+    #[serde(default)]
+    pub added: bool,
 }
 
 /// A string of the operating system; JSON shows it as text, or as bytes if it is not UTF-8.
@@ -115,6 +123,23 @@ impl Cluster {
             shared: None,
             init_program: "/proc/self/exe".into(),
         }
+    }
+
+    /// Ids of all replicas, as far as this machine has heard.
+    pub fn ids(&self) -> Vec<u8> {
+        match &self.members {
+            Some(members) => members.list.iter().map(|member| member.id).collect(),
+            None if self.machines.is_empty() => (1..=self.replicas).collect(),
+            None => self.machines.iter().map(|machine| machine.id).collect(),
+        }
+    }
+
+    /// With whom it was made.
+    pub fn founders(&self) -> Vec<u8> {
+        if self.machines.is_empty() {
+            return (1..=self.replicas).collect();
+        }
+        self.machines.iter().filter(|machine| !machine.added).map(|machine| machine.id).collect()
     }
 
     /// A fresh random identity.
@@ -186,7 +211,8 @@ impl Cluster {
     /// Says what keeps `wanted` from running on this directory's logs. The environment is not compared: the stored one
     /// is used again, and so are the interfaces. Durability, polling, checkpoints and where it may connect may change from run to run.
     pub fn difference(&self, wanted: &Self) -> Option<String> {
-        if (&self.version, self.layout) != (&wanted.version, wanted.layout) {
+        // Another version may go on where the layout, which stands for all that a log means, is the same.
+        if self.layout != wanted.layout {
             return Some(format!("version {} of Brolga (this is {})", self.version, wanted.version));
         }
         if (&self.program, &self.command) != (&wanted.program, &wanted.command) {
@@ -244,6 +270,7 @@ mod tests {
             outbound: vec![],
             interfaces: vec![],
             machines: vec![],
+            members: None,
         }
     }
 
@@ -254,7 +281,9 @@ mod tests {
         assert_eq!(stored.difference(&Cluster { durability: Durability::Disk, ..cluster() }), None);
         let told = |wanted: Cluster| stored.difference(&wanted).unwrap();
         assert_eq!(told(Cluster { replicas: 5, ..cluster() }), "3 replicas, not 5");
-        assert_eq!(told(Cluster { version: "2".into(), ..cluster() }), "version 1 of Brolga (this is 2)");
+        assert_eq!(stored.difference(&Cluster { version: "2".into(), ..cluster() }), None);
+        let other = Cluster { version: "2".into(), layout: 2, ..cluster() };
+        assert_eq!(told(other), "version 1 of Brolga (this is 2)");
         assert!(told(Cluster { command: vec![], ..cluster() }).starts_with("another command: true"));
     }
 

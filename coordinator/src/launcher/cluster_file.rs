@@ -90,6 +90,9 @@ pub struct MemberEntry {
     pub peer: SocketAddr,
     /// Where it takes clients; the ports are the server's, or those of `publish`.
     pub service: IpAddr,
+    /// It was not among those with whom the cluster was made: `brolga member add` wrote it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub added: bool,
 }
 
 /// A network interface.
@@ -143,17 +146,21 @@ impl ClusterFile {
 
     fn check(&self) -> Result<(), String> {
         let count = self.member.len();
-        if !(1..=usize::from(MAX_REPLICAS)).contains(&count) {
+        let founders = self.member.iter().filter(|member| !member.added).count();
+        if !(1..=usize::from(MAX_REPLICAS)).contains(&founders) {
             return Err(format!("it has {count} members; 1 to {MAX_REPLICAS} can be"));
         }
-        for (member, id) in self.member.iter().zip(1..) {
-            if member.id != id {
-                return Err(format!(
-                    "member {} stands where member {id} belongs: ids go from 1 on",
-                    member.id
-                ));
+        for (at, member) in self.member.iter().enumerate() {
+            let id = member.id;
+            if !member.added && usize::from(id) != at + 1 {
+                return Err(format!("member {id} stands where member {} belongs: ids go from 1 on", at + 1));
             }
-            if let Some(twin) = self.member[..usize::from(id) - 1].iter().find(|m| m.peer == member.peer) {
+            if self.member[..at].iter().any(|before| before.id >= id) {
+                return Err(format!("member {id} stands behind one with a higher id"));
+            }
+            // Whoever was removed may have left its address to a later one.
+            let twin = self.member[..at].iter().find(|m| !member.added && m.peer == member.peer);
+            if let Some(twin) = twin {
                 return Err(format!(
                     "members {} and {id} have the same peer address {}",
                     twin.id, member.peer
@@ -223,7 +230,8 @@ impl ClusterFile {
 
     /// What the log belongs to: a digest of all that must not change once there is a log, on no machine.
     fn fingerprint(&self) -> Result<[u8; 16], ClusterFileError> {
-        let members: Vec<u8> = self.member.iter().map(|member| member.id).collect();
+        let founders = self.member.iter().filter(|member| !member.added);
+        let members: Vec<u8> = founders.map(|member| member.id).collect();
         let fixed = (
             (FORMAT, dmt::bounds::LAYOUT_VERSION, &self.name, &self.id, members),
             (&self.command, &self.program, &self.working_directory, &self.environment, self.root),
@@ -246,7 +254,7 @@ impl ClusterFile {
             layout: dmt::bounds::LAYOUT_VERSION,
             name: self.name.clone(),
             id: self.fingerprint()?,
-            replicas: self.member.len() as u8,
+            replicas: self.member.iter().filter(|member| !member.added).count() as u8,
             program: text(&self.program),
             command: self.command.iter().map(text).collect(),
             environment: self.environment.iter().map(|(name, value)| (text(name), text(value))).collect(),
@@ -262,8 +270,14 @@ impl ClusterFile {
             machines: self
                 .member
                 .iter()
-                .map(|member| Machine { id: member.id, peer: member.peer, service: member.service })
+                .map(|member| Machine {
+                    id: member.id,
+                    peer: member.peer,
+                    service: member.service,
+                    added: member.added,
+                })
                 .collect(),
+            members: None,
         })
     }
 

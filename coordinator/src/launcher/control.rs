@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -13,11 +13,13 @@ use nix::sys::socket::{
     sockopt,
 };
 use nix::sys::time::TimeVal;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
 use super::state::control_socket;
 use crate::channel::{Channel, Received};
+use crate::paxos::{Change, Members};
 use crate::replica::status::ReplicaStatus;
 
 /// How long the supervisor waits for a client that connected and says nothing, seconds.
@@ -32,14 +34,16 @@ pub enum Request {
     Stop,
     /// Kill replica `0` at once, and keep it down.
     Kill(u8),
-    /// Bring a replica back.
-    Start(u8),
+    /// Bring a replica back, with the `brolga` of this path if there is one.
+    Start(u8, Option<PathBuf>),
     /// Have a replica take a checkpoint; its status tells how that went.
     Checkpoint(u8),
     /// Send this signal to the server; answered once that is decided.
     Signal(i32),
     /// Test: corrupt the next input of a replica.
     Corrupt(u8),
+    /// Change the members; answered by [`Reply::Epoch`] when the leader makes it an entry.
+    Change(Change),
 }
 
 /// Supervisor to command line.
@@ -51,6 +55,39 @@ pub enum Reply {
     Refused(String),
     /// See [`ClusterStatus`].
     Status(Box<ClusterStatus>),
+    /// The configuration of this epoch is on its way.
+    Epoch(u64),
+}
+
+/// Version of requests and replies. The first bytes of a message of any version are this number.
+pub const CONTROL_VERSION: u32 = 2;
+
+/// What travels: the version can be read even if the rest cannot.
+#[derive(Debug, Serialize, Deserialize)]
+struct Envelope {
+    version: u32,
+    body: Vec<u8>,
+}
+
+/// Why a message was not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it speaks version {0} of the control protocol, and this one version {CONTROL_VERSION}: use the same brolga for both"
+)]
+pub struct OtherVersion(u32);
+
+fn seal<T: Serialize>(message: &T) -> Envelope {
+    Envelope { version: CONTROL_VERSION, body: postcard::to_stdvec(message).unwrap_or_default() }
+}
+
+fn open<T: DeserializeOwned>(envelope: &Envelope) -> Result<T, OtherVersion> {
+    let read = postcard::from_bytes(&envelope.body).ok().filter(|_| envelope.version == CONTROL_VERSION);
+    read.ok_or(OtherVersion(envelope.version))
+}
+
+/// Sends an answer; a client that is gone does not want it.
+pub(super) fn answer(client: &Channel, reply: &Reply) {
+    let _ = client.send(&seal(reply));
 }
 
 /// The whole picture of a cluster.
@@ -68,6 +105,8 @@ pub struct ClusterStatus {
     pub uptime_seconds: u64,
     /// The leader, 0 if there is none.
     pub leader: u8,
+    /// Who takes part, as far as that is decided.
+    pub members: Members,
     /// Every live replica's digests were compared and none differs.
     pub digests_agree: bool,
     /// The published ports.
@@ -135,17 +174,24 @@ pub struct MemberStatus {
 pub fn ask(state: &Path, request: &Request) -> Result<Reply, LauncherError> {
     let channel = dial(state)?;
     let lost = || LauncherError::NotRunning(state.to_owned());
-    channel.send(request).map_err(|_| lost())?;
-    match channel.receive::<Reply>().map_err(LauncherError::system("read the supervisor's answer"))? {
-        Received::Message(Reply::Refused(message), _) => Err(LauncherError::Refused(message)),
-        Received::Message(reply, _) => {
+    channel.send(&seal(request)).map_err(|_| lost())?;
+    let received = channel.receive::<Envelope>();
+    let envelope = match received.map_err(LauncherError::system("read the supervisor's answer"))? {
+        Received::Message(envelope, _) => envelope,
+        Received::Closed | Received::Empty => return Err(lost()),
+    };
+    match open(&envelope) {
+        Err(other) => {
+            Err(LauncherError::Refused(format!("cannot talk to the cluster's supervisor: {other}")))
+        }
+        Ok(Reply::Refused(message)) => Err(LauncherError::Refused(message)),
+        Ok(reply) => {
             if *request == Request::Stop {
                 // The end of the connection is the end of the cluster.
-                let _ = channel.receive::<Reply>();
+                let _ = channel.receive::<Envelope>();
             }
             Ok(reply)
         }
-        Received::Closed | Received::Empty => Err(lost()),
     }
 }
 
@@ -188,9 +234,31 @@ impl ControlSocket {
         let socket = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(raw) };
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(PATIENCE_SECONDS, 0)).ok()?;
         let channel = Channel::from_socket(socket);
-        match channel.receive().ok()? {
-            Received::Message(request, _) => Some((request, channel)),
+        match channel.receive::<Envelope>().ok()? {
+            Received::Message(envelope, _) => match open(&envelope) {
+                Ok(request) => Some((request, channel)),
+                Err(other) => {
+                    answer(
+                        &channel,
+                        &Reply::Refused(format!("this brolga is not the supervisor's: {other}")),
+                    );
+                    None
+                }
+            },
             Received::Empty | Received::Closed => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CONTROL_VERSION, Envelope, Request, open, seal};
+
+    #[test]
+    fn another_version_is_refused_by_number() {
+        assert_eq!(open::<Request>(&seal(&Request::Kill(3))), Ok(Request::Kill(3)));
+        let later = Envelope { version: CONTROL_VERSION + 1, ..seal(&Request::Status) };
+        let told = open::<Request>(&later).unwrap_err().to_string();
+        assert!(told.contains(&format!("speaks version {}", CONTROL_VERSION + 1)), "{told}");
     }
 }

@@ -24,6 +24,17 @@ pub enum LauncherError {
         /// The system's reason.
         source: io::Error,
     },
+    /// Nobody can join.
+    #[error(
+        "cannot use {path}: {source}; it is the key that lets replicas join, and stays in the directory where `brolga init` or \
+         `brolga run` made the cluster's keys"
+    )]
+    NoAuthority {
+        /// Where it should be.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The state directory belongs to something else.
     #[error(
         "the state directory {state} belongs to {what}; use another --name or --state, or --fresh to discard its data"

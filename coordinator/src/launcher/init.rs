@@ -81,7 +81,8 @@ pub fn init(options: &InitOptions) -> Result<PathBuf, LauncherError> {
         move |source| LauncherError::State { path, source }
     };
     fs::create_dir_all(&options.output).map_err(failed(&options.output))?;
-    keys::ensure(&key_directory, options.members.len() as u8, &options.name)?;
+    let ids: Vec<u8> = (1..=options.members.len() as u8).collect();
+    keys::ensure(&key_directory, &ids, &options.name)?;
     write_new(&path, &text).map_err(failed(&path)).inspect_err(|_| {
         let _ = fs::remove_dir_all(&key_directory);
     })?;
@@ -123,7 +124,9 @@ fn describe(options: &InitOptions) -> Result<ClusterFile, LauncherError> {
         }),
         publish: options.publish.clone(),
         allow_outbound: options.allow_outbound.clone(),
-        member: members.map(|(m, id)| MemberEntry { id, peer: m.peer, service: m.service }).collect(),
+        member: members
+            .map(|(m, id)| MemberEntry { id, peer: m.peer, service: m.service, added: false })
+            .collect(),
         interface: seen.iter().map(InterfaceEntry::new).collect(),
         environment: environment?,
     })

@@ -1,11 +1,11 @@
-//! Keys of the cluster: an authority of its own, and one certificate a replica, all made once for a state directory.
+//! Keys of the cluster: an authority of its own, and one certificate a replica, whose name is its id.
 //!
-//! The authority's private key is thrown away after use: nobody can join the cluster later with a forged certificate.
+//! The authority's private key stays where the cluster was made, for `brolga member add`. Replicas on other machines do not have it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -13,6 +13,7 @@ use rcgen::{
 };
 
 use super::LauncherError;
+use super::state::make_private;
 use crate::replica::config::{KeyFiles, peer_name};
 
 /// Where the files of replica `id` stand.
@@ -24,40 +25,74 @@ pub fn files(directory: &Path, id: u8) -> KeyFiles {
     }
 }
 
-/// Makes all keys, unless they are there.
-pub fn ensure(directory: &Path, count: u8, cluster: &str) -> Result<(), LauncherError> {
-    let complete = (1..=count).all(|id| {
-        let files = files(directory, id);
-        files.authority.exists() && files.certificate.exists() && files.key.exists()
-    });
-    if complete {
-        return Ok(());
-    }
-    generate(directory, count, cluster)
-        .map_err(|source| LauncherError::State { path: directory.to_owned(), source })
+/// Where the authority's private key stands: whoever has it can let replicas join. No replica needs it.
+pub fn authority_key(directory: &Path) -> PathBuf {
+    directory.join("authority.key")
 }
 
-fn generate(directory: &Path, count: u8, cluster: &str) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let authority_key = KeyPair::generate().map_err(io::Error::other)?;
+/// Makes the keys that are not there: all, or, where there is an authority, those of replicas that joined later.
+pub fn ensure(directory: &Path, ids: &[u8], cluster: &str) -> Result<(), LauncherError> {
+    let failed = |source| LauncherError::State { path: directory.to_owned(), source };
+    if !files(directory, 1).authority.exists() {
+        return generate(directory, ids, cluster).map_err(failed);
+    }
+    let lacks =
+        |id: &&u8| !files(directory, **id).certificate.exists() || !files(directory, **id).key.exists();
+    ids.iter().filter(lacks).try_for_each(|&id| add(directory, directory, id, cluster))
+}
+
+/// Makes the keys of one more replica into `output`, signed by the authority in `directory`.
+pub fn add(directory: &Path, output: &Path, id: u8, cluster: &str) -> Result<(), LauncherError> {
+    let path = authority_key(directory);
+    let text = fs::read_to_string(&path)
+        .map_err(|source| LauncherError::NoAuthority { path: path.clone(), source })?;
+    let failed = |source| LauncherError::State { path: output.to_owned(), source };
+    let make = || {
+        let key = KeyPair::from_pem(&text).map_err(io::Error::other)?;
+        make_private(output)?;
+        certify(output, id, &Issuer::new(authority_params(cluster), key))?;
+        sync_directory(output)
+    };
+    make().map_err(failed)
+}
+
+/// Removes the keys of a replica that is no member any more.
+pub fn remove(directory: &Path, id: u8) {
+    let files = files(directory, id);
+    let _ = fs::remove_file(files.key);
+    let _ = fs::remove_file(files.certificate);
+}
+
+fn authority_params(cluster: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, format!("brolga cluster {cluster}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let authority = params.self_signed(&authority_key).map_err(io::Error::other)?;
-    let issuer = Issuer::new(params, authority_key);
-    for id in 1..=count {
-        let files = files(directory, id);
-        let key = KeyPair::generate().map_err(io::Error::other)?;
-        let mut params = CertificateParams::new([peer_name(id)]).map_err(io::Error::other)?;
-        params.distinguished_name.push(DnType::CommonName, peer_name(id));
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &issuer).map_err(io::Error::other)?;
-        write_private(&files.key, &key.serialize_pem())?;
-        write_private(&files.certificate, &certificate.pem())?;
-    }
+    params
+}
+
+/// The key and the certificate of one replica.
+fn certify(directory: &Path, id: u8, issuer: &Issuer<'_, KeyPair>) -> io::Result<()> {
+    let files = files(directory, id);
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let mut params = CertificateParams::new([peer_name(id)]).map_err(io::Error::other)?;
+    params.distinguished_name.push(DnType::CommonName, peer_name(id));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.signed_by(&key, issuer).map_err(io::Error::other)?;
+    write_private(&files.key, &key.serialize_pem())?;
+    write_private(&files.certificate, &certificate.pem())
+}
+
+fn generate(directory: &Path, ids: &[u8], cluster: &str) -> io::Result<()> {
+    make_private(directory)?;
+    let key = KeyPair::generate().map_err(io::Error::other)?;
+    let params = authority_params(cluster);
+    let authority = params.self_signed(&key).map_err(io::Error::other)?;
+    write_private(&authority_key(directory), &key.serialize_pem())?;
+    let issuer = Issuer::new(params, key);
+    ids.iter().try_for_each(|&id| certify(directory, id, &issuer))?;
     sync_directory(directory)?;
     // Last, so that a set that was interrupted is made again as a whole. Its name comes only when its bytes are on the disk:
     // a power cut would else leave an empty file, and logs that nobody can use any more.
@@ -82,20 +117,32 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ensure, files};
+    use super::{authority_key, ensure, files, remove};
+    use crate::replica::tls;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn keys_are_private_and_made_once() {
         let directory = std::env::temp_dir().join(format!("brolga-keys-{}", std::process::id()));
-        ensure(&directory, 2, "test").unwrap();
+        ensure(&directory, &[1, 2], "test").unwrap();
         let key = files(&directory, 2).key;
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(authority_key(&directory)), 0o600);
         assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
         let before = fs::read(&key).unwrap();
-        ensure(&directory, 2, "test").unwrap();
+        ensure(&directory, &[1, 2], "test").unwrap();
         assert_eq!(fs::read(&key).unwrap(), before);
         assert!(fs::read_to_string(files(&directory, 1).certificate).unwrap().contains("BEGIN CERTIFICATE"));
+        // One joins, one goes; the rest stays as it is.
+        remove(&directory, 1);
+        ensure(&directory, &[2, 3], "test").unwrap();
+        assert_eq!(fs::read(&key).unwrap(), before);
+        assert!(!files(&directory, 1).key.exists());
+        tls::check(&files(&directory, 3), 3).unwrap();
+        fs::remove_file(authority_key(&directory)).unwrap();
+        let told = ensure(&directory, &[2, 3, 4], "test").unwrap_err().to_string();
+        assert!(told.contains("authority.key"), "{told}");
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -41,7 +41,7 @@ pub fn run_machine(options: &MachineOptions) -> Result<i32, LauncherError> {
     let path = options.config.canonicalize().unwrap_or_else(|_| options.config.clone());
     let file = ClusterFile::load(&path)?;
     check_file(&file, &path, options)?;
-    let cluster = file.cluster(&path)?;
+    let mut cluster = file.cluster(&path)?;
     packages::check(&file.file)?;
     let key_directory = options.keys.clone().unwrap_or_else(|| ClusterFile::keys_beside(&path));
     check_keys(&key_directory, options.id)?;
@@ -57,10 +57,11 @@ pub fn run_machine(options: &MachineOptions) -> Result<i32, LauncherError> {
     if options.fresh {
         state.wipe()?;
     }
-    if let Some(stored) = Cluster::load(state.path())?
-        && let Some(what) = stored.difference(&cluster).or_else(|| stored.other_file(&cluster))
-    {
-        return Err(LauncherError::Mismatch { state: state.path().to_owned(), what });
+    if let Some(stored) = Cluster::load(state.path())? {
+        if let Some(what) = stored.difference(&cluster).or_else(|| stored.other_file(&cluster)) {
+            return Err(LauncherError::Mismatch { state: state.path().to_owned(), what });
+        }
+        cluster.members = stored.members;
     }
     cluster.save(state.path())?;
     state.clear_leftovers(&cluster);

@@ -10,8 +10,10 @@ pub mod environment;
 mod error;
 pub mod init;
 pub mod interfaces;
+pub mod join;
 pub mod keys;
 pub mod machine;
+mod membership;
 mod others;
 mod outbound;
 pub mod packages;
@@ -79,14 +81,15 @@ pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
             Some(what) => return Err(LauncherError::Mismatch { state: state.path().to_owned(), what }),
             None => {
                 let (durability, poll_us, outbound) = (wanted.durability, wanted.poll_us, wanted.outbound);
-                Cluster { durability, poll_us, outbound, checkpoint_every: wanted.checkpoint_every, ..stored }
+                let (version, checkpoint_every) = (wanted.version, wanted.checkpoint_every);
+                Cluster { version, durability, poll_us, outbound, checkpoint_every, ..stored }
             }
         },
     };
     cluster.save(state.path())?;
     state.clear_leftovers(&cluster);
-    keys::ensure(&state.keys(), cluster.replicas, &cluster.name)?;
-    let seats = Seats::of_one_machine(cluster.replicas, state.keys())?;
+    keys::ensure(&state.keys(), &cluster.ids(), &cluster.name)?;
+    let seats = Seats::of_one_machine(&cluster.ids(), state.keys())?;
     Supervisor::new(cluster, state, preload, &options.publish, seats)?.run()
 }
 
@@ -116,6 +119,7 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
         interfaces: interfaces::of_this_machine()
             .map_err(LauncherError::system("list the network interfaces"))?,
         machines: vec![],
+        members: None,
     })
 }
 
@@ -125,7 +129,12 @@ pub fn find_preload() -> Result<PathBuf, LauncherError> {
         return if path.is_file() { Ok(path) } else { Err(LauncherError::NoPreload) };
     }
     let executable = std::env::current_exe().map_err(LauncherError::system("find the brolga executable"))?;
+    find_preload_beside(&executable).ok_or(LauncherError::NoPreload)
+}
+
+/// The preload library that belongs to an executable.
+fn find_preload_beside(executable: &Path) -> Option<PathBuf> {
     let beside = executable.parent().unwrap_or(Path::new("/"));
     let places = [beside.join(PRELOAD_FILE), beside.join("../lib/brolga").join(PRELOAD_FILE)];
-    places.into_iter().find(|path| path.is_file()).ok_or(LauncherError::NoPreload)
+    places.into_iter().find(|path| path.is_file())
 }

@@ -31,6 +31,18 @@ impl Others {
         Self { others: ids.map(other).collect() }
     }
 
+    /// One more.
+    pub fn add(&mut self, id: u8) {
+        if !self.has(id) {
+            self.others.push(Other { id, status: None, heard: Instant::now(), rate: Rate::default() });
+        }
+    }
+
+    /// One is no member any more.
+    pub fn remove(&mut self, id: u8) {
+        self.others.retain(|other| other.id != id);
+    }
+
     /// True if this replica is on another machine.
     pub fn has(&self, id: u8) -> bool {
         self.others.iter().any(|other| other.id == id)

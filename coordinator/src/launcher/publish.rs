@@ -57,6 +57,7 @@ impl FromStr for Publication {
 pub(super) struct Port {
     pub server_port: u16,
     pub address: SocketAddr,
+    v6_only: bool,
     /// None if each replica has a machine of its own.
     pub shared: Option<TcpListener>,
     /// Sockets of those on this machine.
@@ -66,8 +67,8 @@ pub(super) struct Port {
 /// Where the replicas are.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    /// So many on this machine.
-    Here(u8),
+    /// All on this machine.
+    Here(Vec<u8>),
     /// One on each machine: the own one, and where all of them take clients.
     Machines { own: u8, services: Vec<(u8, IpAddr)> },
 }
@@ -76,7 +77,7 @@ impl Place {
     /// As the cluster says; `ids` are on this machine.
     pub fn of(cluster: &Cluster, ids: &[u8]) -> Self {
         if cluster.machines.is_empty() {
-            return Self::Here(cluster.replicas);
+            return Self::Here(ids.to_vec());
         }
         let services = cluster.machines.iter().map(|machine| (machine.id, machine.service)).collect();
         Self::Machines { own: ids.first().copied().unwrap_or(0), services }
@@ -113,6 +114,40 @@ impl Ports {
             ports.chosen.insert(publication.server_port);
         }
         Ok(ports)
+    }
+
+    /// A replica comes: on this machine, or with its address for clients.
+    pub fn add(&mut self, id: u8, service: Option<IpAddr>) -> Result<(), LauncherError> {
+        match &mut self.place {
+            Place::Here(ids) => ids.push(id),
+            Place::Machines { services, .. } => services.extend(service.map(|ip| (id, ip))),
+        }
+        for port in &mut self.bound {
+            let (address, v6_only) = (port.address, port.v6_only);
+            let made = match (&self.place, service) {
+                (Place::Here(_), _) => own_socket(id, own_ip(address, v6_only), v6_only),
+                (_, Some(ip)) => Ok((id, SocketAddr::new(ip, address.port()), None)),
+                (_, None) => continue,
+            };
+            let port_number = port.server_port;
+            port.own.push(made.map_err(|source| LauncherError::Port {
+                address,
+                port: port_number,
+                source,
+            })?);
+        }
+        Ok(())
+    }
+
+    /// A replica is gone.
+    pub fn remove(&mut self, id: u8) {
+        match &mut self.place {
+            Place::Here(ids) => ids.retain(|other| *other != id),
+            Place::Machines { services, .. } => services.retain(|(other, _)| *other != id),
+        }
+        for port in &mut self.bound {
+            port.own.retain(|(other, ..)| *other != id);
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Port> {
@@ -181,18 +216,11 @@ impl Ports {
     fn bind(&mut self, server_port: u16, address: SocketAddr, v6_only: bool) -> Result<(), LauncherError> {
         let open = || -> io::Result<Port> {
             let shared = listening(address, v6_only)?;
-            let own_ip = match address.ip() {
-                ip if !ip.is_unspecified() => ip,
-                _ if v6_only => Ipv6Addr::LOCALHOST.into(),
-                _ => Ipv4Addr::LOCALHOST.into(),
-            };
+            let own_ip = own_ip(address, v6_only);
             let bound = shared.local_addr()?;
             let (shared, own) = match &self.place {
-                Place::Here(replicas) => {
-                    let own = (1..=*replicas).map(|id| {
-                        let socket = listening(SocketAddr::new(own_ip, 0), v6_only)?;
-                        Ok((id, socket.local_addr()?, Some(socket)))
-                    });
+                Place::Here(ids) => {
+                    let own = ids.iter().map(|&id| own_socket(id, own_ip, v6_only));
                     (Some(shared), own.collect::<io::Result<_>>()?)
                 }
                 Place::Machines { own, services } => {
@@ -204,12 +232,26 @@ impl Ports {
                     (None, services.iter().map(one).collect())
                 }
             };
-            Ok(Port { server_port, address: bound, own, shared })
+            Ok(Port { server_port, address: bound, v6_only, own, shared })
         };
         let port = open().map_err(|source| LauncherError::Port { address, port: server_port, source })?;
         self.bound.push(port);
         Ok(())
     }
+}
+
+/// Where the replicas' own sockets of a port are.
+fn own_ip(address: SocketAddr, v6_only: bool) -> IpAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        _ if v6_only => Ipv6Addr::LOCALHOST.into(),
+        _ => Ipv4Addr::LOCALHOST.into(),
+    }
+}
+
+fn own_socket(id: u8, ip: IpAddr, v6_only: bool) -> io::Result<(u8, SocketAddr, Option<TcpListener>)> {
+    let socket = listening(SocketAddr::new(ip, 0), v6_only)?;
+    Ok((id, socket.local_addr()?, Some(socket)))
 }
 
 fn listening(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
@@ -252,11 +294,11 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let v4 = listener(Ipv4Addr::LOCALHOST.into(), port);
-        let mut ports = Ports::new(Place::Here(2), &[]).unwrap();
+        let mut ports = Ports::new(Place::Here(vec![1, 2]), &[]).unwrap();
         let error = ports.follow(std::slice::from_ref(&v4)).unwrap_err();
         assert!(matches!(error, LauncherError::Port { port: told, .. } if told == port));
         drop(taken);
-        let mut ports = Ports::new(Place::Here(2), &[]).unwrap();
+        let mut ports = Ports::new(Place::Here(vec![1, 2]), &[]).unwrap();
         assert_eq!(ports.follow(std::slice::from_ref(&v4)).unwrap().len(), 1);
         assert!(ports.follow(&[v4]).unwrap().is_empty());
         let bound = ports.iter().next().unwrap();
@@ -270,14 +312,14 @@ mod tests {
         drop(probe);
         let both = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
         let both = both.map(|address| listener(address, port));
-        let mut ports = Ports::new(Place::Here(1), &[]).unwrap();
+        let mut ports = Ports::new(Place::Here(vec![1]), &[]).unwrap();
         // A machine without IPv6 tells so instead of the second one.
         assert_eq!(ports.follow(&both).unwrap().len(), 2);
         assert!(ports.follow(&both).unwrap().is_empty());
         assert!(ports.iter().next().unwrap().address.is_ipv4());
         drop(ports);
         let chosen = Publication { address: "127.0.0.1:0".parse().unwrap(), server_port: port, udp: false };
-        let mut ports = Ports::new(Place::Here(1), &[chosen]).unwrap();
+        let mut ports = Ports::new(Place::Here(vec![1]), &[chosen]).unwrap();
         assert!(ports.follow(&both).unwrap().is_empty());
     }
 }

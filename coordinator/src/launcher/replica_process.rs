@@ -4,20 +4,24 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::control::ProcessState;
 use super::seats::Seats;
 use super::state::{coordinator_log, make_private, replica_directory};
+use super::telling::say;
 use crate::channel::Channel;
+use crate::replica::config::CHANNEL_VERSION;
 use crate::replica::status::{ReplicaStatus, Role};
 
 /// Pause before the first restart; a replica that dies again waits twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long a replica that was removed may take to end.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 /// Deaths in a row, without ever having served, after which a replica is given up.
 const MAX_DEATHS: u32 = 6;
 
@@ -44,6 +48,10 @@ pub(super) struct ReplicaProcess {
     deaths: u32,
     /// Its own words when it failed.
     pub failure: Option<String>,
+    /// It is no member any more: it ends by then, or is ended.
+    pub leaves: Option<Instant>,
+    /// Another `brolga` than the supervisor's, and its preload library.
+    pub binary: Option<(PathBuf, PathBuf)>,
     /// How it ended last.
     pub last_end: String,
     rate: Rate,
@@ -62,6 +70,8 @@ impl ReplicaProcess {
             served: false,
             deaths: 0,
             failure: None,
+            leaves: None,
+            binary: None,
             last_end: String::new(),
             rate: Rate::default(),
         }
@@ -87,7 +97,9 @@ impl ReplicaProcess {
         let log = OpenOptions::new().create(true).append(true).open(log)?;
         let (ours, theirs) = Channel::pair()?;
         ours.set_nonblocking(true)?;
-        let mut command = Command::new("/proc/self/exe");
+        let own = (PathBuf::from("/proc/self/exe"), launch.preload.to_owned());
+        let (program, preload) = self.binary.as_ref().unwrap_or(&own);
+        let mut command = Command::new(program);
         command
             .arg0("brolga")
             .arg("coordinator")
@@ -95,7 +107,8 @@ impl ReplicaProcess {
             .arg(launch.state)
             .arg("--id")
             .arg(self.id.to_string());
-        command.arg("--preload").arg(launch.preload).arg("--keys").arg(&launch.seats.keys);
+        command.arg("--preload").arg(preload).arg("--keys").arg(&launch.seats.keys);
+        command.arg("--channel").arg(CHANNEL_VERSION.to_string());
         for (id, address) in &launch.seats.peers {
             command.arg("--peer").arg(format!("{id}={address}"));
         }
@@ -142,6 +155,14 @@ impl ReplicaProcess {
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(self.deaths - 1);
         self.restart_at = (self.deaths < MAX_DEATHS).then(|| now + pause.min(LONGEST_PAUSE));
         self.restart_at.is_some()
+    }
+
+    /// It is no member any more, and has a moment to end by itself.
+    pub fn leave(&mut self, epoch: u64) {
+        if self.leaves.is_none() {
+            say(&format!("replica {} is no member any more (epoch {epoch}); it ends", self.id));
+            (self.leaves, self.restart_at) = (Some(Instant::now() + LEAVE_PATIENCE), None);
+        }
     }
 
     /// A person wants it to run again.

@@ -1,7 +1,12 @@
 //! What commands such as `brolga status` and `brolga kill` ask of the supervisor.
 
+use std::path::PathBuf;
+
 use super::LauncherError;
-use super::control::{ClusterStatus, MemberStatus, OwnAddress, PortStatus, ProcessState, Reply, Request};
+use super::control::{
+    ClusterStatus, MemberStatus, OwnAddress, PortStatus, ProcessState, Reply, Request, answer,
+};
+use super::find_preload_beside;
 use super::supervisor::Supervisor;
 use crate::channel::Channel;
 use crate::replica::config::ToReplica;
@@ -10,11 +15,15 @@ use crate::replica::status::{DigestState, Role};
 impl Supervisor {
     /// True if the request was to stop.
     pub(super) fn answer(&mut self, request: &Request, channel: Channel) -> Result<bool, LauncherError> {
-        let known = |id: u8| (1..=self.cluster.replicas).contains(&id);
+        let known = |id: u8| self.others.has(id) || self.replicas.iter().any(|replica| replica.id == id);
         let reply = match *request {
+            Request::Start(id, Some(ref binary)) if known(id) && !self.others.has(id) => {
+                let binary = binary.clone();
+                self.start_other(id, binary)?
+            }
             Request::Status => Reply::Status(Box::new(self.status())),
             Request::Stop => {
-                let _ = channel.send(&Reply::Done);
+                answer(&channel, &Reply::Done);
                 self.stopping.push(channel);
                 return Ok(true);
             }
@@ -22,22 +31,27 @@ impl Supervisor {
                 self.signal(signal, channel);
                 return Ok(false);
             }
-            Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) | Request::Checkpoint(id)
+            Request::Change(change) => {
+                self.change(change, channel);
+                return Ok(false);
+            }
+            Request::Kill(id) | Request::Start(id, _) | Request::Corrupt(id) | Request::Checkpoint(id)
                 if !known(id) =>
             {
-                Reply::Refused(format!("there is no replica {id}; they are 1 to {}", self.cluster.replicas))
+                let ids: Vec<_> = self.cluster.ids().iter().map(u8::to_string).collect();
+                Reply::Refused(format!("there is no replica {id}; they are {}", ids.join(", ")))
             }
-            Request::Kill(id) | Request::Start(id) | Request::Corrupt(id) | Request::Checkpoint(id)
+            Request::Kill(id) | Request::Start(id, _) | Request::Corrupt(id) | Request::Checkpoint(id)
                 if self.others.has(id) =>
             {
                 Reply::Refused(format!("replica {id} runs on another machine; do this there"))
             }
             Request::Kill(id) => self.kill(id)?,
-            Request::Start(id) => self.start_again(id)?,
+            Request::Start(id, _) => self.start_again(id)?,
             Request::Corrupt(id) => self.tell(id, &ToReplica::CorruptNext),
             Request::Checkpoint(id) => self.tell(id, &ToReplica::Checkpoint),
         };
-        let _ = channel.send(&reply);
+        answer(&channel, &reply);
         Ok(false)
     }
 
@@ -85,6 +99,21 @@ impl Supervisor {
         Ok(Reply::Done)
     }
 
+    /// Starts a replica with another build of Brolga, and from then on whenever it must be started.
+    fn start_other(&mut self, id: u8, binary: PathBuf) -> Result<Reply, LauncherError> {
+        let Some(preload) = find_preload_beside(&binary) else {
+            return Ok(Reply::Refused(format!(
+                "{} does not have libbrolga_preload.so beside it; install both together",
+                binary.display()
+            )));
+        };
+        let index = self.index(id);
+        if self.replicas[index].state() != ProcessState::Running {
+            self.replicas[index].binary = Some((binary, preload));
+        }
+        self.start_again(id)
+    }
+
     fn status(&self) -> ClusterStatus {
         let members = self.replicas.iter().map(|replica| MemberStatus {
             id: replica.id,
@@ -119,6 +148,7 @@ impl Supervisor {
             supervisor: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
             leader: if self.others.may_lead(self.leader) { self.leader } else { 0 },
+            members: self.members(),
             digests_agree,
             ports: ports.chain(udp_ports).collect(),
             replicas: members,

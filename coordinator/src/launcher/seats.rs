@@ -22,20 +22,32 @@ pub struct Seats {
     /// The directory of keys.
     pub keys: PathBuf,
     /// Bound but not listening: they keep the peer ports for this cluster while a replica is down.
-    _reserved: Vec<OwnedFd>,
+    reserved: Vec<(u8, OwnedFd)>,
 }
 
 impl Seats {
     /// All replicas are here, on loopback ports that are free now.
-    pub fn of_one_machine(replicas: u8, keys: PathBuf) -> Result<Self, LauncherError> {
-        let reserve = |id| {
-            let (socket, address) = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-            Ok((socket, (id, address)))
-        };
-        let reserved: nix::Result<Vec<_>> = (1..=replicas).map(reserve).collect();
-        let (reserved, peers) =
-            reserved.map_err(LauncherError::system("reserve ports for the replicas"))?.into_iter().unzip();
-        Ok(Self { ids: (1..=replicas).collect(), peers, keys, _reserved: reserved })
+    pub fn of_one_machine(ids: &[u8], keys: PathBuf) -> Result<Self, LauncherError> {
+        let mut seats = Self { ids: vec![], peers: vec![], keys, reserved: vec![] };
+        ids.iter().try_for_each(|&id| seats.add(id))?;
+        Ok(seats)
+    }
+
+    /// One more replica is here.
+    pub fn add(&mut self, id: u8) -> Result<(), LauncherError> {
+        let (socket, address) = reserve(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .map_err(LauncherError::system("reserve a port for a replica"))?;
+        self.ids.push(id);
+        self.peers.push((id, address));
+        self.reserved.push((id, socket));
+        Ok(())
+    }
+
+    /// One is here no more.
+    pub fn remove(&mut self, id: u8) {
+        self.ids.retain(|other| *other != id);
+        self.peers.retain(|(other, _)| *other != id);
+        self.reserved.retain(|(other, _)| *other != id);
     }
 
     /// One replica is here.
@@ -43,11 +55,11 @@ impl Seats {
         let own = peers.iter().filter(|(peer, _)| *peer == id).map(|&(_, address)| address);
         let reserve = |address| {
             reserve(address)
-                .map(|(socket, _)| socket)
+                .map(|(socket, _)| (id, socket))
                 .map_err(|error| ClusterFileError::PeerPort { address, source: error.into() })
         };
         let reserved = own.map(reserve).collect::<Result<_, _>>()?;
-        Ok(Self { ids: vec![id], peers, keys, _reserved: reserved })
+        Ok(Self { ids: vec![id], peers, keys, reserved })
     }
 }
 

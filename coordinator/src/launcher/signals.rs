@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::control::Reply;
+use super::control::{Reply, answer};
 use crate::channel::Channel;
 use crate::replica::config::ToReplica;
 
@@ -35,7 +35,7 @@ impl Signals {
             let refusal = format!(
                 "{MAX_WAITING} signals wait for a leader already; `brolga status` shows what is wrong"
             );
-            let _ = client.send(&Reply::Refused(refusal));
+            answer(&client, &Reply::Refused(refusal));
             return;
         }
         let id = self.new_id();
@@ -62,14 +62,14 @@ impl Signals {
     /// A signal is decided.
     pub fn decided(&mut self, id: u64) {
         if let Some(index) = self.waiting.iter().position(|waiting| waiting.id == id) {
-            let _ = self.waiting.remove(index).client.send(&Reply::Done);
+            answer(&self.waiting.remove(index).client, &Reply::Done);
         }
     }
 
     /// The server ended, perhaps by one of them.
     pub fn server_ended(&mut self) {
         for waiting in self.waiting.drain(..) {
-            let _ = waiting.client.send(&Reply::Done);
+            answer(&waiting.client, &Reply::Done);
         }
     }
 }

@@ -9,8 +9,9 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use super::LauncherError;
-use super::cluster::{Cluster, MAX_REPLICAS};
+use super::cluster::Cluster;
 use crate::container::{SharedDirectory, remove_tree};
+use crate::paxos::MAX_ID;
 
 const LOCK: &str = "lock";
 const CONTROL: &str = "control.sock";
@@ -103,7 +104,7 @@ impl StateDirectory {
         if let Ok(Some(cluster)) = Cluster::load(&self.path) {
             self.clear_leftovers(&cluster);
         }
-        let replicas = (1..=MAX_REPLICAS).map(|id| replica_directory(&self.path, id));
+        let replicas = (1..=MAX_ID).map(|id| replica_directory(&self.path, id));
         for path in replicas.chain([self.keys()]) {
             if path.exists() {
                 wait_for_owner(&path)
@@ -120,7 +121,7 @@ impl StateDirectory {
     pub fn clear_leftovers(&self, cluster: &Cluster) -> bool {
         let mut found = fs::remove_file(self.control_socket()).is_ok();
         // A replica without a directory here is another machine's, or another state directory's.
-        for id in (1..=cluster.replicas).filter(|id| replica_directory(&self.path, *id).exists()) {
+        for id in (1..=MAX_ID).filter(|id| replica_directory(&self.path, *id).exists()) {
             let _ = wait_for_owner(&replica_directory(&self.path, id));
             let shared = SharedDirectory::path_of(&cluster.tag(), u32::from(id));
             found |= shared.exists();

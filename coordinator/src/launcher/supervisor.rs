@@ -13,6 +13,7 @@ use super::LauncherError;
 use super::cluster::Cluster;
 use super::control::{ControlSocket, ProcessState};
 use super::ending::Ending;
+use super::membership::Changes;
 use super::others::Others;
 use super::publish::{Followed, Place, Port, Ports, Publication};
 use super::publish_udp::{FollowedUdp, UdpPort, UdpPorts};
@@ -33,9 +34,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Supervisor {
     pub(super) cluster: Cluster,
-    state: StateDirectory,
+    pub(super) state: StateDirectory,
     preload: PathBuf,
-    seats: Seats,
+    pub(super) seats: Seats,
     /// Those of this machine.
     pub(super) replicas: Vec<ReplicaProcess>,
     pub(super) others: Others,
@@ -44,6 +45,7 @@ pub struct Supervisor {
     control: ControlSocket,
     signals: SignalFd,
     pub(super) server_signals: Signals,
+    pub(super) changes: Changes,
     pub(super) started: Instant,
     pub(super) leader: u8,
     ending: Ending,
@@ -75,7 +77,7 @@ impl Supervisor {
         let path = state.control_socket();
         let control = ControlSocket::bind(&path)
             .map_err(|source| LauncherError::State { path: path.clone(), source })?;
-        let elsewhere = (1..=cluster.replicas).filter(|id| !seats.ids.contains(id));
+        let elsewhere = cluster.ids().into_iter().filter(|id| !seats.ids.contains(id));
         let (others, replicas) =
             (Others::new(elsewhere), seats.ids.iter().map(|&id| ReplicaProcess::new(id)).collect());
         Ok(Self {
@@ -90,6 +92,7 @@ impl Supervisor {
             control,
             signals,
             server_signals: Signals::default(),
+            changes: Changes::default(),
             started: Instant::now(),
             leader: 0,
             ending: Ending::default(),
@@ -99,11 +102,11 @@ impl Supervisor {
 
     /// Runs the cluster to its end; returns the exit code.
     pub fn run(mut self) -> Result<i32, LauncherError> {
+        let count = self.cluster.ids().len();
         say(&format!(
-            "cluster {} ({} replica{}): {}",
+            "cluster {} ({count} replica{}): {}",
             self.cluster.name,
-            self.cluster.replicas,
-            if self.cluster.replicas == 1 { "" } else { "s" },
+            if count == 1 { "" } else { "s" },
             self.cluster.command_line()
         ));
         self.ports.iter().for_each(announce);
@@ -137,6 +140,7 @@ impl Supervisor {
             for index in 0..self.replicas.len() {
                 self.hear(index)?;
             }
+            self.retire_removed()?;
             if let Some(status) = self.ending.agreed(&self.replicas, self.leader) {
                 return Ok(End::ServerExited(status));
             }
@@ -148,7 +152,13 @@ impl Supervisor {
         let mut fds = vec![self.signals.as_fd(), self.control.socket.as_fd()];
         fds.extend(self.replicas.iter().filter_map(|replica| replica.channel.as_ref()).map(AsFd::as_fd));
         let mut polled: Vec<_> = fds.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        let due = self.replicas.iter().filter_map(|replica| replica.restart_at).chain(self.ending.by).min();
+        let due = self
+            .replicas
+            .iter()
+            .filter_map(|replica| replica.restart_at)
+            .chain(self.leaving_by())
+            .chain(self.ending.by)
+            .min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
@@ -184,8 +194,15 @@ impl Supervisor {
                     self.replicas[index].failure = Some(message);
                 }
                 Ok(Received::Message(FromReplica::Signalled(id), _)) => self.server_signals.decided(id),
+                Ok(Received::Message(FromReplica::Changed { id, answer }, _)) => {
+                    self.changes.answered(id, &answer);
+                }
+                Ok(Received::Message(FromReplica::Removed(epoch), _)) => {
+                    self.replicas[index].leave(epoch);
+                }
                 Ok(Received::Message(FromReplica::Peer(status), _)) => {
                     self.note_leader(status.id, status.role);
+                    self.renew_members(&status.members)?;
                     self.others.note(*status);
                 }
                 Ok(Received::Empty) => return Ok(()),
@@ -230,6 +247,7 @@ impl Supervisor {
             self.server_signals.send(self.replicas[index].channel.as_ref());
         }
         self.note_leader(id, status.role);
+        self.renew_members(&status.members)?;
         let before = self.replicas[index].note(status);
         tell_changes(id, before.as_ref(), self.replicas[index].status.as_ref());
         Ok(())
@@ -257,6 +275,10 @@ impl Supervisor {
             self.leader = 0;
         }
         let _ = crate::container::remove_tree(&SharedDirectory::path_of(&self.cluster.tag(), u32::from(id)));
+        self.changes.refuse_of(id);
+        if replica.leaves.is_some() {
+            return Ok(());
+        }
         if replica.held {
             say(&format!("replica {id} is stopped; `brolga start --replica {id}` brings it back"));
             return Ok(());
@@ -280,7 +302,7 @@ impl Supervisor {
         ));
         if self.too_many_given_up() {
             let given_up = self.given_up();
-            let (count, log) = (self.cluster.replicas, coordinator_log(self.state.path(), id));
+            let (count, log) = (self.replicas.len() as u8, coordinator_log(self.state.path(), id));
             return Err(LauncherError::CrashLoop { given_up, count, last: how, log });
         }
         Ok(())
@@ -331,7 +353,7 @@ impl Supervisor {
     }
 }
 
-fn publish_to(replica: &ReplicaProcess, port: &Port) {
+pub(super) fn publish_to(replica: &ReplicaProcess, port: &Port) {
     let Some(channel) = &replica.channel else { return };
     let own = port.own.iter().map(|(id, address, _)| (*id, *address)).collect();
     let message = ToReplica::Publish { server_port: port.server_port, address: port.address, own };

@@ -15,10 +15,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::disk::{Disk, DiskFile};
 use super::error::LogError;
+use super::members::MEMBERS;
 use super::points::{Place, Points};
 use super::record::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::{Durability, Log, Segment, io_error, segment_name, segment_number};
-use crate::paxos::{Ballot, Entry, Runs, Write};
+use crate::paxos::{Ballot, Entry, Members, Roster, Runs, Write};
 
 /// Name of the small file.
 pub(super) const CUT: &str = "cut";
@@ -87,6 +88,8 @@ impl<D: Disk> Log<D> {
         // Its promises, and the entry, must not be less durable than the word that nothing else counts.
         self.sync()?;
         let segment = self.segments[place.segment as usize].number;
+        let members = self.roster.at(first).clone();
+        self.write_members(&members)?;
         let beginning =
             Beginning { first, promised: self.promised, segment, offset: place.offset.into(), sequence };
         self.write_beginning(beginning)?;
@@ -99,8 +102,15 @@ impl<D: Disk> Log<D> {
     }
 
     /// Begins the log anew with a decided entry, after which it has one entry. On [`LogError::Full`] nothing has changed.
-    pub(super) fn begin_anew(&mut self, first: u64, entry: &Entry, promised: Ballot) -> Result<(), LogError> {
+    pub(super) fn begin_anew(
+        &mut self,
+        first: u64,
+        entry: &Entry,
+        promised: Ballot,
+        members: &Members,
+    ) -> Result<(), LogError> {
         self.sync()?;
+        self.write_members(members)?;
         let number = self.segments.last().map_or(1, |segment| segment.number + 1);
         let salt = record::salt(self.options.cluster, number);
         let write = Write::Entry { index: first, entry: entry.clone() };
@@ -129,6 +139,7 @@ impl<D: Disk> Log<D> {
         self.promised = promised;
         self.stamps = Runs::starting_at(first);
         self.stamps.push(entry.ballot);
+        self.roster = Roster::new(members.clone());
         self.points = Points::default();
         self.points.note(first, Place { segment: 0, offset: offset as u32 }, true);
         self.next_sequence = sequence + 1;
@@ -169,10 +180,12 @@ impl<D: Disk> Log<D> {
 
     /// Memory durability did not wait for the disk when the log was cut.
     pub(super) fn sync_beginning(&self) -> Result<(), LogError> {
-        match self.disk.read_small(CUT).map_err(io_error(&self.disk, "read", CUT))? {
-            Some(bytes) => self.disk.write_small(CUT, &bytes).map_err(io_error(&self.disk, "sync", CUT)),
-            None => Ok(()),
+        for name in [MEMBERS, CUT] {
+            if let Some(bytes) = self.disk.read_small(name).map_err(io_error(&self.disk, "read", name))? {
+                self.disk.write_small(name, &bytes).map_err(io_error(&self.disk, "sync", name))?;
+            }
         }
+        Ok(())
     }
 
     fn read_beginning(&self) -> Result<Option<Beginning>, LogError> {

@@ -19,7 +19,7 @@ fn hundred(durability: Durability) -> (MemoryDisk, Vec<Entry>) {
 }
 
 fn anew(entry: &Entry, first: u64) -> Write {
-    Write::Anew { first, entry: entry.clone(), promised: Ballot::new(11, 2) }
+    Write::Anew { first, entry: entry.clone(), promised: Ballot::new(11, 2), members: Members::default() }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::cut::{ANEW, CUT};
 use super::disk::Disk;
 use super::error::LogError;
+use super::members::MEMBERS;
 use super::{Log, io_error, segment_number};
 
 /// The mark: this replica may have promised and accepted what its log does not say.
@@ -18,7 +19,7 @@ const ASIDE: &str = ".damaged";
 pub fn set_aside<D: Disk>(disk: &D, why: &str) -> Result<(), LogError> {
     disk.write_small(LOST, why.as_bytes()).map_err(io_error(disk, "write", LOST))?;
     for name in disk.list().map_err(io_error(disk, "list", ""))? {
-        if segment_number(&name).is_some() || [SEAL, CUT, ANEW].contains(&name.as_str()) {
+        if segment_number(&name).is_some() || [SEAL, CUT, ANEW, MEMBERS].contains(&name.as_str()) {
             disk.rename(&name, &format!("{name}{ASIDE}")).map_err(io_error(disk, "rename", &name))?;
         }
     }

@@ -35,6 +35,30 @@ pub enum LogError {
         /// The version of this binary.
         expected: u32,
     },
+    /// A configuration of the cluster's members is from another format version.
+    #[error(
+        "log file {file} has at byte {offset} members of the cluster in format {version}, which this binary does not know; \
+         use the binary that wrote it"
+    )]
+    Members {
+        /// The file.
+        file: String,
+        /// Where its record starts.
+        offset: u64,
+        /// Of the format.
+        version: u64,
+    },
+    /// As [`LogError::Members`], sent by a peer.
+    #[error(
+        "entry {index} has members of the cluster in format {version}, which this binary does not know; install the same \
+         Brolga on all machines"
+    )]
+    UnknownMembers {
+        /// The entry.
+        index: u64,
+        /// Of the format.
+        version: u64,
+    },
     /// The file is from another cluster.
     #[error(
         "log file {file} belongs to another cluster; give this cluster a state directory of its own, or start over with --fresh"

@@ -19,6 +19,7 @@ mod cut;
 mod damage;
 mod disk;
 mod error;
+mod members;
 mod memory;
 mod points;
 mod reader;
@@ -41,7 +42,7 @@ pub use error::LogError;
 pub use memory::{MemoryDisk, MemoryFile};
 pub use record::FORMAT_VERSION;
 
-use crate::paxos::{Ballot, Entry, MAX_VALUE_BYTES, Recovered, Runs, Write};
+use crate::paxos::{Ballot, Entry, MAX_VALUE_BYTES, Members, MembersOf, Recovered, Roster, Runs, Write};
 use points::{Place, Points};
 use reader::Reader;
 use record::{Record, SEGMENT_HEADER_BYTES};
@@ -70,6 +71,8 @@ pub struct Options {
     pub boot_id: String,
     /// Size of new segment files.
     pub segment_bytes: u64,
+    /// Finds the configurations of the cluster's members in the entries.
+    pub members_of: MembersOf,
 }
 
 /// One file of the log, all but the last full.
@@ -90,6 +93,8 @@ pub struct Log<D: Disk> {
     salt: u32,
     promised: Ballot,
     stamps: Runs,
+    /// The configurations in the log, and the one that counts where it begins.
+    roster: Roster,
     points: Points,
     /// Sequence number of the next record.
     next_sequence: u64,
@@ -113,6 +118,7 @@ impl<D: Disk> Log<D> {
             active: None,
             promised: Ballot::ZERO,
             stamps: Runs::default(),
+            roster: Roster::new(Members::default()),
             points: Points::default(),
             next_sequence: 1,
             durable: 1,
@@ -151,7 +157,9 @@ impl<D: Disk> Log<D> {
         let (index, len) = match write {
             Write::Promise(_) => (self.len(), 0),
             Write::Entry { index, entry } => (*index, entry.value.len()),
-            Write::Anew { first, entry, promised } => return self.begin_anew(*first, entry, *promised),
+            Write::Anew { first, entry, promised, members } => {
+                return self.begin_anew(*first, entry, *promised, members);
+            }
         };
         let before = index.checked_sub(1).and_then(|before| self.stamps.at(before)).unwrap_or_default();
         let fits = match write {
@@ -188,7 +196,11 @@ impl<D: Disk> Log<D> {
         }
         match write {
             Write::Promise(ballot) => self.promised = self.promised.max(*ballot),
-            Write::Entry { entry, .. } => self.note_entry(index, entry.ballot, place),
+            Write::Entry { entry, .. } => {
+                self.note_entry(index, entry.ballot, place);
+                // One that cannot be read stops the replica: Paxos finds it, too.
+                let _ = self.note_members(index, &entry.value);
+            }
             Write::Anew { .. } => {}
         }
         Ok(())
@@ -351,6 +363,8 @@ impl<D: Disk> Log<D> {
             tail,
             // The log was cut because the first entry that is left was decided.
             commit: if self.first() > 0 { self.first() + 1 } else { 0 },
+            base: (self.roster.base().epoch > 0).then(|| self.roster.base().clone()),
+            changes: self.roster.changes().to_vec(),
             lost: self.lost.is_some(),
         })
     }

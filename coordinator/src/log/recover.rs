@@ -20,6 +20,7 @@ impl<D: Disk> Log<D> {
         if names.iter().any(|name| name == TEMPORARY_NAME) {
             self.disk.remove(TEMPORARY_NAME).map_err(io_error(&self.disk, "remove", TEMPORARY_NAME))?;
         }
+        self.read_members()?;
         let beginning = self.recover_beginning(&mut names)?;
         let lowest = beginning.map_or(1, |beginning| beginning.segment);
         let numbers: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
@@ -106,13 +107,17 @@ impl<D: Disk> Log<D> {
             let Some(record) = record.filter(|record| record.sequence == self.next_sequence) else { break };
             match record.entry {
                 None => self.promised = self.promised.max(record.ballot),
-                Some((index, _)) => {
+                Some((index, value)) => {
                     let before = index.checked_sub(1).and_then(|before| self.stamps.at(before));
                     let inside = index <= self.stamps.len() && index >= self.stamps.first();
                     if !inside || record.ballot < before.unwrap_or(Ballot::ZERO) {
                         return Err(self.bad(number, offset, "an entry does not fit the entries before it"));
                     }
                     self.note_entry(index, record.ballot, Place { segment, offset: offset as u32 });
+                    self.note_members(index, value).map_err(|version| {
+                        let file = self.disk.describe(&name);
+                        LogError::Members { file, offset, version }
+                    })?;
                 }
             }
             self.next_sequence += 1;

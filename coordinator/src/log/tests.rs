@@ -5,12 +5,19 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
+use crate::paxos::no_members;
 
 const CLUSTER: [u8; 16] = *b"a cluster's name";
 pub(super) const FIRST: &str = "0000000000000001.log";
 
 pub(super) fn options(durability: Durability) -> Options {
-    Options { cluster: CLUSTER, durability, boot_id: "boot 1".to_owned(), segment_bytes: 4096 }
+    Options {
+        cluster: CLUSTER,
+        durability,
+        boot_id: "boot 1".to_owned(),
+        segment_bytes: 4096,
+        members_of: no_members,
+    }
 }
 
 pub(super) fn open(disk: &MemoryDisk) -> Result<Log<MemoryDisk>, LogError> {

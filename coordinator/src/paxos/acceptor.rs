@@ -93,11 +93,9 @@ impl Paxos {
         }
         if index < self.len() {
             self.check_replaceable(index, &entry);
-            self.stamps.truncate(index);
-            self.tail.truncate(index);
+            self.cut_log(index);
         }
-        self.stamps.push(entry.ballot);
-        self.tail.push(entry.clone());
+        self.push_entry(entry.clone());
         self.write(Write::Entry { index, entry }, out);
     }
 

@@ -4,7 +4,8 @@
 //! It takes entries as any follower does and acknowledges them as [`Message::Learned`], which no majority counts; it neither
 //! promises nor asks for leadership. It gets its vote back when
 //!
-//! 1. *every* other member has said, since this replica started, what it has promised;
+//! 1. *every* other member has said, since this replica started, what it has promised: each that has a vote in the configuration at
+//!    the commit index of 3 or in a later one of the log;
 //! 2. the leader that it follows has a ballot `B` that is not below any of these;
 //! 3. its log is durable and equal to that leader's up to the highest commit index that the leader has told, and the last entry
 //!    below that is stamped `B`.
@@ -17,6 +18,9 @@
 //! an acknowledgement of before the loss it knew before it sent the first entry that this replica could take: 3. (What it has told
 //! counts, not what is known to be decided here: while entries are still coming, that is less.) Acknowledgements on their way
 //! from before the loss are dropped with the connection on which they were.
+//! A member that was removed before need not be heard: its removal was decided without this replica, by a majority that has a replica
+//! in common with each one that may have elected it, and that replica would tell a higher promise, or else it had the removal in its
+//! log when it promised, and so had the candidate, which then was none.
 //! Members that lost their logs, too, do not answer, so two of them wait for each other for ever: no silent repair of what a
 //! minority alone may know.
 
@@ -44,19 +48,23 @@ impl Paxos {
     /// The members that must still say what they promised, before this replica can vote again.
     pub fn unheard(&self) -> Vec<ReplicaId> {
         let Some(amnesia) = &self.amnesia else { return Vec::new() };
-        self.peers.iter().map(|peer| peer.id).filter(|id| !amnesia.heard.contains_key(id)).collect()
+        let mut ids: Vec<_> = self.roster.from(amnesia.told.1).flat_map(|members| members.voters()).collect();
+        ids.retain(|id| *id != self.config.id && !amnesia.heard.contains_key(id));
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 
     /// Asks for what is not known yet. A trial changes nothing at those who are asked, and every answer tells the promise.
     pub(super) fn ask_around(&mut self, now: Nanos, out: &mut Vec<Output>) {
         let Some(amnesia) = &mut self.amnesia else { return };
         amnesia.asked_at = now;
-        let unheard =
-            self.peers.iter().filter(|peer| peer.connected && !amnesia.heard.contains_key(&peer.id));
+        let heard = &amnesia.heard;
+        let unheard: Vec<_> = self.links.iter().copied().filter(|id| !heard.contains_key(id)).collect();
         let ballot = Ballot::new(1, self.config.id);
         for peer in unheard {
             let ask = Message::Prepare { ballot, trial: true, last: Ballot::ZERO, len: 0 };
-            out.push(Output::Send { to: peer.id, message: ask });
+            out.push(Output::Send { to: peer, message: ask });
         }
     }
 
@@ -88,7 +96,7 @@ impl Paxos {
     /// Gets the vote back if it is time.
     pub(super) fn remember(&mut self, now: Nanos, out: &mut Vec<Output>) {
         let Some(amnesia) = &self.amnesia else { return };
-        if amnesia.heard.len() < self.peers.len() {
+        if !self.unheard().is_empty() {
             if now >= amnesia.asked_at.saturating_add(self.config.election) {
                 self.ask_around(now, out);
             }

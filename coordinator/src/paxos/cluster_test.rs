@@ -1,12 +1,12 @@
 //! Seeded schedules of whole clusters: messages dropped, doubled and reordered, connections broken, replicas crashed
-//! between write and sync, logs cut and lost. Checked: decided values never change, leaders have all of them, the servers' histories
-//! are the same, progress after healing.
+//! between write and sync, logs cut and lost, members added, replaced and removed. Checked: decided values never change, leaders
+//! have all of them, the servers' histories are the same, progress after healing.
 //!
 //! `BROLGA_SCHEDULES=20000 cargo test -p coordinator cluster` runs more; `BROLGA_SEED=n` runs one.
 
 mod checkpoints;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use checkpoints::{Checkpoint, Checkpoints, Kept};
@@ -32,6 +32,18 @@ enum Event {
     Fault,
     Restart { at: ReplicaId },
     Fetched { at: ReplicaId, life: u64, kept: Kept },
+    Change,
+}
+
+/// How a configuration is told from other values here.
+const MARK: &[u8] = b"members:";
+
+fn members_of(value: &[u8]) -> Result<Option<Members>, u64> {
+    Ok(value.strip_prefix(MARK).map(|bytes| postcard::from_bytes(bytes).expect("a configuration")))
+}
+
+fn value_of(members: &Members) -> Vec<u8> {
+    [MARK, &postcard::to_stdvec(members).expect("plain data")].concat()
 }
 
 struct Node {
@@ -53,7 +65,18 @@ struct Cluster {
     now: Nanos,
     order: u64,
     events: BTreeMap<(Nanos, u64), Event>,
+    /// All that were ever started.
     ids: Vec<ReplicaId>,
+    founders: Vec<ReplicaId>,
+    /// The last configuration that is decided.
+    members: Members,
+    /// Removed, and ended for ever.
+    gone: BTreeSet<ReplicaId>,
+    /// Whether members come and go.
+    changing: bool,
+    /// Whether logs are lost. Then a majority must be able to do without one member: see `amnesia.rs`.
+    losing: bool,
+    reckless: bool,
     disks: BTreeMap<ReplicaId, MemoryDisk>,
     nodes: BTreeMap<ReplicaId, Node>,
     lives: BTreeMap<ReplicaId, u64>,
@@ -77,6 +100,17 @@ struct Cluster {
 
 impl Cluster {
     fn new(seed: u64) -> Self {
+        let mut cluster = Self::steady(seed);
+        if cluster.rng.up_to(2) > 0 {
+            cluster.changing = true;
+            cluster.losing = cluster.rng.up_to(1) == 0;
+            cluster.schedule(30 * MILLIS, Event::Change);
+        }
+        cluster
+    }
+
+    /// With members that stay.
+    fn steady(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let n = [1, 2, 3, 3, 3, 5, 5, 7][rng.up_to(7) as usize];
         let durability = if rng.up_to(2) == 0 { Durability::Memory } else { Durability::Disk };
@@ -97,6 +131,12 @@ impl Cluster {
             lives: BTreeMap::new(),
             links: BTreeMap::new(),
             next_link: 0,
+            founders: ids.clone(),
+            members: Members::founders(&ids),
+            gone: BTreeSet::new(),
+            changing: false,
+            losing: true,
+            reckless: false,
             ids,
             decided: Vec::new(),
             values: 0,
@@ -128,19 +168,23 @@ impl Cluster {
             durability: self.durability,
             boot_id: "boot".to_owned(),
             segment_bytes: 4096,
+            members_of,
         }
     }
 
     fn start(&mut self, id: ReplicaId) {
         let life = self.lives.entry(id).or_default();
         *life += 1;
-        let mut config = Config::new(id, self.ids.clone(), self.seed ^ u64::from(id) << 32 ^ *life << 48);
+        let mut config =
+            Config::new(id, self.founders.clone(), self.seed ^ u64::from(id) << 32 ^ *life << 48);
         (config.heartbeat, config.election) = (5 * MILLIS, 50 * MILLIS);
         (config.tail_entries, config.tail_bytes) = (8, 400);
+        config.members_of = members_of;
         let log = Log::open(self.disks[&id].clone(), self.options()).expect("the log opens");
         let recovered = log.recovered(8, 400).expect("the log can be read");
         let (learned, server) = (recovered.commit, self.server(id, &log));
-        let paxos = Paxos::new(config, recovered, self.now);
+        let mut paxos = Paxos::new(config, recovered, self.now);
+        paxos.reckless = self.reckless;
         let node = Node { paxos, log, written: 0, syncing: false, learned, server, wake_at: Nanos::MAX };
         self.nodes.insert(id, node);
         for other in self.ids.clone() {
@@ -225,6 +269,7 @@ impl Cluster {
                     self.mended += 1;
                 }
                 Output::Behind { .. } => self.fetch(id),
+                Output::UnknownMembers { .. } => panic!("all configurations have one format here"),
                 Output::Demoted { .. } | Output::Following { .. } | Output::LeaderLost => {}
             }
         }
@@ -297,11 +342,66 @@ impl Cluster {
                 Some((known, _)) => {
                     assert_eq!(known, &value, "seed {}: entry {index} changed at {id}", self.seed)
                 }
-                None => self.decided.push((value, self.nodes[&id].paxos.ballot())),
+                None => {
+                    let members = members_of(&value).expect("one format");
+                    self.decided.push((value, self.nodes[&id].paxos.ballot()));
+                    if let Some(members) = members.filter(|next| next.epoch == self.members.epoch + 1) {
+                        self.renewed(members);
+                    }
+                }
             }
         }
         if let Some(node) = self.nodes.get_mut(&id) {
             node.learned = to;
+        }
+    }
+
+    /// A configuration is decided: new members start; those that were removed end, or stay and disturb for a while.
+    fn renewed(&mut self, members: Members) {
+        assert!(self.members.leads_to(&members), "seed {}: {members:?}", self.seed);
+        self.members = members;
+        for id in self.members.list.iter().map(|member| member.id).collect::<Vec<_>>() {
+            if !self.ids.contains(&id) {
+                self.ids.push(id);
+                self.disks.insert(id, MemoryDisk::default());
+                let delay = self.rng.up_to(20 * MILLIS);
+                self.schedule(delay, Event::Restart { at: id });
+            }
+        }
+        for id in self.ids.clone() {
+            if !self.members.has(id) && !self.gone.contains(&id) && self.rng.up_to(1) == 0 {
+                self.gone.insert(id);
+            }
+        }
+    }
+
+    /// Somebody wants another configuration.
+    fn change(&mut self) {
+        for id in self.ids.clone() {
+            let Some(node) = self.nodes.get(&id).filter(|node| node.paxos.is_leader()) else { continue };
+            let list = &node.paxos.members().list;
+            let member = list[self.rng.up_to(list.len() as u64 - 1) as usize].id;
+            let replaces = if self.rng.up_to(1) == 0 { member } else { 0 };
+            let add = Change::Add { replaces, peer: None, service: None };
+            let voters = node.paxos.members().voters().count();
+            let remove = self.rng.up_to(7) < voters as u64;
+            let change = if remove { Change::Remove(member) } else { add };
+            self.try_change(id, &change);
+        }
+    }
+
+    fn try_change(&mut self, id: ReplicaId, change: &Change) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Ok(next) = node.paxos.prepare_change(change) else { return };
+        if self.losing && !self.calm && matches!(change, Change::Remove(_)) && next.voters().count() < 3 {
+            return;
+        }
+        let index = node.paxos.len();
+        if node.paxos.propose(index, value_of(&next).into()).is_ok() {
+            let mut out = Vec::new();
+            node.paxos.flush(self.now, &mut out);
+            self.perform(id, out);
+            self.wake(id);
         }
     }
 
@@ -344,6 +444,11 @@ impl Cluster {
             node.paxos.flush(self.now, &mut out);
             self.perform(id, out);
             self.wake(id);
+            if let Some(change) = self.nodes.get(&id).and_then(|node| node.paxos.next_change())
+                && self.rng.up_to(3) == 0
+            {
+                self.try_change(id, &change);
+            }
         }
     }
 
@@ -358,7 +463,9 @@ impl Cluster {
                 let pause = self.rng.up_to(100 * MILLIS);
                 self.schedule(pause, Event::Restart { at: id });
             }
-            2 if self.ids.len() > 2
+            2 if self.losing
+                && self.members.voters().count() > 2
+                && self.members.has(id)
                 && self.rng.up_to(2) == 0
                 && (self.lost == self.mended || self.forgetful) =>
             {
@@ -436,11 +543,29 @@ impl Cluster {
                 }
             }
             Event::Restart { at } => {
-                if !self.nodes.contains_key(&at) {
+                if !self.nodes.contains_key(&at) && !self.gone.contains(&at) {
                     self.start(at);
                 }
             }
+            Event::Change if self.calm => {}
+            Event::Change => {
+                self.change();
+                let pause = self.rng.up_to(40 * MILLIS);
+                self.schedule(pause, Event::Change);
+            }
         }
+    }
+
+    /// All members have all entries and a vote, and nothing that was asked for is left to do.
+    fn is_well(&self, target: u64) -> bool {
+        let whole = |id: ReplicaId| {
+            let level = |node: &Node| {
+                let applied = node.server.map_or(0, |state| state.next);
+                node.learned >= target && applied >= target && node.paxos.has_vote()
+            };
+            self.nodes.get(&id).is_some_and(level)
+        };
+        self.members.list.iter().all(|member| member.voter && member.replaces == 0 && whole(member.id))
     }
 
     fn woken(&mut self, at: ReplicaId, life: u64) {
@@ -484,7 +609,7 @@ impl Cluster {
         self.run_until(CHAOS);
         self.calm = true;
         for id in self.ids.clone() {
-            if !self.nodes.contains_key(&id) {
+            if !self.nodes.contains_key(&id) && !self.gone.contains(&id) {
                 self.start(id);
             }
         }
@@ -494,17 +619,16 @@ impl Cluster {
         let end = self.now + HEAL;
         while self.now < end {
             self.run_until(self.now + 20 * MILLIS);
-            let level = |node: &Node| {
-                let applied = node.server.map_or(0, |state| state.next);
-                node.learned >= target && applied >= target && node.paxos.has_vote()
-            };
-            if self.nodes.values().all(level) {
+            if self.is_well(target) {
                 return;
             }
         }
         let learned: Vec<_> =
             self.nodes.iter().map(|(id, node)| (id, node.learned, node.paxos.role())).collect();
-        panic!("schedule {}: no progress after healing: target {target}, {learned:?}", self.seed);
+        panic!(
+            "schedule {}: no progress after healing: target {target}, {learned:?}, {:?}",
+            self.seed, self.members
+        );
     }
 }
 
@@ -515,7 +639,7 @@ fn decided_values_stay_and_healed_clusters_go_on() {
         Some(seed) => seed..seed + 1,
         None => 0..number("BROLGA_SCHEDULES").unwrap_or(SCHEDULES),
     };
-    let (mut decided, mut leaders, mut mended, mut cuts, mut transfers) = (0, 0, 0, 0, 0);
+    let (mut decided, mut leaders, mut mended, mut cuts, mut transfers, mut epochs) = (0, 0, 0, 0, 0, 0);
     for seed in seeds {
         // Printed by the test harness only if the test fails, also if it fails by another panic than the ones here.
         println!("seed {seed}");
@@ -524,12 +648,15 @@ fn decided_values_stay_and_healed_clusters_go_on() {
         decided += cluster.decided.len();
         leaders += cluster.leaders.len();
         mended += cluster.mended;
+        epochs += cluster.members.epoch;
         cuts += cluster.checkpoints.cuts;
         transfers += cluster.checkpoints.transfers;
     }
-    println!("{decided} entries decided under {leaders} leaders; {mended} lost logs learned anew");
+    println!(
+        "{decided} entries decided under {leaders} leaders; {mended} lost logs learned anew; {epochs} changes of members"
+    );
     println!("{cuts} logs cut, {transfers} checkpoints taken over");
-    assert!((mended > 0 && cuts > 0 && transfers > 0) || number("BROLGA_SEED").is_some());
+    assert!((mended > 0 && cuts > 0 && transfers > 0 && epochs > 0) || number("BROLGA_SEED").is_some());
 }
 
 #[test]
@@ -554,6 +681,21 @@ fn a_replica_that_begins_anew_without_the_promise_of_its_peer_breaks_the_consens
         let run = || {
             let mut cluster = Cluster::new(seed);
             cluster.checkpoints.unpromising = true;
+            cluster.run();
+        };
+        std::panic::catch_unwind(run).is_err()
+    });
+    println!("noticed in schedule {broken:?}");
+    assert!(broken.is_some());
+}
+
+#[test]
+fn a_leader_that_changes_members_before_it_may_breaks_the_consensus() {
+    let broken = (0..2000).find(|&seed| {
+        let run = || {
+            let mut cluster = Cluster::new(seed);
+            cluster.reckless = true;
+            cluster.nodes.values_mut().for_each(|node| node.paxos.reckless = true);
             cluster.run();
         };
         std::panic::catch_unwind(run).is_err()

@@ -14,7 +14,7 @@
 
 use super::message::Message;
 use super::types::{Ballot, Entry, Nanos, Output, ReplicaId, Runs, Write};
-use super::{Paxos, Role};
+use super::{Members, Paxos, Role, Roster};
 
 impl Paxos {
     /// Index of the first entry of this log.
@@ -68,9 +68,9 @@ impl Paxos {
     pub(super) fn on_begin(
         &mut self,
         now: Nanos,
-        index: u64,
-        entry: Entry,
+        (index, entry): (u64, Entry),
         promised: Ballot,
+        members: Members,
         out: &mut Vec<Output>,
     ) {
         if index < self.commit || !promised.is_sane() || entry.ballot == Ballot::ZERO {
@@ -94,7 +94,9 @@ impl Paxos {
             self.unwritten = index + 1;
             // What came before cannot be looked at any more.
             self.commit = index;
-            self.write(Write::Anew { first: index, entry, promised: self.promised }, out);
+            self.roster = Roster::new(members.clone());
+            self.renew_peers();
+            self.write(Write::Anew { first: index, entry, promised: self.promised, members }, out);
         }
         self.commit_to(index + 1, out);
     }

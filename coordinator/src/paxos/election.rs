@@ -47,8 +47,8 @@ impl Paxos {
 
     /// No leader is known, and a peer has come: ask soon if it can succeed.
     pub(super) fn hurry(&mut self, now: Nanos) {
-        let connected = 1 + self.peers.iter().filter(|peer| peer.connected).count();
-        if connected >= self.quorum() {
+        let voters = self.peers.iter().filter(|peer| peer.connected && peer.voter).count();
+        if voters + usize::from(self.is_voter()) >= self.quorum() {
             self.retry = FIRST_RETRY;
             let soon = now + MILLIS + self.rng.up_to(START_JITTER);
             self.election_at = self.election_at.min(soon);
@@ -57,7 +57,7 @@ impl Paxos {
 
     /// The election timer ran out: start a trial, or ask again those that have not answered.
     pub(super) fn campaign(&mut self, now: Nanos, out: &mut Vec<Output>) {
-        if !self.has_vote() {
+        if !self.has_vote() || !self.may_stand() {
             return self.wait_for_leader(now, out);
         }
         let wanted = self.seen_round.max(self.promised.round()) + 1;
@@ -82,7 +82,7 @@ impl Paxos {
     fn start_trial(&mut self, now: Nanos, round: u64, out: &mut Vec<Output>) {
         let ballot = Ballot::new(round, self.config.id);
         self.role = Role::Trial { ballot, granted: BTreeSet::from([self.config.id]) };
-        if self.quorum() == 1 {
+        if self.is_elected() {
             self.start_candidacy(now, ballot, out);
         } else {
             self.ask(now, ballot, true, out);
@@ -190,8 +190,8 @@ impl Paxos {
         match &mut self.role {
             Role::Trial { granted, ballot } => {
                 granted.insert(from);
-                let (enough, ballot) = (granted.len() > self.config.replicas.len() / 2, *ballot);
-                if enough && ballot > self.promised {
+                let ballot = *ballot;
+                if self.is_elected() && ballot > self.promised {
                     self.start_candidacy(now, ballot, out);
                 }
             }
@@ -207,10 +207,25 @@ impl Paxos {
         if let Role::Candidate { granted, .. } = &self.role
             // A majority without the own durable promise is none: see `start_candidacy`.
             && granted.contains(&self.config.id)
-            && granted.len() >= self.quorum()
+            && self.is_elected()
         {
             self.become_leader(now, out);
         }
+    }
+
+    /// Whether this replica may ask for votes: also one that is being removed, because until that is decided its log may be the
+    /// only one with which anybody can be elected. It does not count for itself then.
+    fn may_stand(&self) -> bool {
+        self.roster.from(self.commit).any(|members| members.is_voter(self.config.id))
+    }
+
+    /// Whether a majority of the voters has granted what this replica asks for.
+    fn is_elected(&self) -> bool {
+        let (Role::Trial { granted, .. } | Role::Candidate { granted, .. }) = &self.role else {
+            return false;
+        };
+        let members = self.roster.latest();
+        granted.iter().filter(|id| members.is_voter(**id)).count() >= members.quorum()
     }
 
     /// Whether this replica leads, or hears a leader over a connection that stands.

@@ -12,6 +12,8 @@ use super::{Deferred, Paxos, Role};
 pub(super) struct Peer {
     pub(super) id: ReplicaId,
     pub(super) connected: bool,
+    /// It counts for majorities; else it is a learner.
+    pub(super) voter: bool,
     /// False for one that lost its log: what it has counts for no majority.
     pub(super) votes: bool,
     /// The peer's log equals this one below, durably.
@@ -44,6 +46,7 @@ impl Peer {
         Self {
             id,
             connected: false,
+            voter: false,
             votes: true,
             matched: 0,
             next: 0,
@@ -86,7 +89,7 @@ impl Peer {
         self.flow = Flow::Probe { first, waiting: true };
     }
 
-    fn probe(&mut self, first: u64) {
+    pub(super) fn probe(&mut self, first: u64) {
         self.next = first;
         self.flow = Flow::Probe { first, waiting: false };
     }
@@ -118,10 +121,8 @@ impl Paxos {
         let Some(index) = self.len().checked_sub(1) else { return };
         let Some(entry) = self.tail.get(index) else { unreachable!("the last entry is always in the tail") };
         let entry = Entry { ballot: self.promised, value: entry.value.clone() };
-        self.stamps.truncate(index);
-        self.tail.truncate(index);
-        self.stamps.push(entry.ballot);
-        self.tail.push(entry);
+        self.cut_log(index);
+        self.push_entry(entry);
         self.unwritten = index;
     }
 
@@ -267,6 +268,7 @@ impl Paxos {
         }
         self.commit_to(majority, out);
         self.owe_commit(now);
+        self.leave_if_removed(now, out);
     }
 
     /// Whether a majority has an entry of this leadership. From then on nothing can be decided that is not in this log
@@ -283,13 +285,16 @@ impl Paxos {
 
     /// The length that a majority's logs reach: the one that `quorum - 1` replicas are not above... counted without sorting.
     fn majority_len(&self) -> u64 {
+        let counts = |peer: &&Peer| peer.voter && peer.votes;
+        // A leader that is being removed does not count for the decision on that.
+        let own = self.is_voter().then_some(self.durable);
+        let quorum = self.quorum();
         let reach = |len: u64| {
-            let has = |peer: &&Peer| peer.votes && peer.matched >= len;
-            usize::from(self.durable >= len) + self.peers.iter().filter(has).count()
+            let peers = self.peers.iter().filter(counts).filter(|peer| peer.matched >= len).count();
+            peers + usize::from(own.is_some_and(|own| own >= len))
         };
-        let voters = self.peers.iter().filter(|peer| peer.votes);
-        let lens = voters.map(|peer| peer.matched).chain([self.durable]);
-        lens.filter(|len| reach(*len) >= self.quorum()).max().unwrap_or(0)
+        let lens = self.peers.iter().filter(counts).map(|peer| peer.matched).chain(own);
+        lens.filter(|len| reach(*len) >= quorum).max().unwrap_or(0)
     }
 
     /// A connection to `id` stands anew: what was sent over the old one may be lost.
@@ -301,7 +306,7 @@ impl Paxos {
         self.heartbeat(now, at, out);
     }
 
-    fn heartbeat(&mut self, now: Nanos, at: usize, out: &mut Vec<Output>) {
+    pub(super) fn heartbeat(&mut self, now: Nanos, at: usize, out: &mut Vec<Output>) {
         let peer = &mut self.peers[at];
         if let Flow::Probe { first, .. } = peer.flow {
             peer.next = first;
@@ -338,7 +343,8 @@ impl Paxos {
             return;
         }
         let heard = |heard: Nanos| now < heard.saturating_add(self.config.election);
-        let count = 1 + self.peers.iter().filter(|peer| heard(peer.heard)).count();
+        let peers = self.peers.iter().filter(|peer| peer.voter && heard(peer.heard)).count();
+        let count = peers + usize::from(self.is_voter());
         if count < self.quorum() {
             self.step_down(now, out);
         }

@@ -36,9 +36,12 @@ mod amnesia;
 mod cut;
 mod election;
 mod leader;
+mod members;
 mod message;
 mod rng;
+mod roster;
 mod runs;
+mod stewardship;
 mod tail;
 mod thrifty;
 mod types;
@@ -52,7 +55,9 @@ mod unit_test;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+pub use members::{Change, ChangeError, MAX_ID, MAX_MEMBERS, Member, Members};
 pub use message::Message;
+pub use roster::{MembersOf, Roster, no_members};
 pub use types::*;
 
 use amnesia::Amnesia;
@@ -73,9 +78,15 @@ pub struct Paxos {
     /// Highest round seen anywhere, so that the next campaign does not start below it.
     seen_round: u64,
     stamps: Runs,
+    /// Goes with the log, as `stamps` does.
+    roster: Roster,
+    /// A configuration that cannot be read was found here, in this version; told once.
+    unreadable: Option<(u64, u64)>,
     tail: Tail,
     commit: u64,
-    /// The other replicas, by ascending id.
+    /// Replicas with a connection that stands, members or not.
+    links: BTreeSet<ReplicaId>,
+    /// The other members, by ascending id.
     peers: Vec<Peer>,
 
     /// Sequence number of the last write given out, and of the last one that is durable.
@@ -108,6 +119,9 @@ pub struct Paxos {
     retry: Nanos,
     heartbeat_at: Nanos,
     quorum_check_at: Nanos,
+    /// Breaks a rule: changes are proposed before the leader has decided anything, or the change before is.
+    #[cfg(test)]
+    reckless: bool,
 }
 
 #[derive(Debug)]
@@ -133,32 +147,33 @@ impl Paxos {
     /// A replica that starts with what its log holds.
     ///
     /// # Panics
-    /// If `config` does not name this replica, or `recovered` has entries but no tail.
+    /// If `recovered` has entries but no tail.
     pub fn new(config: Config, recovered: Recovered, now: Nanos) -> Self {
-        assert!(
-            config.replicas.contains(&config.id) && config.id != 0,
-            "replica {} is not a member",
-            config.id
-        );
+        assert!(config.id != 0, "ids begin with 1");
         let len = recovered.stamps.len();
         assert!(len == 0 || !recovered.tail.is_empty(), "the last entry of a log must be in memory");
         let mut tail = Tail::new(len - recovered.tail.len() as u64, config.tail_entries, config.tail_bytes);
         recovered.tail.into_iter().for_each(|entry| tail.push(entry));
         tail.evict(len);
-        let others: BTreeSet<_> = config.replicas.iter().copied().filter(|id| *id != config.id).collect();
+        let base = recovered.base.unwrap_or_else(|| Members::founders(&config.founders));
+        let roster = Roster::with(base, recovered.changes);
+        let alone = roster.latest().list.iter().all(|member| member.id == config.id);
         let mut rng = Rng::new(config.seed);
         // A replica alone has nobody to wait for.
-        let first_election = if others.is_empty() { 0 } else { config.election + rng.up_to(config.election) };
-        Self {
+        let first_election = if alone { 0 } else { config.election + rng.up_to(config.election) };
+        let mut paxos = Self {
             rng,
             role: Role::Follower { leader: None },
             amnesia: recovered.lost.then(Amnesia::default),
             promised: recovered.promised.max(recovered.stamps.last()),
             seen_round: recovered.promised.round(),
             stamps: recovered.stamps,
+            roster,
+            unreadable: None,
             tail,
             commit: recovered.commit.min(len),
-            peers: others.into_iter().map(Peer::new).collect(),
+            links: BTreeSet::new(),
+            peers: Vec::new(),
             written: 0,
             persisted: 0,
             volatile: VecDeque::new(),
@@ -175,8 +190,12 @@ impl Paxos {
             retry: election::FIRST_RETRY,
             heartbeat_at: now,
             quorum_check_at: now,
+            #[cfg(test)]
+            reckless: false,
             config,
-        }
+        };
+        paxos.renew_peers();
+        paxos
     }
 
     /// Takes one input. Outputs are appended to `out`.
@@ -195,7 +214,12 @@ impl Paxos {
                 self.settle(now, out);
             }
             Input::OldEntries { peer, first, entries } => self.on_old_entries(now, peer, first, entries, out),
-            Input::Begin { index, entry, promised } => self.on_begin(now, index, entry, promised, out),
+            Input::Begin { index, entry, promised, members } => {
+                self.on_begin(now, (index, entry), promised, members, out);
+            }
+        }
+        if let Some((index, version)) = self.unreadable.take() {
+            out.push(Output::UnknownMembers { index, version });
         }
     }
 
@@ -213,8 +237,8 @@ impl Paxos {
         if !self.takes_proposals() {
             return Err(ProposeError::Full(self.len() - self.commit));
         }
-        self.stamps.push(self.promised);
-        self.tail.push(Entry { ballot: self.promised, value });
+        self.check_change(&value).map_err(ProposeError::Members)?;
+        self.push_entry(Entry { ballot: self.promised, value });
         Ok(())
     }
 
@@ -309,16 +333,18 @@ impl Paxos {
 
     /// True if there is no other replica.
     pub fn is_alone(&self) -> bool {
-        self.config.replicas.len() == 1
+        self.members().list.iter().all(|member| member.id == self.config.id)
     }
 
-    /// Replicas that make a majority.
+    /// Voters that make a majority.
     pub fn quorum(&self) -> usize {
-        self.config.replicas.len() / 2 + 1
+        self.roster.latest().quorum()
     }
 
     fn on_message(&mut self, now: Nanos, from: ReplicaId, message: Message, out: &mut Vec<Output>) {
-        if !self.peers.iter().any(|peer| peer.id == from) {
+        // Who is not known here yet may be a member of a configuration that is on its way.
+        let known = self.peers.iter().any(|peer| peer.id == from);
+        if !known && (self.is_removed(from) || from == self.config.id) {
             return;
         }
         match message {
@@ -350,6 +376,7 @@ impl Paxos {
     }
 
     fn on_connected(&mut self, now: Nanos, id: ReplicaId, out: &mut Vec<Output>) {
+        self.links.insert(id);
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else { return };
         peer.connected = true;
         self.ask_around(now, out);
@@ -361,15 +388,17 @@ impl Paxos {
     }
 
     fn on_disconnected(&mut self, now: Nanos, id: ReplicaId, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) else { return };
-        peer.connected = false;
+        self.links.remove(&id);
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == id) {
+            peer.connected = false;
+        }
         if matches!(self.role, Role::Follower { leader: Some(leader) } if leader == id) {
             self.lose_leader(now, out);
         }
     }
 
     fn connected(&self, id: ReplicaId) -> bool {
-        self.peers.iter().any(|peer| peer.id == id && peer.connected)
+        self.links.contains(&id)
     }
 
     fn send(out: &mut Vec<Output>, to: ReplicaId, message: Message) {

@@ -37,12 +37,14 @@ impl Paxos {
         let candidate = &self.peers[at];
         let before = |(other, peer): (usize, &super::leader::Peer)| {
             peer.connected
+                && peer.voter
                 && peer.votes
                 && peer.flow == Flow::Stream
                 && (peer.matched > candidate.matched || (peer.matched == candidate.matched && other < at))
         };
         candidate.flow == Flow::Stream
-            && self.peers.iter().enumerate().filter(|(other, peer)| before((*other, peer))).count() + 1
+            && self.peers.iter().enumerate().filter(|(other, peer)| before((*other, peer))).count()
+                + usize::from(self.is_voter())
                 >= self.quorum()
     }
 

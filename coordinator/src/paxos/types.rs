@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::members::{ChangeError, Members};
 use super::message::Message;
+use super::roster::{MembersOf, no_members};
 pub use super::runs::Runs;
 
 /// A replica's number, 1..=255.
@@ -77,8 +79,10 @@ impl fmt::Debug for Entry {
 pub struct Config {
     /// This replica.
     pub id: ReplicaId,
-    /// All replicas, this one included.
-    pub replicas: Vec<ReplicaId>,
+    /// With whom the cluster was made. One that joined later is not among them.
+    pub founders: Vec<ReplicaId>,
+    /// Finds the configurations in the log.
+    pub members_of: MembersOf,
     /// A leader that has sent nothing to a peer for this long sends a heartbeat.
     pub heartbeat: Nanos,
     /// Base of the election time-out; the real one is drawn from `election..2 * election`. It is for leaders that hang or cannot
@@ -99,11 +103,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults for replica `id` of `replicas`.
-    pub fn new(id: ReplicaId, replicas: Vec<ReplicaId>, seed: u64) -> Self {
+    /// The defaults for replica `id` of a cluster that was made with `founders` and does not change.
+    pub fn new(id: ReplicaId, founders: Vec<ReplicaId>, seed: u64) -> Self {
         Self {
             id,
-            replicas,
+            founders,
+            members_of: no_members,
             heartbeat: 50 * MILLIS,
             election: 1000 * MILLIS,
             break_jitter: 2 * MILLIS,
@@ -143,6 +148,10 @@ pub struct Recovered {
     pub tail: Vec<Entry>,
     /// Every entry below is known to be decided. 0 is always safe.
     pub commit: u64,
+    /// The configuration that counts where the log begins, if it was cut; else it is the founders'.
+    pub base: Option<Members>,
+    /// The configurations in the log, with their indices.
+    pub changes: Vec<(u64, Arc<Members>)>,
     /// The log was lost or damaged: what it held is not known. See `amnesia.rs`.
     pub lost: bool,
 }
@@ -182,6 +191,8 @@ pub enum Input {
         entry: Entry,
         /// What that peer had promised then.
         promised: Ballot,
+        /// The configuration that counts behind the entry.
+        members: Members,
     },
 }
 
@@ -205,6 +216,8 @@ pub enum Write {
         entry: Entry,
         /// The highest ballot that this replica has promised.
         promised: Ballot,
+        /// The configuration that counts behind it.
+        members: Members,
     },
 }
 
@@ -262,6 +275,13 @@ pub enum Output {
         /// The leader can send entries from here on.
         first: u64,
     },
+    /// The entry at `index` has a configuration in a format that this binary does not know.
+    UnknownMembers {
+        /// Where.
+        index: u64,
+        /// Of the format.
+        version: u64,
+    },
     /// The peer needs entries that only the log has: read some from `from` on (below `to`), give [`Input::OldEntries`].
     NeedOld {
         /// The peer.
@@ -274,7 +294,7 @@ pub enum Output {
 }
 
 /// Why a value was not proposed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     /// Another replica leads, or none does.
     #[error("this replica does not lead; propose to the leader")]
@@ -290,6 +310,9 @@ pub enum ProposeError {
     /// [`MAX_UNDECIDED_ENTRIES`] entries wait for a majority.
     #[error("{0} entries wait for a majority already; propose again when some are decided")]
     Full(u64),
+    /// It has a change of the members that may not be made now.
+    #[error("the members cannot be changed: {0}")]
+    Members(ChangeError),
     /// Longer than [`MAX_VALUE_BYTES`].
     #[error("a value of {0} bytes is longer than an entry may be")]
     TooLong(usize),

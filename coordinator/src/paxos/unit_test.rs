@@ -162,7 +162,7 @@ fn a_new_leader_counts_a_majority_only_at_its_own_stamp() {
     let mut stamps = Runs::default();
     (0..3).for_each(|_| stamps.push(old));
     let tail = (0..3).map(|byte| entry(old, byte)).collect();
-    let recovered = Recovered { promised: old, stamps, tail, commit: 0, lost: false };
+    let recovered = Recovered { promised: old, stamps, tail, ..Recovered::default() };
     let mut paxos = Paxos::new(Config::new(1, vec![1, 2, 3], 1), recovered, 0);
     step(&mut paxos, 0, Input::PeerConnected(2));
     let now = paxos.deadline();

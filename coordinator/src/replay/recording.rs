@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use super::ReplayError;
 use crate::container::{ContainerSpec, remove_tree};
-use crate::launcher::cluster::{Cluster, MAX_REPLICAS};
+use crate::launcher::cluster::Cluster;
 use crate::launcher::state::{keys_directory, replica_directory};
 use crate::log::{self, Directory, Log, Options, SEGMENT_BYTES};
+use crate::paxos::MAX_ID;
 use crate::replica::digest_file;
 use crate::replica::digests::Digest;
+use crate::replica::membership::members_of;
 
 /// Entries that are read at a time.
 const READ_ENTRIES: u64 = 1024;
@@ -61,6 +63,7 @@ impl Recording {
             durability: log::Durability::Memory,
             boot_id: log::current_boot_id().map_err(ReplayError::system("read this boot's id"))?,
             segment_bytes: SEGMENT_BYTES,
+            members_of,
         };
         let log = Log::open(Directory::open(&copy)?, options)?;
         if log.is_empty() {
@@ -111,7 +114,7 @@ impl Recording {
 
     /// The server, as the replica started it, in a directory of its own.
     pub fn container(&self) -> ContainerSpec {
-        let all = (1..=MAX_REPLICAS).map(|id| replica_directory(&self.state, id));
+        let all = (1..=MAX_ID).map(|id| replica_directory(&self.state, id));
         let hidden = all.chain([keys_directory(&self.state), self.scratch.clone()]).collect();
         self.cluster.server(self.container_directory(), hidden)
     }

@@ -102,7 +102,7 @@ pub(super) struct Checkpointing {
     pause: (u64, u64),
     /// Written to when the thread has ended.
     kick: Arc<EventFd>,
-    schedule: Schedule,
+    pub(super) schedule: Schedule,
 }
 
 impl Checkpointing {

@@ -10,6 +10,7 @@ use super::schedule::Every;
 use super::status::ReplicaStatus;
 use crate::channel::Channel;
 use crate::container::ContainerSpec;
+use crate::paxos::{Change, ChangeError};
 
 /// When a majority "has" an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -65,8 +66,10 @@ pub struct ReplicaConfig {
     pub id: u8,
     /// The cluster's name; part of the shared directory's name.
     pub cluster: String,
-    /// All replicas, this one included.
+    /// All replicas whose addresses are known at the start, this one included.
     pub members: Vec<Member>,
+    /// With whom the cluster was made. Who takes part now stands in the log.
+    pub founders: Vec<u8>,
     /// Keys for the peer connections.
     pub keys: KeyFiles,
     /// Directory of the log.
@@ -98,6 +101,9 @@ pub struct ReplicaConfig {
     /// The supervisor. Its end means: stop.
     pub supervisor: Channel,
 }
+
+/// Version of the messages between supervisor and replica, which can be of different builds while a cluster is upgraded.
+pub const CHANNEL_VERSION: u32 = 1;
 
 /// Supervisor to replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +141,13 @@ pub enum ToReplica {
     },
     /// End in good order.
     Stop,
+    /// Change the members of the cluster, if this replica leads or knows who does; answered by [`FromReplica::Changed`].
+    Change {
+        /// Comes back with the answer.
+        id: u64,
+        /// What.
+        change: Change,
+    },
 }
 
 /// Replica to supervisor.
@@ -148,4 +161,14 @@ pub enum FromReplica {
     Peer(Box<ReplicaStatus>),
     /// The signal with this id has taken effect, and that is decided. Told again as the log is replayed.
     Signalled(u64),
+    /// What the leader said to a [`ToReplica::Change`]: the epoch of the new configuration, which is not decided yet, or why
+    /// there is none.
+    Changed {
+        /// Of the request.
+        id: u64,
+        /// The leader's word.
+        answer: Result<u64, ChangeError>,
+    },
+    /// This replica is no member any more since this epoch, and ends.
+    Removed(u64),
 }

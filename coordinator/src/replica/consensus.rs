@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::log::{Directory, Disk, Log, LogError};
 use crate::paxos::{
-    Ballot, Entry, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Message, Nanos, Output, Paxos, ProposeError,
-    ReplicaId, Write,
+    Ballot, Entry, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Members, Message, Nanos, Output, Paxos,
+    ProposeError, ReplicaId, Write,
 };
 
 /// How long to wait before a full disk is tried again.
@@ -108,16 +108,16 @@ impl<D: Disk> Consensus<D> {
         Ok(true)
     }
 
-    /// The entry before `next` as it stands in the log, if this replica knows it to be decided, and what it has promised: what
+    /// The entry before `next` as it stands in the log, if this replica knows it to be decided, what it has promised, and the members: what
     /// another replica needs beside a checkpoint at `next` ([`Input::Begin`]).
-    pub fn begin_at(&self, next: u64) -> Option<(Entry, Ballot)> {
+    pub fn begin_at(&self, next: u64) -> Option<(Entry, Ballot, Members)> {
         let index = next.checked_sub(1).filter(|index| *index < self.paxos.commit())?;
         if let Some(entry) = self.paxos.entry(index) {
-            return Some((entry.clone(), self.paxos.ballot()));
+            return Some((entry.clone(), self.paxos.ballot(), self.paxos.members_behind(index)));
         }
         let mut entries = Vec::new();
         self.log.read(index, next, 0, &mut entries).ok()?;
-        Some((entries.pop()?, self.paxos.ballot()))
+        Some((entries.pop()?, self.paxos.ballot(), self.paxos.members_behind(index)))
     }
 
     /// True while the disk is full.
@@ -191,6 +191,9 @@ impl<D: Disk> Consensus<D> {
                     Output::Committed { from, to } => happenings.push_back(Happening::Committed { from, to }),
                     Output::BecameLeader { ballot, next } => {
                         happenings.push_back(Happening::BecameLeader { ballot, next });
+                    }
+                    Output::UnknownMembers { index, version } => {
+                        return Err(LogError::UnknownMembers { index, version });
                     }
                     Output::Remembered => {
                         self.log.found()?;

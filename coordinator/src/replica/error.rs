@@ -40,6 +40,17 @@ pub enum ReplicaError {
          under a memory checker)"
     )]
     Damaged,
+    /// It is no member any more.
+    #[error(
+        "replica {id} was removed from the cluster (epoch {epoch} of its members) and ends; a machine that is to take part again \
+         gets a new id with `brolga member add`"
+    )]
+    Removed {
+        /// Which.
+        id: u8,
+        /// Since when.
+        epoch: u64,
+    },
     /// The log was written for something else.
     #[error(
         "the log in {directory} belongs to another command, environment or cluster; use the same as before, or start over with --fresh"

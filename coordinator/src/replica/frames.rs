@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digests::Digest;
 use super::status::ReplicaStatus;
-use crate::paxos::{Message, wire};
+use crate::paxos::{Change, ChangeError, Message, wire};
 
 /// Bytes in front of a frame: length of the body (`u32`), kind (`u8`).
 const HEADER_BYTES: usize = 5;
@@ -12,7 +12,7 @@ const HEADER_BYTES: usize = 5;
 pub const MAX_FRAME_BYTES: usize = wire::MAX_FRAME_BYTES;
 
 /// Version of what replicas say to each other. It is the first thing that they say, and whoever knows another one hangs up.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 const MAGIC: [u8; 4] = *b"BRLG";
 
 const KIND_HELLO: u8 = 0;
@@ -46,6 +46,22 @@ pub enum Control {
     Probe,
     /// A replica's server starts from nothing: earlier digests of it do not count.
     Restarted,
+    /// A change of the members, from the supervisor of a replica that does not lead.
+    Change {
+        /// See [`super::config::ToReplica::Change`].
+        id: u64,
+        /// What.
+        change: Change,
+    },
+    /// The leader's answer to that.
+    Changed {
+        /// Of the request.
+        id: u64,
+        /// See [`super::config::FromReplica::Changed`].
+        answer: Result<u64, ChangeError>,
+    },
+    /// To a replica that is no member any more: since when.
+    Removed(u64),
 }
 
 /// The first frame in each direction. Its layout is that of all versions: magic, version, fingerprint, little-endian.
@@ -211,7 +227,7 @@ mod tests {
         bytes.extend([1, 2]);
         bytes[0] += 2;
         let Some((Frame::Hello(hello), _)) = take(&bytes).unwrap() else { panic!() };
-        assert!(hello.complaint([7; 16]).unwrap().contains("speaks version 2"));
+        assert!(hello.complaint([7; 16]).unwrap().contains("speaks version 3"));
         assert!(
             Hello { version: WIRE_VERSION, ..hello }.complaint([8; 16]).unwrap().contains("cluster.toml")
         );

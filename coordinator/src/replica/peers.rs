@@ -22,7 +22,7 @@ use super::poll::{Poll, Ready, Token};
 use super::ports::is_exhausted;
 use super::strangers::{Refusals, Stranger, to_evict};
 use super::tls::{Tls, peer_of};
-use crate::paxos::Message;
+use crate::paxos::{MAX_ID, Message};
 
 /// First pause before a peer is dialled again.
 const FIRST_RETRY_NS: u64 = 10_000_000;
@@ -114,6 +114,11 @@ impl Peers {
             refusals: Refusals::default(),
             leader: None,
         })
+    }
+
+    /// This peer will not be dialled any more: it is no member.
+    pub fn forget(&mut self, id: u8) {
+        self.dials.remove(&id);
     }
 
     /// Peers with a connection that is up.
@@ -365,7 +370,8 @@ impl Peers {
 
     fn identify(&mut self, key: u64, news: &mut Vec<PeerNews>) {
         let Some(connection) = self.connections.get_mut(&key) else { return };
-        let others = self.members.iter().map(|member| member.id).filter(|id| *id != self.id);
+        // Whoever has a certificate of the cluster; who of them is a member stands in the log.
+        let others = (1..=MAX_ID).filter(|id| *id != self.id);
         let Some(id) = connection.peer.or_else(|| peer_of(connection.tls(), others)) else {
             return self.drop_connection(key, "its certificate names no replica of this cluster", news);
         };

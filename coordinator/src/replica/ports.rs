@@ -59,8 +59,8 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Takes the sockets of a published port (the server's and where clients connect); they replace earlier ones of the
-    /// same.
+    /// Takes the sockets of a published port (the server's and where clients connect). Of one that is known only the replicas'
+    /// addresses are renewed: its sockets are the same as before.
     pub fn publish(
         &mut self,
         poll: &Poll,
@@ -77,15 +77,15 @@ impl Ports {
         };
         let slot =
             self.ports.iter().position(|port| (port.server_port, port.address) == (server_port, address));
-        let place = slot.unwrap_or(self.ports.len()) as u64;
+        if let Some(slot) = slot {
+            self.ports[slot].addresses = addresses;
+            return Ok(());
+        }
+        let place = self.ports.len() as u64;
         let shared =
             shared.map(|shared| Watched::new(poll, shared.into(), Token::Listener(place * 2))).transpose()?;
         let own = Watched::new(poll, own.into(), Token::Listener(place * 2 + 1))?;
-        let port = Port { server_port, address, shared, own, addresses };
-        match slot {
-            Some(slot) => self.ports[slot] = port,
-            None => self.ports.push(port),
-        }
+        self.ports.push(Port { server_port, address, shared, own, addresses });
         Ok(())
     }
 

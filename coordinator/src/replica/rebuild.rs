@@ -196,6 +196,14 @@ impl Replica {
             }
             Frame::Control(Control::Signal { .. }) | Frame::Hello(_) => {}
             Frame::Control(Control::Probe) => {}
+            Frame::Control(Control::Change { id, change }) => {
+                let answer = self.change_members(&change);
+                self.peers.send_control(from, &Control::Changed { id, answer });
+            }
+            Frame::Control(Control::Changed { id, answer }) => {
+                let _ = self.supervisor.send(&FromReplica::Changed { id, answer });
+            }
+            Frame::Control(Control::Removed(epoch)) => self.stewardship.told_removed(epoch),
             Frame::Control(Control::Restarted) => self.book.forget(from),
         }
     }

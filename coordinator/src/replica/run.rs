@@ -23,6 +23,7 @@ use super::driver::{Driver, Effect, Moment, News, Origin};
 use super::error::ReplicaError;
 use super::frames::{Hello, WIRE_VERSION};
 use super::keeper::Keeper;
+use super::membership::members_of;
 use super::peers::{PeerNews, Peers};
 use super::poll::{Poll, Ready, Token};
 use super::polling::Polling;
@@ -32,6 +33,7 @@ use super::schedule::Schedule;
 use super::server::{Recipe, Server, make_kick};
 use super::signals::Signals;
 use super::status::ReplicaStatus;
+use super::stewardship::Stewardship;
 use super::tls::Tls;
 use crate::channel::{Channel, Received};
 use crate::checkpoint::Store;
@@ -71,6 +73,7 @@ pub(super) struct Replica {
     pub(super) entries_before: u64,
     pub(super) stop: bool,
     pub(super) signals: Signals,
+    pub(super) stewardship: Stewardship,
     pub(super) death: Option<Death>,
     /// The leader's log begins at this entry, and the own one ends before.
     pub(super) behind: Option<u64>,
@@ -161,6 +164,7 @@ impl Replica {
             entries_before: 0,
             stop: false,
             signals: Signals::default(),
+            stewardship: Stewardship::default(),
             death: None,
             behind: None,
             effects: Vec::new(),
@@ -224,6 +228,7 @@ impl Replica {
             self.rebuild_server(&reason);
         }
         self.tell_signals();
+        self.tend_members()?;
         self.send_status_if_due(now);
         self.wake_server();
         Ok(())
@@ -273,6 +278,7 @@ impl Replica {
                     }
                 }
                 Received::Message(ToReplica::Signal { id, signal }, _) => self.signal_server(id, signal),
+                Received::Message(ToReplica::Change { id, change }, _) => self.asked_to_change(id, change),
                 Received::Message(ToReplica::Stop, _) | Received::Closed => {
                     self.stop = true;
                     return Ok(());
@@ -304,7 +310,10 @@ impl Replica {
     pub(super) fn take_peer_news(&mut self, now: u64, news: &mut Vec<PeerNews>) {
         for item in news.drain(..) {
             match item {
-                PeerNews::Connected(id) => self.driver.consensus.input(now, Input::PeerConnected(id)),
+                PeerNews::Connected(id) => {
+                    self.tell_if_removed(id);
+                    self.driver.consensus.input(now, Input::PeerConnected(id));
+                }
                 PeerNews::Disconnected(id) => self.driver.consensus.input(now, Input::PeerDisconnected(id)),
                 PeerNews::Frame(from, frame) => self.peer_frame(now, from, frame),
             }
@@ -377,13 +386,14 @@ fn open_consensus(config: &ReplicaConfig) -> Result<Consensus, ReplicaError> {
         },
         boot_id: log::current_boot_id().map_err(ReplicaError::system("read this boot's id"))?,
         segment_bytes: SEGMENT_BYTES,
+        members_of,
     };
     let log = open_log(config, &options)?;
     let recovered = log.recovered(paxos::TAIL_ENTRIES as u64, paxos::TAIL_BYTES)?;
     if !log.is_empty() {
         tracing::info!("the log has {} entries: they are replayed", log.len());
     }
-    let replicas = config.members.iter().map(|member| member.id).collect();
     let seed = wall_clock() ^ u64::from(config.id) << 56;
-    Ok(Consensus::new(Paxos::new(Config::new(config.id, replicas, seed), recovered, 0), log))
+    let paxos = Config { members_of, ..Config::new(config.id, config.founders.clone(), seed) };
+    Ok(Consensus::new(Paxos::new(paxos, recovered, 0), log))
 }

@@ -55,6 +55,11 @@ impl Schedule {
         Self { every, id, replicas, stretch: None }
     }
 
+    /// The members changed: this replica is the `place`th, from 1, of `replicas`; 0 = none of them.
+    pub fn renew(&mut self, place: u8, replicas: u8) {
+        (self.id, self.replicas) = (place, replicas);
+    }
+
     /// True, once, when a stretch of this replica has begun. `seconds`: of the real time; `entries`: decided.
     pub fn is_due(&mut self, seconds: u64, entries: u64) -> bool {
         let now = match self.every {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::checkpointing::CheckpointStatus;
+use crate::paxos::Members;
 
 /// A follower that is this many entries behind replays rather than follows.
 pub const RECOVERING_LAG: u64 = 4096;
@@ -140,6 +141,8 @@ pub struct ReplicaStatus {
     /// Longest turn of the coordinator's loop so far, microseconds. Several hundred thousand cost a leader its
     /// leadership; the disk or the machine is too slow then.
     pub longest_turn_us: u64,
+    /// Who takes part, as far as that is decided and known here.
+    pub members: Members,
     /// The log cannot be written because the disk is full; nothing is acknowledged until it can.
     pub disk_full: bool,
     /// Its log was damaged, and it has no vote until it has learned everything anew.

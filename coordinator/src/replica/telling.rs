@@ -47,6 +47,7 @@ impl Replica {
         status.peers_connected = self.peers.connected();
         let why = self.driver.consensus.log().lost();
         status.damaged_log = why.map(|why| DamagedLog { why: why.to_owned(), unheard: paxos.unheard() });
+        status.members = (**paxos.decided_members()).clone();
         status.disk_full = self.driver.consensus.disk_full();
         status.log_bytes = directory_bytes(&self.log_directory);
         status.role = match self.driver.phase() {

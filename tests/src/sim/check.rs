@@ -209,9 +209,9 @@ impl Checker {
 
     /// I5.
     fn check_sequences(&mut self, index: u64, entry: &Entry<'_>) {
-        for event in
-            entry.events().filter(|event| !matches!(event.kind, EventKind::Preempt | EventKind::SpinPoint))
-        {
+        for event in entry.events().filter(|event| {
+            !matches!(event.kind, EventKind::Preempt | EventKind::SpinPoint | EventKind::Members)
+        }) {
             let (connection, sequence) = (event.header.connection.get(), event.header.sequence.get());
             if event.kind == EventKind::Outbound {
                 // Connections outside end with the leadership that made them: no event of one may follow.

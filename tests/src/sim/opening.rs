@@ -3,6 +3,7 @@
 use coordinator::log::{Log, LogError, MemoryDisk, Options};
 use coordinator::paxos::{Ballot, Config, Paxos};
 use coordinator::replica::consensus::Consensus;
+use coordinator::replica::membership::members_of;
 
 use super::mail::Around;
 use super::plan::{Broken, Plan};
@@ -19,10 +20,12 @@ pub(super) fn open(
         durability: plan.durability,
         boot_id: "boot".to_owned(),
         segment_bytes: plan.segment_bytes,
+        members_of,
     };
     let log = Log::open(disk.clone(), options)?;
     let replicas: Vec<u8> = (1..=plan.replicas as u8).collect();
     let mut config = Config::new(id, replicas, around.rng.word());
+    config.members_of = members_of;
     (config.heartbeat, config.election) = (plan.heartbeat, plan.election);
     (config.tail_entries, config.tail_bytes) = (plan.tail_entries, 1 << 20);
     let everything = log.recovered(u64::MAX, usize::MAX)?;

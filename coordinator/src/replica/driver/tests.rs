@@ -13,6 +13,7 @@ use super::*;
 use crate::log::{Durability, Log, MemoryDisk, Options};
 use crate::paxos::{Ballot, Config, Input, MILLIS, Paxos};
 use crate::replica::intake::event;
+use crate::replica::membership::members_of;
 
 const CONNECTION: u64 = 9;
 
@@ -31,6 +32,7 @@ impl Bench {
             durability: Durability::Memory,
             boot_id: "boot".to_owned(),
             segment_bytes: 64 << 10,
+            members_of,
         };
         let log = Log::open(MemoryDisk::default(), options).unwrap();
         let recovered = log.recovered(100, 1 << 20).unwrap();
