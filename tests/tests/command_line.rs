@@ -46,7 +46,9 @@ fn kill_keeps_a_replica_down_until_start() {
     assert_eq!(redis(&cluster).must(&["GET", "counter"]).bytes(), b"2");
     cluster.await_level();
     let missing = cluster.call(&["kill", "--replica", "9"]);
-    assert!(!missing.status.success() && String::from_utf8_lossy(&missing.stderr).contains("they are 1, 2, 3"));
+    assert!(
+        !missing.status.success() && String::from_utf8_lossy(&missing.stderr).contains("they are 1, 2, 3")
+    );
     assert!(cluster.call(&["stop"]).status.success());
     assert!(cluster.await_end().success());
     cluster.assert_nothing_left();

@@ -64,11 +64,12 @@ fn container_of(state: &Path, replica: u8) -> Result<i32, LauncherError> {
     let Reply::Status(status) = ask(state, &Request::Status)? else {
         return Err(LauncherError::NotRunning(state.to_owned()));
     };
+    let ids: Vec<_> = status.replicas.iter().map(|member| member.id.to_string()).collect();
     let member = status.replicas.iter().find(|member| member.id == replica);
     let Some(member) = member else {
         return Err(LauncherError::Refused(format!(
-            "there is no replica {replica}; they are 1 to {}",
-            status.replicas.len()
+            "there is no replica {replica}; they are {}",
+            ids.join(", ")
         )));
     };
     if matches!(member.process, ProcessState::Elsewhere | ProcessState::Unreachable) {
