@@ -19,7 +19,7 @@ use super::members::MEMBERS;
 use super::points::{Place, Points};
 use super::record::{self, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::{Durability, Log, Segment, io_error, segment_name, segment_number};
-use crate::paxos::{Ballot, Entry, Members, Roster, Runs, Write};
+use crate::paxos::{Ballot, Roster, Runs, Write};
 
 /// Name of the small file.
 pub(super) const CUT: &str = "cut";
@@ -40,6 +40,8 @@ struct CutFile {
     cluster: [u8; 16],
     /// Index of the first entry.
     first: U64,
+    /// Stamp of the entry before, zero if it is not known.
+    before: U64,
     /// The highest promise of all records before.
     promised: U64,
     /// Number of the file with the first record.
@@ -50,7 +52,7 @@ struct CutFile {
     sequence: U64,
 }
 
-const _: () = assert!(size_of::<CutFile>() == 72);
+const _: () = assert!(size_of::<CutFile>() == 80);
 
 impl CutFile {
     fn checksum(&self) -> u32 {
@@ -62,6 +64,8 @@ impl CutFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Beginning {
     pub(super) first: u64,
+    /// Stamp of the entry before.
+    pub(super) before: Ballot,
     pub(super) promised: Ballot,
     /// Number of the file.
     pub(super) segment: u64,
@@ -87,12 +91,12 @@ impl<D: Disk> Log<D> {
         }
         // Its promises, and the entry, must not be less durable than the word that nothing else counts.
         self.sync()?;
-        let segment = self.segments[place.segment as usize].number;
         let members = self.roster.at(first).clone();
         self.write_members(&members)?;
-        let beginning =
-            Beginning { first, promised: self.promised, segment, offset: place.offset.into(), sequence };
-        self.write_beginning(beginning)?;
+        let (promised, segment) = (self.promised, self.segments[place.segment as usize].number);
+        let before = first.checked_sub(1).and_then(|before| self.stamps.at(before)).unwrap_or_default();
+        let offset = place.offset.into();
+        self.write_beginning(Beginning { first, before, promised, segment, offset, sequence })?;
         for old in self.segments.drain(..place.segment as usize) {
             self.disk.discard(&segment_name(old.number));
         }
@@ -102,20 +106,15 @@ impl<D: Disk> Log<D> {
     }
 
     /// Begins the log anew with a decided entry, after which it has one entry. On [`LogError::Full`] nothing has changed.
-    pub(super) fn begin_anew(
-        &mut self,
-        first: u64,
-        entry: &Entry,
-        promised: Ballot,
-        members: &Members,
-    ) -> Result<(), LogError> {
+    pub(super) fn begin_anew(&mut self, write: &Write) -> Result<(), LogError> {
+        let Write::Anew { first, entry, previous, promised, members } = write else { return Ok(()) };
+        let (first, before) = (*first, *previous);
         self.sync()?;
         self.write_members(members)?;
         let number = self.segments.last().map_or(1, |segment| segment.number + 1);
         let salt = record::salt(self.options.cluster, number);
-        let write = Write::Entry { index: first, entry: entry.clone() };
         let sequence = self.next_sequence;
-        let (header, value) = record::header_for(&write, first, sequence, sequence, salt);
+        let (header, value) = record::header_for(write, first, sequence, sequence, salt);
         let bytes = record::record_bytes(value.len());
         let size = self.options.segment_bytes.max(SEGMENT_HEADER_BYTES + bytes);
         let mut file = self.create_file(ANEW, number, size)?;
@@ -126,9 +125,9 @@ impl<D: Disk> Log<D> {
                 Durability::Disk => file.sync().and_then(|()| self.disk.sync_names()),
             })
             .map_err(io_error(&self.disk, "write", ANEW))?;
-        let promised = self.promised.max(promised).max(entry.ballot);
+        let promised = self.promised.max(*promised).max(entry.ballot);
         let offset = SEGMENT_HEADER_BYTES;
-        self.write_beginning(Beginning { first, promised, segment: number, offset, sequence })?;
+        self.write_beginning(Beginning { first, before, promised, segment: number, offset, sequence })?;
         self.name_anew(number)?;
         for old in std::mem::take(&mut self.segments) {
             self.disk.discard(&segment_name(old.number));
@@ -137,7 +136,7 @@ impl<D: Disk> Log<D> {
         self.segments.push(Segment { number, end: offset + bytes });
         self.salt = salt;
         self.promised = promised;
-        self.stamps = Runs::starting_at(first);
+        self.stamps = Runs::starting_at(first, before);
         self.stamps.push(entry.ballot);
         self.roster = Roster::new(members.clone());
         self.points = Points::default();
@@ -160,6 +159,7 @@ impl<D: Disk> Log<D> {
             crc: 0.into(),
             cluster: self.options.cluster,
             first: beginning.first.into(),
+            before: beginning.before.0.into(),
             promised: beginning.promised.0.into(),
             segment: beginning.segment.into(),
             offset: beginning.offset.into(),
@@ -214,6 +214,7 @@ impl<D: Disk> Log<D> {
         }
         Ok(Some(Beginning {
             first: file.first.get(),
+            before: Ballot(file.before.get()),
             promised: Ballot(file.promised.get()),
             segment: file.segment.get(),
             offset: file.offset.get(),
@@ -246,7 +247,7 @@ impl<D: Disk> Log<D> {
         }
         names.retain(|name| !old(name));
         self.promised = beginning.promised;
-        self.stamps = Runs::starting_at(beginning.first);
+        self.stamps = Runs::starting_at(beginning.first, beginning.before);
         self.next_sequence = beginning.sequence;
         Ok(Some(beginning))
     }

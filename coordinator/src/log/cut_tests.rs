@@ -19,7 +19,8 @@ fn hundred(durability: Durability) -> (MemoryDisk, Vec<Entry>) {
 }
 
 fn anew(entry: &Entry, first: u64) -> Write {
-    Write::Anew { first, entry: entry.clone(), promised: Ballot::new(11, 2), members: Members::default() }
+    let (previous, promised) = (entry.ballot, Ballot::new(11, 2));
+    Write::Anew { first, entry: entry.clone(), previous, promised, members: Members::default() }
 }
 
 #[test]
@@ -47,6 +48,7 @@ fn a_cut_log_goes_on_and_comes_back_with_its_promises() {
             let error = log.read(first - 1, first + 1, 1, &mut Vec::new()).expect_err("it was cut off");
             assert!(error.to_string().contains(&format!("from {first} on")), "{error}");
             let recovered = log.recovered(1000, 1 << 20).expect("readable");
+            assert_eq!(recovered.stamps.before(), all[first as usize - 1].ballot);
             assert_eq!(
                 (recovered.stamps.first(), recovered.commit, recovered.tail.len() as u64),
                 (first, first + 1, 100 - first)

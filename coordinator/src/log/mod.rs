@@ -157,9 +157,7 @@ impl<D: Disk> Log<D> {
         let (index, len) = match write {
             Write::Promise(_) => (self.len(), 0),
             Write::Entry { index, entry } => (*index, entry.value.len()),
-            Write::Anew { first, entry, promised, members } => {
-                return self.begin_anew(*first, entry, *promised, members);
-            }
+            Write::Anew { .. } => return self.begin_anew(write),
         };
         let before = index.checked_sub(1).and_then(|before| self.stamps.at(before)).unwrap_or_default();
         let fits = match write {

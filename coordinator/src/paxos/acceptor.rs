@@ -41,7 +41,7 @@ impl Paxos {
         self.follow(now, accept.ballot, out);
         let Accept { ballot, first, previous, commit, entries } = accept;
         self.note_told(ballot, commit);
-        if let Some(hint) = self.mismatch(first, previous) {
+        if let Some(hint) = self.mismatch(first, previous, ballot) {
             match self.has_vote() {
                 true => Self::send(out, from, Message::Rejected { ballot, first, hint }),
                 false => Self::tell_learned(from, ballot, false, hint.min(first - 1), out),
@@ -52,8 +52,6 @@ impl Paxos {
         for (index, entry) in (first..end).zip(entries) {
             self.accept_entry(index, entry, out);
         }
-        // What is decided here is in the leader's log as well: see `cut.rs`.
-        let end = if first <= self.floor() { end.max(self.floor()) } else { end };
         self.evict();
         self.unwritten = self.len();
         self.matched = self.matched.max(end);
@@ -76,8 +74,8 @@ impl Paxos {
     }
 
     /// Where the leader should try instead, if this log has no entry `first - 1` stamped `previous`.
-    fn mismatch(&self, first: u64, previous: Ballot) -> Option<u64> {
-        if first <= self.floor() {
+    fn mismatch(&self, first: u64, previous: Ballot, ballot: Ballot) -> Option<u64> {
+        if self.is_decided_before(first, previous, ballot) {
             return None;
         }
         match self.stamps.at(first - 1) {

@@ -1,11 +1,12 @@
 //! Cut logs. Entries that are in checkpoints may be forgotten by all ([`Paxos::cut`]), so a log may begin with any decided entry; a
 //! replica whose log ends before its leader's begins needs a checkpoint of a peer, and goes on behind it ([`Input::Begin`]).
 //!
-//! *What a replica says of entries that it has forgotten.* All below its [`floor`](Paxos::floor) is decided, and it knows that from a
+//! *What is known of entries whose stamps are not.* All below a replica's commit index is decided, and it knows that from a
 //! leader whose ballot it has promised. Any leader with that ballot or a higher one has everything that was decided, so the logs are
-//! equal there: a follower takes entries of its leader that begin at its floor or below without comparing stamps. This is why a
+//! equal there, whatever their stamps are: a follower takes entries of its leader that begin at its commit index or below. This is why a
 //! replica that begins behind a checkpoint promises what the peer had promised from which it has it: that peer's word
-//! that the entries are decided is worth nothing in the ballots below.
+//! that the entries are decided is worth nothing in the ballots below. One case is left out: if the leader has raised the stamp of the
+//! entry before, then all that stands behind it here must go, and it is the raised entry that does this.
 //!
 //! *What it may forget by beginning anew.* What is accepted may be decided by it, so entries go only where they cannot be: they
 //! stand before the checkpoint's last entry, in whose place something else may stand here but was not decided; or behind one with a
@@ -15,6 +16,15 @@
 use super::message::Message;
 use super::types::{Ballot, Entry, Nanos, Output, ReplicaId, Runs, Write};
 use super::{Members, Paxos, Role, Roster};
+
+/// [`super::Input::Begin`], unpacked.
+pub(super) struct Begin {
+    pub(super) index: u64,
+    pub(super) entry: Entry,
+    pub(super) previous: Ballot,
+    pub(super) promised: Ballot,
+    pub(super) members: Members,
+}
 
 impl Paxos {
     /// Index of the first entry of this log.
@@ -32,22 +42,30 @@ impl Paxos {
         self.tail.cut(first);
     }
 
-    /// Everything below is decided, and a leader can send entries from here on: it knows the stamp of the entry before.
-    pub(super) fn floor(&self) -> u64 {
-        if self.first() == 0 { 0 } else { self.first() + 1 }
+    /// The stamp of the entry before `first`, as far as it says something to others; else zero.
+    pub fn previous(&self, first: u64) -> Ballot {
+        let stamp = first.checked_sub(1).and_then(|before| self.stamps.at(before)).unwrap_or(Ballot::ZERO);
+        // A leader that raised that stamp itself, and has cut off what it raised, has decided entries behind.
+        let raised = first == self.first() && stamp == self.promised;
+        if raised { Ballot::ZERO } else { stamp }
     }
 
-    /// Leader: what is below the floor cannot be sent.
+    /// Whether the logs are equal before `first` although stamps may not be.
+    pub(super) fn is_decided_before(&self, first: u64, previous: Ballot, ballot: Ballot) -> bool {
+        first <= self.first() || (first <= self.commit && previous < ballot)
+    }
+
+    /// Leader: what is cut off cannot be sent.
     pub(super) fn lift(&mut self, at: usize) {
-        let floor = self.floor();
-        if self.peers[at].next < floor {
-            self.peers[at].lift(floor);
+        let first = self.first();
+        if self.peers[at].next < first {
+            self.peers[at].lift(first);
         }
     }
 
     /// Leader: `to` wants entries from `wanted` on. If they are cut off here, it is told so, and asked again with the heartbeats.
     pub(super) fn tell_cut(&mut self, to: ReplicaId, wanted: u64, out: &mut Vec<Output>) {
-        let first = self.floor();
+        let first = self.first();
         if wanted < first {
             let at = self.peers.iter().position(|peer| peer.id == to);
             at.into_iter().for_each(|at| self.peers[at].wait_at(first));
@@ -58,22 +76,17 @@ impl Paxos {
     /// Follower: the leader's entries begin at `first`, and those before are missing here.
     pub(super) fn on_cut(&mut self, from: ReplicaId, ballot: Ballot, first: u64, out: &mut Vec<Output>) {
         let leads = matches!(self.role, Role::Follower { leader: Some(leader) } if leader == from);
-        if leads && ballot == self.promised && first > self.floor() {
+        if leads && ballot == self.promised && first > self.commit {
             out.push(Output::Behind { first });
         }
     }
 
     /// The server's state after the entry at `index` is at hand, which a peer that had promised `promised` knew to be decided. If the
     /// log does not reach there, it begins anew with this entry.
-    pub(super) fn on_begin(
-        &mut self,
-        now: Nanos,
-        (index, entry): (u64, Entry),
-        promised: Ballot,
-        members: Members,
-        out: &mut Vec<Output>,
-    ) {
-        if index < self.commit || !promised.is_sane() || entry.ballot == Ballot::ZERO {
+    pub(super) fn on_begin(&mut self, now: Nanos, begin: Begin, out: &mut Vec<Output>) {
+        let Begin { index, entry, previous, promised, members } = begin;
+        let sane = promised.is_sane() && previous <= entry.ballot && entry.ballot != Ballot::ZERO;
+        if index < self.commit || !sane {
             return;
         }
         let known = self.stamps.at(index);
@@ -85,7 +98,7 @@ impl Paxos {
             self.adopt(now, promised, out);
         }
         if known != Some(entry.ballot) {
-            self.stamps = Runs::starting_at(index);
+            self.stamps = Runs::starting_at(index, previous);
             self.stamps.push(entry.ballot);
             self.tail.restart(index);
             self.tail.push(entry.clone());
@@ -96,8 +109,119 @@ impl Paxos {
             self.commit = index;
             self.roster = Roster::new(members.clone());
             self.renew_peers();
-            self.write(Write::Anew { first: index, entry, promised: self.promised, members }, out);
+            let promised = self.promised;
+            self.write(Write::Anew { first: index, entry, previous, promised, members }, out);
         }
         self.commit_to(index + 1, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Ballot, Config, Entry, Input, Message, Output, Paxos, Recovered, Write};
+    use std::sync::Arc;
+
+    fn entry(round: u64, byte: u8) -> Entry {
+        Entry { ballot: Ballot::new(round, 1), value: Arc::from([byte]) }
+    }
+
+    fn step(paxos: &mut Paxos, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        paxos.step(1, input, &mut out);
+        let written = paxos.written;
+        paxos.step(1, Input::Persisted(written), &mut out);
+        out
+    }
+
+    fn hear(paxos: &mut Paxos, from: u8, message: Message) -> Vec<Message> {
+        let message = |output| match output {
+            Output::Send { message, .. } => Some(message),
+            _ => None,
+        };
+        step(paxos, Input::Message { from, message }).into_iter().filter_map(message).collect()
+    }
+
+    fn accept(round: u64, first: u64, previous: u64, entries: Vec<Entry>) -> Message {
+        let (ballot, previous) = (Ballot::new(round, 1), Ballot(previous << 8 | u64::from(previous > 0)));
+        Message::Accept { ballot, first, previous, commit: 0, entries }
+    }
+
+    fn follower() -> Paxos {
+        let mut paxos = Paxos::new(Config::new(2, vec![1, 2, 3], 7), Recovered::default(), 0);
+        hear(&mut paxos, 1, accept(3, 0, 0, (0..5).map(|byte| entry(3, byte)).collect()));
+        paxos
+    }
+
+    fn begin(index: u64, round: u64, promised: u64) -> Input {
+        let previous = Ballot::new(round, 1);
+        Input::Begin { index, entry: entry(round, index as u8), previous, promised: Ballot::new(promised, 3), members: Members::of_voters() }
+    }
+
+    #[test]
+    fn it_begins_anew_and_hears_no_leader_of_before() {
+        let mut paxos = follower();
+        let out = step(&mut paxos, begin(40, 4, 6));
+        let anew = |output: &Output| matches!(output, Output::Persist { write: Write::Anew { first: 40, promised, .. }, .. } if *promised == Ballot::new(6, 3));
+        assert!(out.iter().any(anew), "{out:?}");
+        assert_eq!((paxos.first(), paxos.len(), paxos.commit()), (40, 41, 41));
+        // The entries of this leader may never have been decided: it must not count on this replica.
+        let answer = hear(&mut paxos, 1, accept(5, 38, 5, vec![entry(5, 1)]));
+        assert_eq!(answer, [Message::Nack { promised: Ballot::new(6, 3) }]);
+        let answer = hear(&mut paxos, 1, accept(7, 39, 4, vec![entry(4, 39), entry(4, 40), entry(7, 41)]));
+        assert_eq!(answer, [Message::Accepted { ballot: Ballot::new(7, 1), len: 42 }]);
+    }
+
+    #[test]
+    fn what_may_be_decided_because_it_is_here_stays() {
+        let mut paxos = follower();
+        step(&mut paxos, begin(2, 3, 3));
+        assert_eq!(
+            (paxos.first(), paxos.len(), paxos.commit()),
+            (0, 5, 3),
+            "the log has it: now it is decided"
+        );
+        step(&mut paxos, begin(3, 2, 4));
+        assert_eq!((paxos.len(), paxos.commit()), (5, 3), "a lower stamp than here");
+        step(&mut paxos, begin(4, 5, 5));
+        assert_eq!((paxos.first(), paxos.len(), paxos.commit()), (4, 5, 5), "a higher one");
+        let mut paxos = follower();
+        step(&mut paxos, begin(3, 5, 5));
+        assert_eq!(
+            (paxos.first(), paxos.len()),
+            (3, 4),
+            "what stood behind it was of a leader that decided nothing"
+        );
+    }
+
+    #[test]
+    fn a_follower_that_ends_before_the_leaders_log_begins_is_told_so() {
+        let entries: Vec<_> = (0..100).map(|byte| entry(3, byte)).collect();
+        let mut leader = Paxos::new(Config::new(1, vec![1, 2, 3], 7), Recovered::default(), 0);
+        [2, 3].into_iter().for_each(|peer| drop(step(&mut leader, Input::PeerConnected(peer))));
+        hear(&mut leader, 2, accept(3, 0, 0, Vec::new()));
+        let mut out = Vec::new();
+        leader.step(u64::MAX / 2, Input::Tick, &mut out);
+        let ballot = |out: &[Output]| {
+            out.iter().find_map(|output| match output {
+                Output::Send { message: Message::Prepare { ballot, .. }, .. } => Some(*ballot),
+                _ => None,
+            })
+        };
+        let wanted = ballot(&out).expect("it asks");
+        let grant = |trial| Message::Promise { ballot: wanted, trial, granted: true, promised: Ballot::ZERO };
+        [true, false].into_iter().for_each(|trial| drop(hear(&mut leader, 2, grant(trial))));
+        assert!(leader.is_leader());
+        for entry in &entries {
+            leader.propose(leader.len(), entry.value.clone()).expect("it leads");
+        }
+        step(&mut leader, Input::PeerConnected(2));
+        hear(&mut leader, 2, Message::Accepted { ballot: wanted, len: 100 });
+        assert_eq!(leader.commit(), 100);
+        leader.cut(50);
+        let told = hear(&mut leader, 3, Message::Rejected { ballot: wanted, first: 100, hint: 7 });
+        assert!(told.is_empty() || told.contains(&Message::Cut { ballot: wanted, first: 50 }), "{told:?}");
+        let told = hear(&mut leader, 3, Message::Learned { ballot: wanted, fits: false, len: 7 });
+        assert!(told.contains(&Message::Cut { ballot: wanted, first: 50 }), "{told:?}");
+        assert_eq!((leader.first(), leader.entry(49), leader.tail_start()), (50, None, 50));
     }
 }

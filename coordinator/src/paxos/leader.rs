@@ -76,10 +76,10 @@ impl Peer {
     }
 
     /// What is below is cut off.
-    pub(super) fn lift(&mut self, floor: u64) {
-        self.next = floor;
+    pub(super) fn lift(&mut self, least: u64) {
+        self.next = least;
         if let Flow::Probe { first, .. } = &mut self.flow {
-            *first = floor.max(*first);
+            *first = least.max(*first);
         }
     }
 
@@ -176,10 +176,9 @@ impl Paxos {
     /// Sends `entries` from `next` on; none makes a heartbeat.
     pub(super) fn send_accept(&mut self, now: Nanos, at: usize, entries: Vec<Entry>, out: &mut Vec<Output>) {
         self.lift(at);
+        let first = self.peers[at].next;
+        let previous = self.previous(first);
         let peer = &mut self.peers[at];
-        let first = peer.next;
-        let previous =
-            if first == 0 { Ballot::ZERO } else { self.stamps.at(first - 1).unwrap_or(Ballot::ZERO) };
         peer.next += entries.len() as u64;
         peer.sent = now;
         peer.told_commit = self.commit;

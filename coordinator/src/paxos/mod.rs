@@ -214,8 +214,8 @@ impl Paxos {
                 self.settle(now, out);
             }
             Input::OldEntries { peer, first, entries } => self.on_old_entries(now, peer, first, entries, out),
-            Input::Begin { index, entry, promised, members } => {
-                self.on_begin(now, (index, entry), promised, members, out);
+            Input::Begin { index, entry, previous, promised, members } => {
+                self.on_begin(now, cut::Begin { index, entry, previous, promised, members }, out);
             }
         }
         if let Some((index, version)) = self.unreadable.take() {

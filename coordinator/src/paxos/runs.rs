@@ -6,6 +6,8 @@ use super::types::Ballot;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
     runs: Vec<Run>,
+    /// Stamp of the entry before `first`, zero if there is none or it is not known.
+    before: Ballot,
     first: u64,
     len: u64,
 }
@@ -17,9 +19,14 @@ struct Run {
 }
 
 impl Runs {
-    /// Of a log that was cut: its first entry, which is not known yet, is `first`.
-    pub fn starting_at(first: u64) -> Self {
-        Self { runs: Vec::new(), first, len: first }
+    /// Of a log that was cut: its first entry, which is not known yet, is `first`, behind one with the stamp `before`.
+    pub fn starting_at(first: u64, before: Ballot) -> Self {
+        Self { runs: Vec::new(), before, first, len: first }
+    }
+
+    /// Stamp of the entry before the first, zero if it is not known.
+    pub fn before(&self) -> Ballot {
+        self.before
     }
 
     /// Index of the first entry whose stamp is known.
@@ -45,6 +52,10 @@ impl Runs {
             self.first,
             self.len
         );
+        if first == self.first {
+            return;
+        }
+        self.before = self.at(first - 1).unwrap_or_default();
         let keep = self.run_of(first);
         self.runs.drain(..keep);
         self.runs[0].first = first;
@@ -83,7 +94,8 @@ impl Runs {
     /// Stamp of entry `index`.
     pub fn at(&self, index: u64) -> Option<Ballot> {
         if index >= self.len || index < self.first {
-            return None;
+            let is_before = index + 1 == self.first && self.before != Ballot::ZERO;
+            return is_before.then_some(self.before);
         }
         // Nearly every question is about the last run.
         let last = self.runs.last()?;
@@ -122,7 +134,7 @@ mod tests {
             for index in 0..10 {
                 assert_eq!(
                     runs.at(index),
-                    all.at(index).filter(|_| index >= first),
+                    all.at(index).filter(|_| index + 1 >= first),
                     "cut at {first}: {index}"
                 );
             }
@@ -131,7 +143,8 @@ mod tests {
             }
             runs.truncate(first);
             assert!(runs.is_empty());
-            assert_eq!(runs, Runs::starting_at(first));
+            let before = first.checked_sub(1).and_then(|before| all.at(before)).unwrap_or_default();
+            assert_eq!(runs, Runs::starting_at(first, before));
         }
     }
 }

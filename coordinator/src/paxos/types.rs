@@ -189,6 +189,8 @@ pub enum Input {
         index: u64,
         /// The entry, as it stood in the peer's log, which knew it to be decided.
         entry: Entry,
+        /// Stamp of the entry before, zero if it is not known.
+        previous: Ballot,
         /// What that peer had promised then.
         promised: Ballot,
         /// The configuration that counts behind the entry.
@@ -214,6 +216,8 @@ pub enum Write {
         first: u64,
         /// The entry, which is decided.
         entry: Entry,
+        /// Stamp of the entry before, zero if it is not known.
+        previous: Ballot,
         /// The highest ballot that this replica has promised.
         promised: Ballot,
         /// The configuration that counts behind it.

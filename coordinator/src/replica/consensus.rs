@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::log::{Directory, Disk, Log, LogError};
 use crate::paxos::{
-    Ballot, Entry, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Members, Message, Nanos, Output, Paxos,
-    ProposeError, ReplicaId, Write,
+    Ballot, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Members, Message, Nanos, Output, Paxos, ProposeError,
+    ReplicaId, Write,
 };
 
 /// How long to wait before a full disk is tried again.
@@ -108,16 +108,18 @@ impl<D: Disk> Consensus<D> {
         Ok(true)
     }
 
-    /// The entry before `next` as it stands in the log, if this replica knows it to be decided, what it has promised, and the members: what
-    /// another replica needs beside a checkpoint at `next` ([`Input::Begin`]).
-    pub fn begin_at(&self, next: u64) -> Option<(Entry, Ballot, Members)> {
+    /// What another replica's log needs to begin behind a checkpoint at `next`, if this one knows it ([`Input::Begin`]).
+    pub fn begin_at(&self, next: u64) -> Option<Input> {
         let index = next.checked_sub(1).filter(|index| *index < self.paxos.commit())?;
+        let (previous, promised) = (self.paxos.previous(index), self.paxos.ballot());
         if let Some(entry) = self.paxos.entry(index) {
-            return Some((entry.clone(), self.paxos.ballot(), self.paxos.members_behind(index)));
+            let (entry, members) = (entry.clone(), self.paxos.members_behind(index));
+            return Some(Input::Begin { index, entry, previous, promised, members });
         }
         let mut entries = Vec::new();
         self.log.read(index, next, 0, &mut entries).ok()?;
-        Some((entries.pop()?, self.paxos.ballot(), self.paxos.members_behind(index)))
+        let (entry, members) = (entries.pop()?, self.paxos.members_behind(index));
+        Some(Input::Begin { index, entry, previous, promised, members })
     }
 
     /// True while the disk is full.

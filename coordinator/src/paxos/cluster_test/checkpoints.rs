@@ -31,6 +31,7 @@ impl Checkpoint {
 pub(super) struct Kept {
     state: Checkpoint,
     entry: Entry,
+    previous: Ballot,
     promised: Ballot,
     members: Members,
 }
@@ -39,13 +40,11 @@ pub(super) struct Kept {
 #[derive(Debug, Default)]
 pub(super) struct Checkpoints {
     /// On the replicas' disks, the newest last.
-    kept: BTreeMap<ReplicaId, Vec<Kept>>,
+    pub(super) kept: BTreeMap<ReplicaId, Vec<Kept>>,
     /// Where a log was cut last.
     highest_cut: u64,
     /// The states that decided values lead to; the first is that of entry 1.
     right: Vec<Checkpoint>,
-    /// Breaks a rule: who begins anew promises nothing for it.
-    pub(super) unpromising: bool,
     pub(super) cuts: u64,
     pub(super) transfers: u64,
 }
@@ -87,18 +86,19 @@ impl Cluster {
             return;
         }
         let Some(Node { server: Some(state), paxos, .. }) = self.nodes.get(&id) else { return };
-        let (state, promised) =
-            (*state, if self.checkpoints.unpromising { Ballot::ZERO } else { paxos.ballot() });
+        let (state, promised) = (*state, paxos.ballot());
         let before =
             self.checkpoints.kept.get(&id).and_then(|kept| kept.last()).map_or(0, |last| last.state.next);
         let Some(ballot) = state.next.checked_sub(1).and_then(|last| paxos.stamps.at(last)) else { return };
         if state.next <= before {
             return;
         }
+        let previous =
+            state.next.checked_sub(2).and_then(|before| paxos.stamps.at(before)).unwrap_or_default();
         let entry = Entry { ballot, value: self.value_at(id, state.next - 1) };
         let members = self.nodes[&id].paxos.members_behind(state.next - 1);
         let kept = self.checkpoints.kept.entry(id).or_default();
-        kept.push(Kept { state, entry, promised, members });
+        kept.push(Kept { state, entry, previous, promised, members });
         kept.drain(..kept.len().saturating_sub(KEEP));
         self.ids.clone().into_iter().for_each(|id| self.cut(id));
     }
@@ -121,11 +121,8 @@ impl Cluster {
         }
     }
 
-    /// Replica `id` needs a checkpoint: one of its own may do, else one of any other will that can be reached.
-    pub(super) fn fetch(&mut self, id: ReplicaId) {
-        let Some(node) = self.nodes.get(&id) else { return };
-        // A checkpoint inside the own log needs no new beginning, one behind its end does.
-        let least = if node.server.is_none() { node.paxos.first() + 1 } else { node.paxos.len() + 1 };
+    /// Replica `id` needs a checkpoint at `least` or later: one of its own may do, else one of any other will that can be reached.
+    pub(super) fn fetch(&mut self, id: ReplicaId, least: u64) {
         let at_hand =
             |from: &&ReplicaId| **from == id || (self.link(id, **from) != 0 && self.nodes.contains_key(from));
         let kept = self.ids.iter().filter(at_hand).filter_map(|from| self.checkpoints.kept.get(from)?.last());
@@ -137,8 +134,8 @@ impl Cluster {
     }
 
     pub(super) fn fetched(&mut self, id: ReplicaId, kept: Kept) {
-        let Kept { state, entry, promised, members } = kept.clone();
-        self.give(id, Input::Begin { index: state.next - 1, entry, promised, members });
+        let Kept { state, entry, previous, promised, members } = kept.clone();
+        self.give(id, Input::Begin { index: state.next - 1, entry, previous, promised, members });
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let fits = (node.paxos.first() + 1..=node.paxos.commit()).contains(&state.next);
         if fits && node.server.is_none_or(|own| own.next < state.next) {
