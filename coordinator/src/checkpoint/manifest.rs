@@ -13,7 +13,7 @@ use crate::replica::status::Listener;
 /// Name of the file.
 pub const MANIFEST: &str = "manifest";
 /// Version of the format; another one is refused.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,11 @@ impl Manifest {
     /// Bytes of the checkpoint.
     pub fn bytes(&self) -> u64 {
         self.files.iter().filter(|sum| sum.mode.starts_with("10")).map(|sum| sum.size).sum()
+    }
+
+    /// Tells this checkpoint from any other one.
+    pub fn id(&self) -> u32 {
+        serde_json::to_string(self).map_or(0, |text| crc32fast::hash(text.as_bytes()))
     }
 
     /// Writes it into the directory of a checkpoint.
@@ -132,7 +137,7 @@ mod tests {
         }
         manifest.format = FORMAT + 1;
         manifest.write(&directory).unwrap();
-        assert!(Manifest::read(&directory).unwrap_err().to_string().contains("its format is 2"));
+        assert!(Manifest::read(&directory).unwrap_err().to_string().contains("its format is 3"));
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

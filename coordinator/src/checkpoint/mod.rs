@@ -9,7 +9,11 @@
 mod arena;
 mod bring;
 pub mod criu;
+mod fetching;
 mod files;
+mod lending;
+mod listing;
+mod log_end;
 pub mod manifest;
 mod room;
 mod store;
@@ -19,6 +23,9 @@ use std::io;
 use std::path::PathBuf;
 
 pub use bring::{Brought, bring};
+pub use fetching::{Expected, Fetcher, Told};
+pub use lending::Lender;
+pub use log_end::LogEnd;
 pub use manifest::Manifest;
 pub use room::{LOG_RESERVE_BYTES, check_room};
 pub use store::{Store, Stored};
@@ -26,6 +33,43 @@ pub use take::{Phases, Plan, Site, Taken, take};
 
 /// Checkpoints that are kept.
 pub const KEEP: usize = 2;
+/// Bytes of a piece in which checkpoints go to other replicas: what clients may have to wait for on the way.
+pub const PIECE_BYTES: u64 = 128 << 10;
+
+/// Which piece of a checkpoint a replica wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Want {
+    /// Entry of the checkpoint.
+    pub entry: u64,
+    /// Which one it is ([`Stored::id`]).
+    pub id: u32,
+    /// Of the listing of its files, or of their contents.
+    pub listing: bool,
+    /// From here on.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// A piece of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Which.
+    pub want: Want,
+    /// Bytes of all pieces together.
+    pub total: u64,
+    /// CRC-32 of `bytes`.
+    pub crc: u32,
+    /// As many as were wanted, or fewer.
+    pub bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// Whether its bytes are those that were sent.
+    pub fn is_whole(&self) -> bool {
+        crc32fast::hash(&self.bytes) == self.crc
+    }
+}
 
 /// Directory of CRIU's images in a checkpoint.
 const IMAGES: &str = "images";

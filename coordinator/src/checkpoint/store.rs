@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::manifest::Manifest;
 use super::{CheckpointError, KEEP};
@@ -12,6 +14,8 @@ use crate::container::remove_tree;
 const DIRECTORY: &str = "checkpoints";
 /// Name of a checkpoint that is being made.
 const UNFINISHED: &str = "unfinished";
+/// How the names of directories begin in which checkpoints of other replicas are put together.
+const INCOMING: &str = "incoming-";
 
 /// A checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,18 +24,22 @@ pub struct Stored {
     pub path: PathBuf,
     /// What it says of itself; its files are not looked at yet.
     pub manifest: Manifest,
+    /// [`Manifest::id`].
+    pub id: u32,
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
+    /// Entry of the checkpoint that another replica is fetching; 0 = none.
+    lent: Arc<AtomicU64>,
 }
 
 impl Store {
     /// The store beside the log directory of a replica.
     pub fn beside(log_directory: &Path) -> Self {
-        Self { directory: log_directory.with_file_name(DIRECTORY) }
+        Self { directory: log_directory.with_file_name(DIRECTORY), lent: Arc::default() }
     }
 
     /// Where it is.
@@ -44,7 +52,7 @@ impl Store {
         let mut found: Vec<Stored> = Vec::new();
         for path in self.numbered() {
             match Manifest::read(&path) {
-                Ok(manifest) => found.push(Stored { path, manifest }),
+                Ok(manifest) => found.push(Stored { path, id: manifest.id(), manifest }),
                 Err(error) => tracing::warn!("a checkpoint cannot be used: {error}"),
             }
         }
@@ -82,15 +90,45 @@ impl Store {
         sync(made)?;
         fs::rename(made, &path).map_err(CheckpointError::file("rename", made))?;
         sync(&self.directory)?;
-        for old in self.list().into_iter().skip(KEEP) {
+        let lent = self.lent.load(Ordering::Relaxed);
+        for old in self.list().into_iter().skip(KEEP).filter(|old| old.manifest.place.next != lent) {
             Self::remove(&old.path);
         }
-        Ok(Stored { path, manifest: manifest.clone() })
+        Ok(Stored { path, id: manifest.id(), manifest: manifest.clone() })
+    }
+
+    /// The checkpoint at `entry` is kept while another replica fetches it; 0: none is fetched.
+    pub fn lend(&self, entry: u64) {
+        self.lent.store(entry, Ordering::Relaxed);
+    }
+
+    /// The checkpoint of another replica (entry and id) of which there is a part.
+    pub fn begun(&self) -> Option<(u64, u32)> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.into_iter().find_map(|name| {
+            let (entry, id) = name.strip_prefix(INCOMING)?.split_once('-')?;
+            Some((entry.parse().ok()?, id.parse().ok()?))
+        })
+    }
+
+    /// The directory for a checkpoint of another replica; those for others are removed.
+    pub(super) fn incoming(&self, (entry, id): (u64, u32)) -> Result<PathBuf, CheckpointError> {
+        let path = self.directory.join(format!("{INCOMING}{entry}-{id}"));
+        let others = fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        let of_transfer = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(INCOMING))
+        };
+        others.filter(|other| of_transfer(other) && *other != path).for_each(|other| Self::remove(&other));
+        crate::launcher::state::make_private(&self.directory)
+            .and_then(|()| crate::launcher::state::make_private(&path))
+            .map_err(CheckpointError::file("make", &path))?;
+        Ok(path)
     }
 
     /// The store that a checkpoint is in.
     pub(super) fn of(stored: &Stored) -> Self {
-        Self { directory: stored.path.parent().unwrap_or(&stored.path).to_owned() }
+        Self { directory: stored.path.parent().unwrap_or(&stored.path).to_owned(), lent: Arc::default() }
     }
 
     /// Moves CRIU's log out of the directory of its images, for people to read.

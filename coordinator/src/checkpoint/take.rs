@@ -11,7 +11,7 @@ use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{FORMAT, Known, MANIFEST, Manifest, Place};
-use super::{ARENA, CheckpointError, IMAGES, LAYERS, OUTPUT, SHM, Store, Stored, arena, files, room};
+use super::{ARENA, CheckpointError, IMAGES, LAYERS, LogEnd, OUTPUT, SHM, Store, Stored, arena, files, room};
 use crate::channel::{Channel, Received};
 use crate::container::criu::{CRIU_LOG, GoOn, Word};
 use crate::container::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY};
@@ -47,6 +47,8 @@ pub struct Plan {
     pub place: Place,
     /// See [`Known`].
     pub known: Known,
+    /// See [`LogEnd`].
+    pub log_end: LogEnd,
 }
 
 /// A checkpoint that was taken.
@@ -197,6 +199,7 @@ fn complete(plan: &Plan, last_pid: i32) -> Result<Stored, CheckpointError> {
     // The log's reserve may have been used up by others meanwhile.
     room::require(&plan.made, 0)?;
     plan.site.store.keep_log(&plan.made.join(IMAGES));
+    plan.log_end.write(&plan.made)?;
     let manifest = Manifest {
         format: FORMAT,
         cluster: hexadecimal(&plan.fingerprint),

@@ -112,6 +112,22 @@ fn checkpoints(member: &MemberStatus, text: &mut String) {
             .collect();
         *text += &format!("replica {}: checkpoints at {}\n", member.id, kept.join(", "));
     }
+    let (first, transfer) =
+        member.status.as_ref().map_or((0, None), |status| (status.first_entry, status.transfer.as_ref()));
+    if first > 0 {
+        *text += &format!("replica {}: its log begins at entry {first}\n", member.id);
+    }
+    if let Some(coming) = transfer {
+        *text += &format!(
+            "replica {}: {} % of the checkpoint at entry {} came from replica {}: {:.1} MB/s, {} s remain\n",
+            member.id,
+            coming.received * 100 / coming.total.max(1),
+            coming.entry,
+            coming.from,
+            coming.rate as f64 / 1e6,
+            coming.remaining
+        );
+    }
     if let Some(error) = &status.last_error {
         *text += &format!("replica {}: the last checkpoint that failed: {error}\n", member.id);
     }

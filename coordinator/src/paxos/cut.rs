@@ -134,11 +134,11 @@ mod tests {
     }
 
     fn hear(paxos: &mut Paxos, from: u8, message: Message) -> Vec<Message> {
-        let message = |output| match output {
+        let sent = |output| match output {
             Output::Send { message, .. } => Some(message),
             _ => None,
         };
-        step(paxos, Input::Message { from, message }).into_iter().filter_map(message).collect()
+        step(paxos, Input::Message { from, message }).into_iter().filter_map(sent).collect()
     }
 
     fn accept(round: u64, first: u64, previous: u64, entries: Vec<Entry>) -> Message {
@@ -154,7 +154,13 @@ mod tests {
 
     fn begin(index: u64, round: u64, promised: u64) -> Input {
         let previous = Ballot::new(round, 1);
-        Input::Begin { index, entry: entry(round, index as u8), previous, promised: Ballot::new(promised, 3), members: Members::of_voters() }
+        Input::Begin {
+            index,
+            entry: entry(round, index as u8),
+            previous,
+            promised: Ballot::new(promised, 3),
+            members: super::super::Members::founders(&[1, 2, 3]),
+        }
     }
 
     #[test]

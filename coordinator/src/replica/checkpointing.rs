@@ -18,7 +18,7 @@ use super::schedule::Schedule;
 use super::status::{DigestState, RECOVERING_LAG};
 use crate::checkpoint::manifest::{Known, Place};
 use crate::checkpoint::{
-    CheckpointError, KEEP, Manifest, Phases, Plan, Site, Store, Stored, Taken, check_room, criu, take,
+    CheckpointError, KEEP, LogEnd, Manifest, Phases, Plan, Site, Store, Stored, Taken, check_room, criu, take,
 };
 use crate::container::{ARENA_FILE, ExitStatus};
 
@@ -63,6 +63,8 @@ pub struct Kept {
     pub digest: String,
     /// Bytes.
     pub bytes: u64,
+    /// [`Stored::id`].
+    pub id: u32,
 }
 
 impl From<&Stored> for Kept {
@@ -73,6 +75,7 @@ impl From<&Stored> for Kept {
             tick: place.tick,
             digest: format!("{:016x}", place.digest),
             bytes: stored.manifest.bytes(),
+            id: stored.id,
         }
     }
 }
@@ -109,6 +112,11 @@ impl Checkpointing {
     /// With the checkpoints that are in `store`.
     pub fn new(store: Store, kick: Arc<EventFd>, schedule: Schedule) -> Self {
         Self { store, stage: Stage::None, pause: (0, 0), kick, schedule }
+    }
+
+    /// Where they are.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// When [`Replica::go_on_with_checkpoint`] is to be called, if nothing happens.
@@ -258,6 +266,9 @@ impl Replica {
             listeners: self.status.listeners.clone(),
             memberships: self.datagrams.memberships().to_vec(),
         };
+        let begin = self.driver.consensus.begin_at(place.next);
+        let undecided =
+            || CheckpointError::Helper("cannot be started: its last entry is not decided".to_owned());
         let (made, images) = Plan::begin(&self.checkpointing.store)?;
         let Some(site) = self.site() else { return Ok(()) };
         let plan = Plan {
@@ -267,6 +278,7 @@ impl Replica {
             fingerprint: self.cluster_fingerprint,
             place,
             known,
+            log_end: begin.as_ref().and_then(LogEnd::new).ok_or_else(undecided)?,
         };
         let Some(server) = &mut self.server else { return Ok(()) };
         let helper = server.container().dump(&path, images.as_fd());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::log::{Directory, Disk, Log, LogError};
 use crate::paxos::{
-    Ballot, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Members, Message, Nanos, Output, Paxos, ProposeError,
+    Ballot, Input, MAX_BATCH_BYTES, MAX_BATCH_ENTRIES, Message, Nanos, Output, Paxos, ProposeError,
     ReplicaId, Write,
 };
 

@@ -59,6 +59,17 @@ pub enum ReplicaError {
         /// The log's directory.
         directory: String,
     },
+    /// The log begins late, and there is no checkpoint to go with it.
+    #[error(
+        "the log in {directory} begins at entry {first}, and no checkpoint beside it can be used to come to that place (the log \
+         above says why): put a copy of one into `checkpoints` there, or start over with --fresh"
+    )]
+    NoState {
+        /// The log's directory.
+        directory: String,
+        /// Its first entry.
+        first: u64,
+    },
     /// Entry 0 is not what it must be.
     #[error(
         "entry 0 of the log in {directory} is not the start of a run by this version; start over with --fresh"

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::digests::Digest;
+use super::holdings::Holds;
 use super::status::ReplicaStatus;
+use crate::checkpoint::{PIECE_BYTES, Piece, Want};
 use crate::paxos::{Change, ChangeError, Message, wire};
 
 /// Bytes in front of a frame: length of the body (`u32`), kind (`u8`).
@@ -18,6 +20,9 @@ const MAGIC: [u8; 4] = *b"BRLG";
 const KIND_HELLO: u8 = 0;
 const KIND_PAXOS: u8 = 1;
 const KIND_CONTROL: u8 = 2;
+const KIND_PIECE: u8 = 3;
+/// In front of the bytes of a piece: entry, id, kind, offset, bytes of all, checksum; little-endian.
+const PIECE_HEADER_BYTES: usize = 8 + 4 + 1 + 8 + 8 + 4;
 
 /// Messages beside Paxos.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +67,17 @@ pub enum Control {
     },
     /// To a replica that is no member any more: since when.
     Removed(u64),
+    /// Which checkpoints the sender holds.
+    Holds(Holds),
+    /// Asks for a piece of a checkpoint.
+    Fetch(Want),
+    /// There is no such piece.
+    NoPiece {
+        /// What was asked for.
+        want: Want,
+        /// Why not.
+        why: String,
+    },
 }
 
 /// The first frame in each direction. Its layout is that of all versions: magic, version, fingerprint, little-endian.
@@ -105,6 +121,8 @@ pub enum Frame {
     Paxos(Message),
     /// For the replica.
     Control(Control),
+    /// A piece of a checkpoint.
+    Piece(Piece),
 }
 
 /// The peer does not speak our language.
@@ -142,6 +160,36 @@ pub fn put_control(control: &Control, to: &mut Vec<u8>) {
     });
 }
 
+/// Appends a piece of a checkpoint.
+pub fn put_piece(piece: &Piece, to: &mut Vec<u8>) {
+    put(KIND_PIECE, to, |to| {
+        let Want { entry, id, listing, offset, .. } = piece.want;
+        to.extend_from_slice(&entry.to_le_bytes());
+        to.extend_from_slice(&id.to_le_bytes());
+        to.push(u8::from(listing));
+        to.extend_from_slice(&offset.to_le_bytes());
+        to.extend_from_slice(&piece.total.to_le_bytes());
+        to.extend_from_slice(&piece.crc.to_le_bytes());
+        to.extend_from_slice(&piece.bytes);
+    });
+}
+
+fn read_piece(body: &[u8]) -> Option<Piece> {
+    let (header, bytes) = body.split_at_checked(PIECE_HEADER_BYTES)?;
+    let word = |at: usize, len: usize| {
+        header[at..at + len].iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
+    };
+    let want = Want {
+        entry: word(0, 8),
+        id: word(8, 4) as u32,
+        listing: header[12] != 0,
+        offset: word(13, 8),
+        len: bytes.len() as u32,
+    };
+    let fits = bytes.len() as u64 <= PIECE_BYTES;
+    fits.then(|| Piece { want, total: word(21, 8), crc: word(29, 4) as u32, bytes: bytes.to_vec() })
+}
+
 fn put(kind: u8, to: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = to.len();
     to.extend_from_slice(&[0, 0, 0, 0, kind]);
@@ -164,6 +212,7 @@ pub fn take(bytes: &[u8]) -> Result<Option<(Frame, usize)>, FrameError> {
         KIND_HELLO => Frame::Hello(Hello::read(body).ok_or_else(|| error("it is no greeting".to_owned()))?),
         KIND_PAXOS => Frame::Paxos(wire::decode(body).map_err(|e| error(e.to_string()))?),
         KIND_CONTROL => Frame::Control(postcard::from_bytes(body).map_err(|e| error(e.to_string()))?),
+        KIND_PIECE => Frame::Piece(read_piece(body).ok_or_else(|| error("it is no piece".to_owned()))?),
         _ => return Err(error("the kind is unknown".to_owned())),
     };
     Ok(Some((frame, HEADER_BYTES + len)))

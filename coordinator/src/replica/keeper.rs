@@ -20,15 +20,15 @@ use crate::container::ContainerError;
 enum Job {
     /// End this server, and write its last operations to a file if one is named.
     End(Box<Server>, Option<PathBuf>),
-    /// Start a new one, from the first of these checkpoints that can be restored, or from nothing.
-    Start(Vec<Stored>),
+    /// Start a new one, from the first of these checkpoints that can be restored, or, if that is allowed, from nothing.
+    Start(Vec<Stored>, bool),
 }
 
 /// A server that was started.
 #[derive(Debug)]
 pub struct Started {
-    /// The server.
-    pub server: Box<Server>,
+    /// The server; `None` if no checkpoint could be restored, and starting from nothing is not allowed.
+    pub server: Option<Box<Server>>,
     /// What it was restored from, if it was.
     pub restored: Option<Manifest>,
     /// Why a newer checkpoint was not.
@@ -75,12 +75,17 @@ impl Keeper {
         self.give(Job::End(Box::new(server), trace));
     }
 
-    /// Starts a server from the first of `checkpoints` that can be restored, else with a fresh arena and empty upper layers, once
+    /// Starts a server from the first of `checkpoints` that can be restored, else, if the log is whole (`from_nothing`), with a fresh arena and empty upper layers, once
     /// the one before has ended. Does nothing if one is being started already.
-    pub fn start(&mut self, checkpoints: Vec<Stored>) {
+    pub fn start(&mut self, checkpoints: Vec<Stored>, from_nothing: bool) {
         if !std::mem::replace(&mut self.starting, true) {
-            self.give(Job::Start(checkpoints));
+            self.give(Job::Start(checkpoints, from_nothing));
         }
+    }
+
+    /// Whether a server is being started.
+    pub fn is_starting(&self) -> bool {
+        self.starting
     }
 
     /// The server that was started, or why it could not be; `None` while nothing is there.
@@ -124,21 +129,30 @@ fn work(
                 Ok(()) => tracing::error!("the server's last operations are in {}", trace.display()),
                 Err(error) => tracing::error!("cannot write the trace {}: {error}", trace.display()),
             },
-            Job::Start(checkpoints) => {
+            Job::Start(checkpoints, from_nothing) => {
                 // If nobody wants it any more, it ends right here.
-                let _ = tell.send(start(recipe, kick, checkpoints));
+                let _ = tell.send(start(recipe, kick, checkpoints, from_nothing));
                 let _ = kick.write(1);
             }
         }
     }
 }
 
-fn start(recipe: &Recipe, kick: &EventFd, checkpoints: Vec<Stored>) -> Result<Started, ContainerError> {
+fn start(
+    recipe: &Recipe,
+    kick: &EventFd,
+    checkpoints: Vec<Stored>,
+    from_nothing: bool,
+) -> Result<Started, ContainerError> {
     let mut failure = None;
     for stored in checkpoints {
         match Server::restore(recipe, kick, &stored) {
             Ok(server) => {
-                return Ok(Started { server: Box::new(server), restored: Some(stored.manifest), failure });
+                return Ok(Started {
+                    server: Some(Box::new(server)),
+                    restored: Some(stored.manifest),
+                    failure,
+                });
             }
             Err(error) => {
                 tracing::warn!(
@@ -149,9 +163,12 @@ fn start(recipe: &Recipe, kick: &EventFd, checkpoints: Vec<Stored>) -> Result<St
             }
         }
     }
+    if !from_nothing {
+        return Ok(Started { server: None, restored: None, failure });
+    }
     if failure.is_some() {
         tracing::warn!("the server starts from nothing, and the log is replayed from entry 0");
     }
-    let server = Box::new(Server::start(recipe, kick)?);
+    let server = Some(Box::new(Server::start(recipe, kick)?));
     Ok(Started { server, restored: None, failure })
 }

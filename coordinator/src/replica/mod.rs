@@ -20,6 +20,7 @@ mod error;
 mod farewell;
 pub mod flow;
 pub mod frames;
+pub mod holdings;
 pub mod intake;
 mod keeper;
 pub mod liveness;
@@ -48,6 +49,7 @@ mod strangers;
 mod telling;
 pub(crate) mod tls;
 mod trace;
+pub mod transfer;
 mod upcalls;
 
 pub use error::ReplicaError;

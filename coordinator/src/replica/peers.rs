@@ -15,13 +15,14 @@ use nix::sys::socket::{
 };
 
 use super::config::Member;
-use super::frames::{Control, Frame, Hello, put_control, put_message};
+use super::frames::{Control, Frame, Hello, put_control, put_message, put_piece};
 use super::liveness::{Verdict, link_of};
 use super::peer::{PeerConnection, Stage};
 use super::poll::{Poll, Ready, Token};
 use super::ports::is_exhausted;
 use super::strangers::{Refusals, Stranger, to_evict};
 use super::tls::{Tls, peer_of};
+use crate::checkpoint::Piece;
 use crate::paxos::{MAX_ID, Message};
 
 /// First pause before a peer is dialled again.
@@ -154,6 +155,13 @@ impl Peers {
     pub fn send_control(&mut self, to: u8, control: &Control) {
         if let Some(connection) = self.up.get(&to).and_then(|key| self.connections.get_mut(key)) {
             put_control(control, connection.queue());
+        }
+    }
+
+    /// Queues a piece of a checkpoint.
+    pub fn send_piece(&mut self, to: u8, piece: &Piece) {
+        if let Some(connection) = self.up.get(&to).and_then(|key| self.connections.get_mut(key)) {
+            put_piece(piece, connection.queue());
         }
     }
 

@@ -24,7 +24,10 @@ impl Replica {
     /// Takes the server that was started in the meantime, if one was.
     pub(super) fn take_server(&mut self) -> Result<(), ReplicaError> {
         let Some(started) = self.keeper.started().transpose()? else { return Ok(()) };
-        let server = started.server;
+        let Some(server) = started.server else {
+            self.not_restored(started.failure);
+            return Ok(());
+        };
         self.poll
             .add(&server.report_fd(), Token::Container, EpollFlags::EPOLLIN)
             .map_err(ReplicaError::system("watch the container"))?;
@@ -74,8 +77,7 @@ impl Replica {
             self.peers.send_control(leader, &Control::Restarted);
         }
         self.watch_ports();
-        let checkpoints = self.usable_checkpoints();
-        self.keeper.start(checkpoints);
+        self.start_server();
     }
 
     /// The container has news: the server ended.
@@ -205,6 +207,10 @@ impl Replica {
             }
             Frame::Control(Control::Removed(epoch)) => self.stewardship.told_removed(epoch),
             Frame::Control(Control::Restarted) => self.book.forget(from),
+            Frame::Control(Control::Holds(holds)) => self.transfer.holdings.hear(now, from, holds),
+            Frame::Control(Control::Fetch(want)) => self.lend_piece(now, from, want),
+            Frame::Control(Control::NoPiece { want, why }) => self.no_piece(from, want, &why),
+            Frame::Piece(piece) => self.take_piece(from, piece),
         }
     }
 

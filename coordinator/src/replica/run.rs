@@ -35,6 +35,7 @@ use super::signals::Signals;
 use super::status::ReplicaStatus;
 use super::stewardship::Stewardship;
 use super::tls::Tls;
+use super::transfer::Transfer;
 use crate::channel::{Channel, Received};
 use crate::checkpoint::Store;
 use crate::log::{self, Directory, Log, LogError, Options, SEGMENT_BYTES};
@@ -75,6 +76,7 @@ pub(super) struct Replica {
     pub(super) signals: Signals,
     pub(super) stewardship: Stewardship,
     pub(super) death: Option<Death>,
+    pub(super) transfer: Transfer,
     /// The leader's log begins at this entry, and the own one ends before.
     pub(super) behind: Option<u64>,
     /// Empty between two turns; kept for their memory.
@@ -135,6 +137,7 @@ impl Replica {
             let schedule = Schedule::new(config.checkpoint_every, config.id, config.members.len() as u8);
             Checkpointing::new(Store::beside(&config.log_directory), kick.clone(), schedule)
         };
+        let transfer = Transfer::new(kick.clone());
         let keeper = Keeper::new(recipe, kick)?;
         let digest_file = DigestWriter::beside(&config.log_directory);
         let mut replica = Self {
@@ -166,14 +169,14 @@ impl Replica {
             signals: Signals::default(),
             stewardship: Stewardship::default(),
             death: None,
+            transfer,
             behind: None,
             effects: Vec::new(),
             news: Vec::new(),
         };
         replica.driver.outbound = config.outbound;
         replica.check_genesis()?;
-        let checkpoints = replica.usable_checkpoints();
-        replica.keeper.start(checkpoints);
+        replica.start_server();
         Ok(replica)
     }
 
@@ -222,6 +225,7 @@ impl Replica {
         self.judge_death(now);
         self.begin_checkpoint_if_due();
         self.go_on_with_checkpoint(now);
+        self.go_on_with_transfers(now)?;
         self.report_digests(now);
         self.flush_peers(now)?;
         if let Some(reason) = self.driver.take_rebuild() {
@@ -314,7 +318,10 @@ impl Replica {
                     self.tell_if_removed(id);
                     self.driver.consensus.input(now, Input::PeerConnected(id));
                 }
-                PeerNews::Disconnected(id) => self.driver.consensus.input(now, Input::PeerDisconnected(id)),
+                PeerNews::Disconnected(id) => {
+                    self.transfer.holdings.lose(id);
+                    self.driver.consensus.input(now, Input::PeerDisconnected(id));
+                }
                 PeerNews::Frame(from, frame) => self.peer_frame(now, from, frame),
             }
         }
@@ -391,7 +398,7 @@ fn open_consensus(config: &ReplicaConfig) -> Result<Consensus, ReplicaError> {
     let log = open_log(config, &options)?;
     let recovered = log.recovered(paxos::TAIL_ENTRIES as u64, paxos::TAIL_BYTES)?;
     if !log.is_empty() {
-        tracing::info!("the log has {} entries: they are replayed", log.len());
+        tracing::info!("the log has the entries from {} on, below {}", log.first(), log.len());
     }
     let seed = wall_clock() ^ u64::from(config.id) << 56;
     let paxos = Config { members_of, ..Config::new(config.id, config.founders.clone(), seed) };

@@ -84,7 +84,7 @@ impl Replica {
         if self.clients.waits_for_room() || self.datagrams.waits_for_room() {
             deadline = deadline.min(now + ROOM_RETRY_NS);
         }
-        deadline = deadline.min(self.checkpointing.deadline(now));
+        deadline = deadline.min(self.checkpointing.deadline(now)).min(self.transfer.deadline(now));
         deadline = deadline.min(self.driver.wake_deadline().unwrap_or(u64::MAX));
         let link = self.server.as_ref().map(|server| &server.link);
         deadline.min(self.driver.crane_deadline(now, link).unwrap_or(u64::MAX))

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::checkpointing::CheckpointStatus;
+use super::transfer::TransferStatus;
 use crate::paxos::Members;
 
 /// A follower that is this many entries behind replays rather than follows.
@@ -147,6 +148,10 @@ pub struct ReplicaStatus {
     pub disk_full: bool,
     /// Its log was damaged, and it has no vote until it has learned everything anew.
     pub damaged_log: Option<DamagedLog>,
+    /// Index of the first entry of its log; those before are cut off.
+    pub first_entry: u64,
+    /// A checkpoint of another replica on its way here.
+    pub transfer: Option<TransferStatus>,
     /// Its checkpoints.
     pub checkpoints: CheckpointStatus,
     /// Listening sockets of the server.

@@ -37,6 +37,7 @@ impl Replica {
         status.ballot = paxos.ballot().0;
         status.leader = self.driver.leader().unwrap_or(0);
         status.committed = paxos.commit();
+        status.first_entry = paxos.first();
         status.lag = status.committed.saturating_sub(status.applied);
         (status.entries, status.bubbles) = (self.driver.entries, self.driver.bubbles);
         status.connections = self.clients.count() as u64;

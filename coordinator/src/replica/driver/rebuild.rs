@@ -19,6 +19,8 @@ pub enum Rebuild {
     Diverged(u64),
     /// A checkpoint of it was broken off in the middle.
     Checkpoint(String),
+    /// The log goes on behind a checkpoint of another replica, at this entry.
+    Behind(u64),
 }
 
 impl fmt::Display for Rebuild {
@@ -29,6 +31,7 @@ impl fmt::Display for Rebuild {
             Self::Late(index) => write!(f, "its server made entry {index} for a leadership that has ended"),
             Self::NotProposed(index, error) => write!(f, "entry {index} was not proposed: {error}"),
             Self::Checkpoint(reason) => write!(f, "a checkpoint of it went wrong: {reason}"),
+            Self::Behind(entry) => write!(f, "the log goes on behind a checkpoint at entry {entry}"),
             Self::Diverged(entry) => write!(f, "it diverged at entry {entry}"),
         }
     }
