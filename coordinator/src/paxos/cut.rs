@@ -198,36 +198,4 @@ mod tests {
             "what stood behind it was of a leader that decided nothing"
         );
     }
-
-    #[test]
-    fn a_follower_that_ends_before_the_leaders_log_begins_is_told_so() {
-        let entries: Vec<_> = (0..100).map(|byte| entry(3, byte)).collect();
-        let mut leader = Paxos::new(Config::new(1, vec![1, 2, 3], 7), Recovered::default(), 0);
-        [2, 3].into_iter().for_each(|peer| drop(step(&mut leader, Input::PeerConnected(peer))));
-        hear(&mut leader, 2, accept(3, 0, 0, Vec::new()));
-        let mut out = Vec::new();
-        leader.step(u64::MAX / 2, Input::Tick, &mut out);
-        let ballot = |out: &[Output]| {
-            out.iter().find_map(|output| match output {
-                Output::Send { message: Message::Prepare { ballot, .. }, .. } => Some(*ballot),
-                _ => None,
-            })
-        };
-        let wanted = ballot(&out).expect("it asks");
-        let grant = |trial| Message::Promise { ballot: wanted, trial, granted: true, promised: Ballot::ZERO };
-        [true, false].into_iter().for_each(|trial| drop(hear(&mut leader, 2, grant(trial))));
-        assert!(leader.is_leader());
-        for entry in &entries {
-            leader.propose(leader.len(), entry.value.clone()).expect("it leads");
-        }
-        step(&mut leader, Input::PeerConnected(2));
-        hear(&mut leader, 2, Message::Accepted { ballot: wanted, len: 100 });
-        assert_eq!(leader.commit(), 100);
-        leader.cut(50);
-        let told = hear(&mut leader, 3, Message::Rejected { ballot: wanted, first: 100, hint: 7 });
-        assert!(told.is_empty() || told.contains(&Message::Cut { ballot: wanted, first: 50 }), "{told:?}");
-        let told = hear(&mut leader, 3, Message::Learned { ballot: wanted, fits: false, len: 7 });
-        assert!(told.contains(&Message::Cut { ballot: wanted, first: 50 }), "{told:?}");
-        assert_eq!((leader.first(), leader.entry(49), leader.tail_start()), (50, None, 50));
-    }
 }
