@@ -14,8 +14,9 @@ const KEYS: usize = 500;
 const ROUND: usize = 1000;
 
 fn redis() -> Plan {
-    let command =
-        ["redis-server", "--port", "6379", "--save", "", "--appendonly", "no", "--protected-mode", "no"];
+    // Its file is in the upper layer. It is not written anew: that forks.
+    let command = ["redis-server", "--port", "6379", "--save", "", "--appendonly", "yes"];
+    let command = [&command[..], &["--auto-aof-rewrite-percentage", "0", "--protected-mode", "no"]].concat();
     Plan::new(&command).port(6379).options(&["--checkpoint-every", "100"])
 }
 
