@@ -1,9 +1,10 @@
 //! Native against brolga, side by side in one run: throughput, latency, CPU, memory, entries and bytes on the wire, the gap
-//! of a failover, and the cost of doing nothing. Writes a Markdown table and a plot.
+//! of a failover, the price of checkpoints, and the cost of doing nothing. Writes a Markdown table and a plot.
 //!
 //! The machine is part of every number, so each round runs all subjects one after the other, and what is reported first
 //! is the median over the rounds of the ratio to the native server of the *same* round.
 
+mod checkpoints;
 mod failover;
 mod idle;
 mod load;
@@ -50,9 +51,9 @@ struct Options {
 /// How long each load takes.
 const LOAD: Duration = Duration::from_secs(5);
 
-/// What can be measured: the servers, and two things more.
+/// What can be measured: the servers, and three things more.
 fn parts() -> Vec<&'static str> {
-    server::ALL.iter().map(|server| server.name()).chain(["failover", "idle"]).collect()
+    server::ALL.iter().map(|server| server.name()).chain(["failover", "checkpoints", "idle"]).collect()
 }
 
 fn main() {
@@ -75,8 +76,9 @@ fn main() {
         }
     }
     let gaps = if wanted("failover") { failover::gaps(options.rounds) } else { Vec::new() };
+    let costs = if wanted("checkpoints") { checkpoints::costs() } else { Vec::new() };
     let idle = wanted("idle").then(idle::cost);
-    let text = report::markdown(&results, &subjects, &gaps, idle);
+    let text = report::markdown(&results, &subjects, &gaps, &costs, idle);
     println!("\n{text}");
     std::fs::create_dir_all(&options.output).expect("make the results' directory");
     let write = |name: &str, text: &str| {

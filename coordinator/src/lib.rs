@@ -6,6 +6,7 @@ pub mod cli;
 pub mod container;
 pub mod doctor;
 pub mod launcher;
+pub mod line_sums;
 pub mod log;
 pub mod paxos;
 pub mod privileges;

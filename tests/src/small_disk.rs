@@ -20,6 +20,17 @@ impl SmallDisk {
         Self(path.to_owned())
     }
 
+    /// One of XFS, whose files can share blocks, in a sparse file at `image`.
+    pub fn mount_xfs(path: &Path, image: &Path, bytes: u64) -> Self {
+        fs::create_dir_all(path).expect("make the mount point");
+        fs::File::create(image).and_then(|file| file.set_len(bytes)).expect("make the image");
+        let made = Command::new("mkfs.xfs").arg("-q").arg(image).status();
+        assert!(made.expect("run mkfs.xfs").success(), "cannot make a file system");
+        let mounted = Command::new("mount").args(["-o", "loop"]).arg(image).arg(path).status();
+        assert!(mounted.expect("run mount").success(), "cannot mount an image: are you root?");
+        Self(path.to_owned())
+    }
+
     /// Takes all the room that is left.
     pub fn fill(&self) {
         let mut filler = fs::File::create(self.filler()).expect("make a file");

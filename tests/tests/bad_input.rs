@@ -249,12 +249,20 @@ fn a_state_directory_of_another_version_is_refused() {
     let ours = fs::read_to_string(&file).expect("read cluster.json");
     let version = concat!("\"version\": \"", env!("CARGO_PKG_VERSION"), "\"");
     assert!(ours.contains(version), "{ours}");
-    // Another version with the same layout may go on with the log: that is how a cluster is upgraded.
+    // Another version with the same layout may go on with the log: that is how a cluster is upgraded. One with another may have its
+    // checksums elsewhere.
     let layout = format!("\"layout\": {}", dmt::bounds::LAYOUT_VERSION);
     assert!(ours.contains(&layout), "{ours}");
-    let other = ours.replace(version, "\"version\": \"0.0.7\"").replace(&layout, "\"layout\": 0");
-    fs::write(&file, other).expect("write cluster.json");
+    let sums = ours.rfind(",\n  \"checksums\"").expect("it has checksums");
+    let theirs = ours[..sums].replace(version, "\"version\": \"0.0.7\"").replace(&layout, "\"layout\": 0");
+    fs::write(&file, theirs + "\n}\n").expect("write cluster.json");
     assert_run_refused(&mut cluster, &["version 0.0.7", "--fresh"]);
+    // One changed letter in the command.
+    fs::write(&file, ours.replacen("redis-server", "redis-serwer", 1)).expect("write cluster.json");
+    assert_run_refused(
+        &mut cluster,
+        &["cluster.json is damaged", "line ", "byte ", "expected CRC", "found", "--fresh"],
+    );
     fs::write(&file, ours).expect("write cluster.json");
     cluster.run();
     cluster.await_complete();

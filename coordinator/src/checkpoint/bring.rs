@@ -76,6 +76,11 @@ fn verify(stored: &Stored, preload: &Path, fingerprint: &[u8; 16]) -> Result<(),
         return Err(foreign("it was taken with another version of the preload library"));
     }
     clean(&stored.path.join(IMAGES));
+    verify_files(stored)
+}
+
+/// Compares all files of a checkpoint with its manifest.
+pub fn verify_files(stored: &Stored) -> Result<(), CheckpointError> {
     files::compare(&stored.path, &stored.manifest.files, &files::sums(&stored.path, MANIFEST)?)
 }
 

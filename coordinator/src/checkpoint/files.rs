@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 
-/// Bytes read at once.
-const CHUNK: usize = 1 << 20;
+/// Bytes of a file that have a CRC of their own, and are read at once.
+const BLOCK: usize = 1 << 20;
 
 /// One file or directory of a checkpoint. Two are the same if these are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +28,7 @@ pub struct Sum {
     pub owner: (u32, u32),
     /// Bytes of a file's contents or of a link's target; the number of a device.
     pub size: u64,
-    /// CRC-32 of contents or target, hexadecimal.
+    /// CRC-32 of each MiB of the contents, or of the target, hexadecimal.
     pub crc: String,
 }
 
@@ -76,7 +76,7 @@ pub(super) fn restore_times(from: &Path, to: &Path) -> Result<(), CheckpointErro
 /// The sums of all that is in `top`, but for the file `but`, in the order of their paths.
 pub(super) fn sums(top: &Path, but: &str) -> Result<Vec<Sum>, CheckpointError> {
     let mut found = Vec::new();
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = vec![0; BLOCK];
     walk(top, top, &mut buffer, &mut found)?;
     found.retain(|sum| sum.path != but);
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -102,21 +102,20 @@ fn walk(
 }
 
 fn sum(top: &Path, path: &Path, data: &fs::Metadata, buffer: &mut [u8]) -> io::Result<Sum> {
-    let mut hash = crc32fast::Hasher::new();
-    let mut size = 0;
+    let (mut crcs, mut size) = (Vec::new(), 0);
     if data.is_file() {
         let mut file = File::open(path)?;
         loop {
-            let count = file.read(buffer)?;
-            if count == 0 {
+            let block = read_block(&mut file, buffer)?;
+            if block.is_empty() {
                 break;
             }
-            hash.update(&buffer[..count]);
-            size += count as u64;
+            crcs.push(crc_text(block));
+            size += block.len() as u64;
         }
     } else if data.is_symlink() {
         let target = fs::read_link(path)?;
-        hash.update(target.as_os_str().as_bytes());
+        crcs.push(crc_text(target.as_os_str().as_bytes()));
         size = target.as_os_str().len() as u64;
     } else if !data.is_dir() {
         size = data.rdev();
@@ -127,8 +126,24 @@ fn sum(top: &Path, path: &Path, data: &fs::Metadata, buffer: &mut [u8]) -> io::R
         mode: format!("{:o}", data.mode()),
         owner: (data.uid(), data.gid()),
         size,
-        crc: format!("{:08x}", hash.finalize()),
+        crc: crcs.join(" "),
     })
+}
+
+/// As much as `buffer` holds, less only at the end of the file.
+fn read_block<'a>(file: &mut File, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    let mut len = 0;
+    while len < buffer.len() {
+        match file.read(&mut buffer[len..])? {
+            0 => break,
+            count => len += count,
+        }
+    }
+    Ok(&buffer[..len])
+}
+
+fn crc_text(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(bytes))
 }
 
 /// CRC-32 of a whole file.
@@ -136,33 +151,61 @@ pub(super) fn crc_of(path: &Path) -> Result<u32, CheckpointError> {
     fs::read(path).map(|bytes| crc32fast::hash(&bytes)).map_err(CheckpointError::file("read", path))
 }
 
-/// Compares what a checkpoint holds with what it should.
+/// Compares what a checkpoint holds with what it should; each file that differs is named.
 pub(super) fn compare(top: &Path, expected: &[Sum], found: &[Sum]) -> Result<(), CheckpointError> {
-    let damaged = |path: &str, expected: &str, found: &str| CheckpointError::Damaged {
+    let damaged = |path: String, expected: String, found: String| CheckpointError::Damaged {
         path: top.join(path),
-        expected: expected.to_owned(),
-        found: found.to_owned(),
+        expected,
+        found,
     };
+    let nothing = || "nothing".to_owned();
+    let mut all = Vec::new();
     let (mut expected, mut found) = (expected.iter().peekable(), found.iter().peekable());
     loop {
         match (expected.peek(), found.peek()) {
-            (None, None) => return Ok(()),
-            (Some(one), Some(other)) if one == other => (_, _) = (expected.next(), found.next()),
+            (None, None) => break,
             (Some(one), Some(other)) if one.path == other.path => {
-                return Err(damaged(&one.path, &one.to_string(), &other.to_string()));
+                if one != other {
+                    let (path, wanted, had) = difference(one, other);
+                    all.push(damaged(path, wanted, had));
+                }
+                (_, _) = (expected.next(), found.next());
             }
             (Some(one), other) if other.is_none_or(|other| one.path < other.path) => {
-                return Err(damaged(&one.path, &one.to_string(), "nothing"));
+                all.push(damaged(one.path.clone(), one.to_string(), nothing()));
+                expected.next();
             }
-            (_, Some(other)) => return Err(damaged(&other.path, "nothing", &other.to_string())),
+            (_, Some(other)) => {
+                all.push(damaged(other.path.clone(), nothing(), other.to_string()));
+                found.next();
+            }
             (Some(_), None) => unreachable!("the case before holds for it"),
         }
+    }
+    match all.len() {
+        0 => Ok(()),
+        1 => Err(all.remove(0)),
+        _ => Err(CheckpointError::Several(all)),
+    }
+}
+
+/// Where two files of one path differ, and by what: the bytes, if all else is the same.
+fn difference(one: &Sum, other: &Sum) -> (String, String, String) {
+    let rest = Sum { crc: one.crc.clone(), ..other.clone() };
+    let blocks = || one.crc.split(' ').zip(other.crc.split(' ')).zip(0..);
+    match blocks().find(|((one, other), _)| one != other) {
+        Some(((wanted, had), number)) if rest == *one => {
+            let from = number * BLOCK as u64;
+            let place = format!("{}, bytes {from} to {}", one.path, one.size.min(from + BLOCK as u64));
+            (place, format!("CRC {wanted}"), format!("CRC {had}"))
+        }
+        _ => (one.path.clone(), one.to_string(), other.to_string()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{compare, copy_tree, restore_times, sums};
+    use super::{BLOCK, compare, copy_tree, restore_times, sums};
     use std::fs;
     use std::path::Path;
 
@@ -198,12 +241,38 @@ mod tests {
             compare(&other, &expected, &sums(&other, "").unwrap()).unwrap_err().to_string()
         };
         let flipped = named(&|| fs::write(other.join("d/file"), "cOntents").unwrap());
-        assert!(flipped.contains("d/file: expected") && flipped.contains("found mode"), "{flipped}");
+        assert!(
+            flipped.contains("d/file, bytes 0 to 8: expected CRC") && flipped.contains("found CRC"),
+            "{flipped}"
+        );
         let gone = named(&|| fs::remove_file(other.join("d/file")).unwrap());
         assert!(gone.contains("d/file") && gone.contains("found nothing"), "{gone}");
         fs::write(other.join("d/file"), "contents").unwrap();
         let more = named(&|| fs::write(other.join("z"), "").unwrap());
         assert!(more.contains("z: expected nothing"), "{more}");
+        let several = named(&|| fs::write(other.join("g"), "longer").unwrap());
+        assert!(several.contains("g: expected mode") && several.contains("z: expected"), "{several}");
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// Each byte of a file of several blocks, and of its neighbours, is covered by the sum of its block.
+    #[test]
+    fn the_damaged_block_is_named() {
+        let directory = std::env::temp_dir().join(format!("brolga-blocks-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let (path, bytes) = (directory.join("file"), vec![7_u8; 2 * BLOCK + 100]);
+        fs::write(&path, &bytes).unwrap();
+        let expected = sums(&directory, "").unwrap();
+        let last = bytes.len() - 1;
+        for at in [0, 1, BLOCK - 1, BLOCK, 2 * BLOCK - 1, 2 * BLOCK, last] {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x80;
+            fs::write(&path, &bad).unwrap();
+            let error = compare(&directory, &expected, &sums(&directory, "").unwrap()).unwrap_err();
+            let from = at / BLOCK * BLOCK;
+            let place = format!("file, bytes {from} to {}", bytes.len().min(from + BLOCK));
+            assert!(error.to_string().contains(&place), "byte {at}: {error}");
+        }
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -22,7 +22,7 @@ mod take;
 use std::io;
 use std::path::PathBuf;
 
-pub use bring::{Brought, bring};
+pub use bring::{Brought, bring, verify_files};
 pub use fetching::{Expected, Fetcher, Told};
 pub use lending::Lender;
 pub use log_end::LogEnd;
@@ -130,6 +130,9 @@ pub enum CheckpointError {
         /// What is there.
         found: String,
     },
+    /// Several of its files are.
+    #[error("{}", told(.0))]
+    Several(Vec<Self>),
     /// It was made by another version of Brolga, or for another cluster.
     #[error("{path}: {reason}")]
     Foreign {
@@ -138,6 +141,17 @@ pub enum CheckpointError {
         /// In what it differs.
         reason: String,
     },
+}
+
+/// Damaged files that a message names.
+const MOST_TOLD: usize = 16;
+
+fn told(errors: &[CheckpointError]) -> String {
+    let mut lines: Vec<_> = errors.iter().take(MOST_TOLD).map(ToString::to_string).collect();
+    if errors.len() > MOST_TOLD {
+        lines.push(format!("and {} more", errors.len() - MOST_TOLD));
+    }
+    lines.join("; ")
 }
 
 impl CheckpointError {

@@ -12,6 +12,8 @@ use crate::container::remove_tree;
 
 /// Name of the directory.
 const DIRECTORY: &str = "checkpoints";
+/// Name of the file with the entry of the checkpoint that an operator wants to be restored at the next start.
+const CHOICE: &str = "choice";
 /// Name of a checkpoint that is being made.
 const UNFINISHED: &str = "unfinished";
 /// How the names of directories begin in which checkpoints of other replicas are put together.
@@ -49,15 +51,33 @@ impl Store {
 
     /// All that can be used as far as their manifests tell, the newest first; those that cannot are told in the log.
     pub fn list(&self) -> Vec<Stored> {
-        let mut found: Vec<Stored> = Vec::new();
-        for path in self.numbered() {
-            match Manifest::read(&path) {
-                Ok(manifest) => found.push(Stored { path, id: manifest.id(), manifest }),
-                Err(error) => tracing::warn!("a checkpoint cannot be used: {error}"),
-            }
-        }
-        found.sort_by_key(|stored| std::cmp::Reverse(stored.manifest.place.next));
-        found
+        let told = |error: &CheckpointError| tracing::warn!("a checkpoint cannot be used: {error}");
+        self.survey().into_iter().filter_map(|found| found.inspect_err(told).ok()).collect()
+    }
+
+    /// As [`Store::list`], and what cannot be used.
+    pub fn survey(&self) -> Vec<Result<Stored, CheckpointError>> {
+        let mut paths: Vec<_> = self.numbered().collect();
+        let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u64>().ok();
+        paths.sort_by_key(|path| std::cmp::Reverse(number(path)));
+        let read = |path: PathBuf| {
+            Manifest::read(&path).map(|manifest| Stored { path, id: manifest.id(), manifest })
+        };
+        paths.into_iter().map(read).collect()
+    }
+
+    /// The next start of the replica is to restore the checkpoint at `entry`.
+    pub fn choose(&self, entry: u64) -> Result<(), CheckpointError> {
+        let path = self.directory.join(CHOICE);
+        fs::write(&path, entry.to_string()).map_err(CheckpointError::file("write", path))
+    }
+
+    /// What was chosen, once.
+    pub fn take_choice(&self) -> Option<u64> {
+        let path = self.directory.join(CHOICE);
+        let chosen = fs::read_to_string(&path).ok()?.trim().parse().ok();
+        let _ = fs::remove_file(path);
+        chosen
     }
 
     fn numbered(&self) -> impl Iterator<Item = PathBuf> {

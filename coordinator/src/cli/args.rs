@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::manual::{
-    ABOUT, ALLOW_OUTBOUND, EXEC, EXPLAIN, INIT, KILL, LOGS, MAN, MEMBER, PUBLISH, REPLAY, REPLICA, RUN,
-    SIGNAL, STATUS, STOP, VERIFY,
+    ABOUT, ALLOW_OUTBOUND, EXEC, EXPLAIN, INIT, KILL, LOGS, MAN, MEMBER, PUBLISH, REPLAY, REPLICA, RESTORE,
+    RUN, SIGNAL, STATUS, STOP, VERIFY,
 };
 use super::member::MemberCommand;
 use super::replay_args::{ExplainArgs, ReplayArgs, VerifyArgs};
@@ -145,6 +145,30 @@ pub(super) enum Command {
         /// The replica [default: a follower without a newer one than the others]
         #[arg(long, short, value_name = "ID")]
         replica: Option<u8>,
+    },
+    /// Restore a replica from a checkpoint of its own
+    ///
+    /// Compares the checkpoint with its sums, stops the replica, brings its server back from there and replays the log from that
+    /// entry on. Returns when the replica is level with the others and its digest is theirs. The log decides what the
+    /// server's state is, so nothing is undone by this: it is another way to the same state. If the replica leads, another
+    /// one takes over and its clients' connections are reset.
+    ///
+    /// Replicas do this by themselves whenever they start, with their newest checkpoint. Use it to try a checkpoint out, or to
+    /// choose an older one. Of a cluster that does not run, all replicas, or one, are told what to restore when it is
+    /// started. A damaged checkpoint is refused, file by file, before anything is stopped.
+    #[command(after_help = RESTORE)]
+    Restore {
+        #[command(flatten)]
+        which: Which,
+        /// The replica; may be left out if the cluster does not run
+        #[arg(long, short, value_name = "ID")]
+        replica: Option<u8>,
+        /// The checkpoint at this entry of the log [default: the newest]
+        #[arg(long, value_name = "ENTRY", conflicts_with = "list")]
+        checkpoint: Option<u64>,
+        /// Only print the checkpoints, and whether they are whole
+        #[arg(long)]
+        list: bool,
     },
     /// Send a signal to the server, on all replicas at the same logical time
     ///

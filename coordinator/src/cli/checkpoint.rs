@@ -62,7 +62,7 @@ pub(super) fn take(state: &Path, replica: Option<u8>) -> Result<i32, LauncherErr
     )))
 }
 
-fn status(state: &Path) -> Result<ClusterStatus, LauncherError> {
+pub(super) fn status(state: &Path) -> Result<ClusterStatus, LauncherError> {
     match ask(state, &Request::Status)? {
         Reply::Status(status) => Ok(*status),
         _ => Err(LauncherError::NotRunning(state.to_owned())),

@@ -23,6 +23,7 @@ Files:
     cluster.json                     the command and the environment that its logs belong to
     keys/                            the keys with which its replicas know each other
     replica-N/log/                   the decided inputs
+    replica-N/checkpoints/ENTRY/     checkpoints of its server
     replica-N/digests                a digest of what its server did, for each entry
     replica-N/layers/upper/          the files that the server wrote in replica N
     replica-N/output/                what the server printed
@@ -134,6 +135,17 @@ pub(super) const LOGS: &str = "\
 Examples:
   brolga logs -f
   brolga logs -r 2 --coordinator";
+
+/// After the help of `brolga restore`.
+pub(super) const RESTORE: &str = "\
+Examples:
+  brolga restore --list
+  brolga restore -r 2                      its newest checkpoint
+  brolga restore -r 2 --checkpoint 4801
+  brolga stop; brolga restore              all replicas, when they are started again
+
+Exit status:
+  0 if the replica is back, or told what to restore, or all checkpoints are whole; 1 if not.";
 
 /// After the help of `brolga signal`.
 pub(super) const SIGNAL: &str = "\

@@ -9,6 +9,7 @@ mod manual;
 mod member;
 mod replay;
 mod replay_args;
+mod restore;
 mod show;
 mod signal;
 mod tuning_args;
@@ -45,6 +46,9 @@ fn dispatch(command: Command) -> Result<i32, LauncherError> {
         Command::Status { which, json, watch } => show::status(&which.state(), json, watch),
         Command::Exec { which, replica, command } => inspect::exec(&which.state(), replica, &command),
         Command::Checkpoint { which, replica } => checkpoint::take(&which.state(), replica),
+        Command::Restore { which, replica, checkpoint, list } => {
+            restore::restore(&which.state(), restore::Wanted { replica, entry: checkpoint, list })
+        }
         Command::Kill { which, replica } => request(&which, &Request::Kill(replica)),
         Command::Signal { which, signal } => request(&which, &Request::Signal(signal)),
         Command::Start { which, replica, binary } => {

@@ -1,4 +1,6 @@
 //! `cluster.json`: what a state directory belongs to. Its logs replay one command, one environment, one layout.
+//!
+//! Its last line has checksums of all others ([`crate::line_sums`]): a changed letter in it would be another history.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::LauncherError;
 use super::interfaces::Interface;
 use crate::container::{ContainerSpec, SYNC_VARIABLE};
+use crate::line_sums::{self, Damage};
 use crate::paxos::Members;
 use crate::replica::config::{Admission, Durability};
 use crate::replica::outbound::Rule;
@@ -21,6 +24,8 @@ use crate::replica::schedule::Every;
 /// Replicas of one cluster at the most.
 pub const MAX_REPLICAS: u8 = 11;
 const FILE: &str = "cluster.json";
+/// What stands before the checksums, and behind them.
+const SUMS: (&str, &str) = (",\n  \"checksums\": \"", "\"\n}\n");
 
 /// What the logs in a state directory were made with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,15 +185,30 @@ impl Cluster {
         match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(LauncherError::State { path, source }),
-            Ok(bytes) => match serde_json::from_slice(&bytes) {
-                Ok(cluster) => Ok(Some(cluster)),
-                // Most likely written by another version: say that rather than a parser's complaint, if it tells.
-                Err(error) => Err(LauncherError::Mismatch {
-                    state: state.to_owned(),
-                    what: version_of(&bytes).unwrap_or_else(|| format!("a damaged {FILE} ({error})")),
-                }),
-            },
+            Ok(bytes) => {
+                let damaged = |why: String| LauncherError::Damaged { path: path.clone(), why };
+                match check(&bytes) {
+                    Ok(()) => {
+                        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string()))
+                    }
+                    // Most likely written by another version: say that, if it tells.
+                    Err(None)
+                        if version_of(&bytes).is_some_and(|version| version != env!("CARGO_PKG_VERSION")) =>
+                    {
+                        let what = format!("version {} of Brolga", version_of(&bytes).unwrap_or_default());
+                        Err(LauncherError::Mismatch { state: state.to_owned(), what })
+                    }
+                    Err(None) => Err(damaged("its last line has no checksums of the others".to_owned())),
+                    Err(Some(damage)) => Err(damaged(damage.to_string())),
+                }
+            }
         }
+    }
+
+    fn text(&self) -> serde_json::Result<String> {
+        let text = serde_json::to_string_pretty(self)?;
+        let body = text.trim_end_matches("\n}");
+        Ok([body, SUMS.0, &line_sums::of(body.as_bytes()), SUMS.1].concat())
     }
 
     /// Writes the file, all or nothing.
@@ -196,7 +216,7 @@ impl Cluster {
         let path: PathBuf = state.join(FILE);
         let new = state.join(format!("{FILE}.new"));
         let write = || -> io::Result<()> {
-            let text = serde_json::to_string_pretty(self).map_err(io::Error::other)?;
+            let text = self.text().map_err(io::Error::other)?;
             // The server's environment may hold secrets.
             let mut file =
                 fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -238,9 +258,16 @@ impl Cluster {
     }
 }
 
+/// Compares a file with the checksums in it; `None` says that it has none.
+fn check(bytes: &[u8]) -> Result<(), Option<Damage>> {
+    let end = bytes.strip_suffix(SUMS.1.as_bytes()).ok_or(None)?;
+    let at = end.windows(SUMS.0.len()).rposition(|part| part == SUMS.0.as_bytes()).ok_or(None)?;
+    line_sums::check(&end[..at], 0, &end[at + SUMS.0.len()..]).map_err(Some)
+}
+
 fn version_of(bytes: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-    Some(format!("version {} of Brolga", value.get("version")?.as_str()?))
+    Some(value.get("version")?.as_str()?.to_owned())
 }
 
 #[cfg(test)]
@@ -297,6 +324,30 @@ mod tests {
         fs::write(state.join("cluster.json"), "{\"version\": \"0.0.9\"}").unwrap();
         let Err(LauncherError::Mismatch { what, .. }) = Cluster::load(&state) else { panic!() };
         assert_eq!(what, "version 0.0.9 of Brolga");
+        fs::remove_dir_all(&state).unwrap();
+    }
+
+    #[test]
+    fn each_flipped_bit_is_noticed_and_told_with_its_line() {
+        let state = std::env::temp_dir().join(format!("brolga-cluster-bits-{}", std::process::id()));
+        fs::create_dir_all(&state).unwrap();
+        cluster().save(&state).unwrap();
+        let file = state.join("cluster.json");
+        let good = fs::read(&file).unwrap();
+        let sums = good.windows(11).rposition(|part| part == b"\"checksums\"").unwrap();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&file, &bad).unwrap();
+            let error = Cluster::load(&state).unwrap_err().to_string();
+            assert!(error.contains("cluster.json"), "bit {bit}: {error}");
+            // Before the comma at the end of the last line that has a sum.
+            if bit / 8 < sums - 4 {
+                assert!(error.contains("line ") && error.contains("expected CRC"), "bit {bit}: {error}");
+            }
+        }
+        fs::write(&file, &good[..good.len() - 1]).unwrap();
+        assert!(Cluster::load(&state).is_err(), "a shorter file");
         fs::remove_dir_all(&state).unwrap();
     }
 }

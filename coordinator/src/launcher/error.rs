@@ -45,6 +45,16 @@ pub enum LauncherError {
         /// To what.
         what: String,
     },
+    /// A file that says what the state directory belongs to is damaged.
+    #[error(
+        "{path} is damaged: {why}; put a whole copy of it in its place, or discard the cluster's data with --fresh"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where, what was expected, what was found.
+        why: String,
+    },
     /// Another supervisor has the directory.
     #[error("a cluster is running on {0} already; `brolga stop` ends it, another --name starts a second one")]
     Running(PathBuf),

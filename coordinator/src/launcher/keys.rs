@@ -15,6 +15,7 @@ use rcgen::{
 use super::LauncherError;
 use super::state::make_private;
 use crate::replica::config::{KeyFiles, peer_name};
+use crate::replica::pem;
 
 /// Where the files of replica `id` stand.
 pub fn files(directory: &Path, id: u8) -> KeyFiles {
@@ -111,7 +112,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(pem::with_sums(text).as_bytes())?;
     file.sync_all()
 }
 

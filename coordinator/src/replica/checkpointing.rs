@@ -103,6 +103,8 @@ pub(super) struct Checkpointing {
     stage: Stage,
     /// How long the server was not fed for the one that is being taken, and how long of it until it rested, nanoseconds.
     pause: (u64, u64),
+    /// The server was restored from a checkpoint at this entry, and its digest was not compared with the leader's since.
+    unproven: Option<u64>,
     /// Written to when the thread has ended.
     kick: Arc<EventFd>,
     pub(super) schedule: Schedule,
@@ -111,7 +113,22 @@ pub(super) struct Checkpointing {
 impl Checkpointing {
     /// With the checkpoints that are in `store`.
     pub fn new(store: Store, kick: Arc<EventFd>, schedule: Schedule) -> Self {
-        Self { store, stage: Stage::None, pause: (0, 0), kick, schedule }
+        Self { store, stage: Stage::None, pause: (0, 0), unproven: None, kick, schedule }
+    }
+
+    /// The checkpoint that is to be restored first, if an operator wants one.
+    pub fn take_choice(&self) -> Option<u64> {
+        self.store.take_choice()
+    }
+
+    /// This server's digests and the leader's are the same up to entry `until`. True if that is news of a restored one.
+    pub fn agreed(&mut self, until: u64) -> bool {
+        self.unproven.take_if(|next| until >= *next).is_some()
+    }
+
+    /// True if a restored server has done something that nobody has compared yet. `decided`: entries.
+    pub fn is_unproven(&self, decided: u64) -> bool {
+        self.unproven.is_some_and(|next| decided > next)
     }
 
     /// Where they are.
@@ -409,10 +426,22 @@ impl Replica {
         found
     }
 
+    /// The same, with the one in front that an operator has chosen; once.
+    pub(super) fn checkpoints_at_start(&mut self) -> Vec<Stored> {
+        let mut found = self.usable_checkpoints();
+        let Some(entry) = self.checkpointing.take_choice() else { return found };
+        match found.iter().position(|stored| stored.manifest.place.next == entry) {
+            Some(at) => found[..=at].rotate_right(1),
+            None => tracing::warn!("the checkpoint at entry {entry}, which was chosen, cannot be used"),
+        }
+        found
+    }
+
     /// The server was brought back from a checkpoint, or `error` says why not.
     pub(super) fn note_restore(&mut self, from: Option<&Manifest>, error: Option<String>) {
         self.status.checkpoints.restored_from = from.map(|manifest| manifest.place.next);
         self.status.checkpoints.restore_error = error;
+        self.checkpointing.unproven = from.map(|manifest| manifest.place.next);
         let Some(manifest) = from else { return };
         let place = &manifest.place;
         tracing::info!("restored the checkpoint at entry {}, logical time {}", place.next, place.tick);

@@ -149,6 +149,11 @@ impl Report {
         Some(due)
     }
 
+    /// First entry whose digest was not reported.
+    pub fn until(&self) -> u64 {
+        self.reported
+    }
+
     /// Whether the digest of `entry` may have been among those that were reported.
     pub fn covers(&self, entry: u64) -> bool {
         entry < self.reported
@@ -156,6 +161,12 @@ impl Report {
 
     fn ready(&self, decided: u64) -> usize {
         self.waiting.partition_point(|digest| digest.entry < decided)
+    }
+
+    /// Drops what waits but for the last one, which covers the same history: while nobody is there to be told.
+    pub fn keep_last(&mut self) {
+        let last = self.waiting.len().saturating_sub(1);
+        self.waiting.drain(..last);
     }
 
     /// Drops what waits.
@@ -212,6 +223,15 @@ mod tests {
         report.take_due(REPORT_MS, 10).unwrap();
         report.clear();
         assert!(report.covers(6) && !report.covers(7));
+    }
+
+    #[test]
+    fn the_last_digest_waits_for_a_leader() {
+        let mut report = Report::default();
+        report.keep_last();
+        (4..8).for_each(|entry| report.add(digest(entry, 0), 0));
+        report.keep_last();
+        assert_eq!(report.take_due(REPORT_MS, 10).unwrap(), [digest(7, 0)]);
     }
 
     #[test]

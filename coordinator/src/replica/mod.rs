@@ -30,6 +30,7 @@ pub mod outputs;
 mod pace;
 mod peer;
 mod peers;
+pub mod pem;
 pub mod poll;
 pub mod polling;
 mod ports;

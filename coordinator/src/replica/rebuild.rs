@@ -125,7 +125,7 @@ impl Replica {
         let wrong = self.book.own(digest);
         if self.driver.leads() {
             self.tell_diverged(&wrong);
-        } else if self.driver.leader().is_some() {
+        } else {
             let now_ms = self.now() / 1_000_000;
             self.report.add(digest, now_ms);
         }
@@ -149,7 +149,11 @@ impl Replica {
     /// Sends the follower's digests if it is time.
     pub(super) fn report_digests(&mut self, now: u64) {
         let Some(leader) = self.driver.other_leader() else {
-            self.report.clear();
+            if self.driver.leads() {
+                self.report.clear()
+            } else {
+                self.report.keep_last()
+            }
             return;
         };
         if let Some(digests) = self.report.take_due(now / 1_000_000, self.driver.consensus.paxos().commit()) {
@@ -174,6 +178,10 @@ impl Replica {
                 if self.driver.leader() == Some(from) && !self.driver.is_fenced() {
                     self.status.digests = DigestState::Agrees { until };
                     self.driver.agreed(until);
+                    // The leader may speak of the server of before.
+                    if self.checkpointing.agreed(until.min(self.report.until())) {
+                        self.status_at = 0;
+                    }
                 }
             }
             Frame::Control(Control::Diverged { expected, actual }) => {

@@ -57,6 +57,8 @@ impl Replica {
             Phase::Follower if self.driver.leader().is_none() || status.lag > RECOVERING_LAG => {
                 Role::Recovering
             }
+            // Not before its digest was found to be the leader's.
+            Phase::Follower if self.checkpointing.is_unproven(status.committed) => Role::Recovering,
             Phase::Follower => Role::Follower,
         };
         if self.apart {

@@ -13,6 +13,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 
 use super::config::{KeyFiles, peer_name};
+use super::pem;
 
 /// Why there can be no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +48,8 @@ impl Tls {
         }
         let roots = Arc::new(roots);
         let chain = certificates(&files.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&files.key)
+        let key = pem::read(&files.key).map_err(|why| file_error(&files.key, &why))?;
+        let key = PrivateKeyDer::from_pem_slice(&key)
             .map_err(|error| file_error(&files.key, &error.to_string()))?;
         let keys = |error: rustls::Error| TlsError::Keys(error.to_string());
         let client = ClientConfig::builder_with_provider(provider.clone())
@@ -117,8 +119,8 @@ pub fn peer_of(connection: &Connection, candidates: impl Iterator<Item = u8>) ->
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let all: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| file_error(path, &error.to_string()))?.collect();
+    let bytes = pem::read(path).map_err(|why| file_error(path, &why))?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let all = all.map_err(|error| file_error(path, &error.to_string()))?;
     if all.is_empty() { Err(file_error(path, "it has no certificate")) } else { Ok(all) }
 }

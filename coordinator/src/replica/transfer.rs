@@ -152,7 +152,7 @@ impl Fetch {
 impl Replica {
     /// Starts a server from a checkpoint or, if the log is whole, from nothing. Else a checkpoint is fetched first.
     pub(super) fn start_server(&mut self) {
-        let checkpoints = self.usable_checkpoints();
+        let checkpoints = self.checkpoints_at_start();
         let whole = self.driver.consensus.paxos().first() == 0;
         if whole || !checkpoints.is_empty() {
             self.transfer.stateless = false;
