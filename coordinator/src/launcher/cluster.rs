@@ -185,23 +185,23 @@ impl Cluster {
         match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(LauncherError::State { path, source }),
-            Ok(bytes) => {
-                let damaged = |why: String| LauncherError::Damaged { path: path.clone(), why };
-                match check(&bytes) {
-                    Ok(()) => {
-                        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(error.to_string()))
-                    }
-                    // Most likely written by another version: say that, if it tells.
-                    Err(None)
-                        if version_of(&bytes).is_some_and(|version| version != env!("CARGO_PKG_VERSION")) =>
-                    {
-                        let what = format!("version {} of Brolga", version_of(&bytes).unwrap_or_default());
-                        Err(LauncherError::Mismatch { state: state.to_owned(), what })
-                    }
-                    Err(None) => Err(damaged("its last line has no checksums of the others".to_owned())),
-                    Err(Some(damage)) => Err(damaged(damage.to_string())),
-                }
-            }
+            Ok(bytes) => Self::parse(&bytes, state).map(Some),
+        }
+    }
+
+    /// What the file of a state directory says.
+    fn parse(bytes: &[u8], state: &Path) -> Result<Self, LauncherError> {
+        let damaged = |why: String| LauncherError::Damaged { path: state.join(FILE), why };
+        let version = || version_of(bytes).filter(|version| version != env!("CARGO_PKG_VERSION"));
+        match (check(bytes), version()) {
+            (Ok(()), _) => serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string())),
+            // Most likely written by another version: say that, if it tells.
+            (Err(None), Some(version)) => Err(LauncherError::Mismatch {
+                state: state.to_owned(),
+                what: format!("version {version} of Brolga"),
+            }),
+            (Err(None), None) => Err(damaged("its last line has no checksums of the others".to_owned())),
+            (Err(Some(damage)), _) => Err(damaged(damage.to_string())),
         }
     }
 
@@ -329,27 +329,21 @@ mod tests {
 
     #[test]
     fn each_flipped_bit_is_noticed_and_told_with_its_line() {
-        let state = std::env::temp_dir().join(format!("brolga-cluster-bits-{}", std::process::id()));
-        fs::create_dir_all(&state).unwrap();
         // Of this version: what another one wrote may have its checksums elsewhere.
         let own = Cluster { version: env!("CARGO_PKG_VERSION").into(), ..cluster() };
-        own.save(&state).unwrap();
-        let file = state.join("cluster.json");
-        let good = fs::read(&file).unwrap();
+        let (good, state) = (own.text().unwrap().into_bytes(), std::path::Path::new("/s"));
+        assert_eq!(Cluster::parse(&good, state).unwrap(), own);
         let sums = good.windows(11).rposition(|part| part == b"\"checksums\"").unwrap();
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            fs::write(&file, &bad).unwrap();
-            let error = Cluster::load(&state).unwrap_err().to_string();
+            let error = Cluster::parse(&bad, state).unwrap_err().to_string();
             assert!(error.contains("cluster.json"), "bit {bit}: {error}");
             // Before the comma at the end of the last line that has a sum.
             if bit / 8 < sums - 4 {
                 assert!(error.contains("line ") && error.contains("expected CRC"), "bit {bit}: {error}");
             }
         }
-        fs::write(&file, &good[..good.len() - 1]).unwrap();
-        assert!(Cluster::load(&state).is_err(), "a shorter file");
-        fs::remove_dir_all(&state).unwrap();
+        assert!(Cluster::parse(&good[..good.len() - 1], state).is_err(), "a shorter file");
     }
 }
