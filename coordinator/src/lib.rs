@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod checkpoint;
 pub mod cli;
+pub mod clock;
 pub mod container;
 pub mod doctor;
 pub mod launcher;

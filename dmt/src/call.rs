@@ -46,6 +46,13 @@ impl<'a> Call<'a> {
         self.platform
     }
 
+    /// The time for an entry that is made now; for a leader.
+    pub(crate) fn now(&self) -> u64 {
+        let control = &self.shared().control;
+        let real = self.platform.real_time().wrapping_add(control.clock_shift.load(Ordering::Relaxed));
+        control.leader_time(real)
+    }
+
     /// What the coordinator shares.
     pub fn shared(&self) -> &'a Shared {
         &self.arena.shared
@@ -165,7 +172,7 @@ impl<'a> Call<'a> {
         loop {
             self.room();
             let seen = self.shared().control.inbound.load(Ordering::SeqCst);
-            match self.with(|k| k.advance(self.shared(), false, &|| self.platform.real_time())) {
+            match self.with(|k| k.advance(self.shared(), false, &|| self.now())) {
                 Next::Applied => {
                     self.arm();
                     self.kick();
@@ -289,13 +296,13 @@ impl<'a> Call<'a> {
             }
             if self.with(|k| k.nobody_is_left(self.me)) {
                 self.room();
-                self.with(|k| k.close_last(self.shared(), self.platform.real_time()));
+                self.with(|k| k.close_last(self.shared(), self.now()));
                 self.kick();
                 return None;
             }
             self.room();
             let seen = self.shared().control.inbound.load(Ordering::SeqCst);
-            match self.with(|k| k.advance(self.shared(), true, &|| self.platform.real_time())) {
+            match self.with(|k| k.advance(self.shared(), true, &|| self.now())) {
                 Next::Applied => self.arm(),
                 Next::Run => {}
                 Next::Wait(timeout) => self.await_coordinator(seen, timeout),

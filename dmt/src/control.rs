@@ -111,6 +111,13 @@ pub struct Control {
     /// C: times that this server was brought back from a checkpoint; stored before it runs again. A thread that finds another
     /// number than at its last look puts right what the kernel forgot of it ([`crate::platform::Platform::resumed`]).
     pub restores: AtomicU32,
+    /// Whoever admits: the real time of its last look, nanoseconds, 0 = none in this leadership; and what
+    /// [`Control::leader_time`] made of it.
+    pub real_seen: AtomicU64,
+    /// See `real_seen`.
+    pub time_given: AtomicU64,
+    /// C: what a test adds to this machine's clock, nanoseconds (wraps around); 0 otherwise.
+    pub clock_shift: AtomicU64,
 }
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Control>() == 4096);
@@ -157,6 +164,9 @@ impl Control {
             trace_from: AtomicU64::new(0),
             corrupt_next: AtomicU32::new(0),
             restores: AtomicU32::new(0),
+            real_seen: AtomicU64::new(0),
+            time_given: AtomicU64::new(0),
+            clock_shift: AtomicU64::new(0),
         }
     }
 

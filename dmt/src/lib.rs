@@ -23,6 +23,7 @@ mod following;
 pub mod grant;
 pub mod ipc;
 pub mod kernel;
+mod leader_time;
 pub mod link;
 pub mod offer;
 pub mod op;

@@ -235,6 +235,7 @@ impl Link {
     /// pushed, and [`Link::prepare_lead`] been called.
     pub fn lead(&mut self, from: u64, ballot: u64) {
         let control = self.control();
+        control.forget_time();
         control.ballot.store(ballot, Ordering::SeqCst);
         control.lead_from.store(from, Ordering::SeqCst);
     }
@@ -242,6 +243,7 @@ impl Link {
     /// Makes the server emit its output without admitting anything: leadership under `--admission crane`, where the
     /// coordinator makes the entries and feeds them once they are committed.
     pub fn lead_crane(&self) {
+        self.control().forget_time();
         self.control().lead_from.store(CRANE_LEADER, Ordering::SeqCst);
     }
 

@@ -56,6 +56,7 @@ impl Link {
     pub fn make_claimed(&mut self, index: u64, now: u64) -> Taken {
         let from = self.pending_built();
         let (shared, control) = (self.shared(), self.control());
+        let now = control.leader_time(now);
         let (to, events_len, event_count) = shared.pending_until(from);
         let header = EntryHeader {
             version: U32::new(LAYOUT_VERSION),
@@ -63,7 +64,7 @@ impl Link {
             reserved: U16::new(0),
             index: U64::new(index),
             stamp: U64::new(control.tick.load(Ordering::Relaxed)),
-            clock: U64::new(now.max(control.clock.load(Ordering::Relaxed))),
+            clock: U64::new(now),
             grant: U64::new(control.offered_grant.load(Ordering::Relaxed)),
             ballot: U64::new(control.ballot.load(Ordering::Relaxed)),
             event_count: U32::new(event_count),

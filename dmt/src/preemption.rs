@@ -242,7 +242,7 @@ impl Call<'_> {
             spent: wanted & wanted::PREEMPT != 0,
             spun: wanted & (wanted::SPIN | wanted::PREEMPT) != 0,
             inherited: wanted & wanted::PREEMPT_INHERITED != 0,
-            now: self.platform().real_time(),
+            now: self.now(),
         };
         match self.with(|k| k.preempt(self.shared(), &stretch)) {
             Verdict::GoOn => self.kick(),

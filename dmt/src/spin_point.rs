@@ -291,7 +291,7 @@ impl Call<'_> {
         if !shared.upcalls.fits(UPCALL_HEADROOM_BYTES) {
             return false;
         }
-        let now = self.platform().real_time();
+        let now = self.now();
         if !self.with(|k| k.cut_at(shared, self.thread(), branch, now)) {
             return false;
         }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A client of MariaDB that asks small objects: registers, counters, lists and banks.
 
-Usage: objects.py PORT ACCOUNTS BALANCE, with requests on standard input, each answered by one line: `connect`, at first and after a
-loss, by `connected`; the others, which name an object by its number, by `done`, `value N` (or `value` alone for none),
+Usage: objects.py ACCOUNTS BALANCE CONNECT_SECONDS ANSWER_SECONDS, with requests on standard input, each answered by one line:
+`connect HOST PORT`, at first and after a loss, by `connected`; the others, which name an object by its number, by `done`, `value N` (or `value` alone for none),
 `decided 0` or `decided 1`, `number N`, `values N,...`, `balances N,...`; `not REASON` if it was surely rolled back, and `lost REASON` if nobody
 knows whether it was done.
 """
@@ -11,17 +11,16 @@ import sys
 
 import pymysql
 
-ANSWER_SECONDS = 60
 # A deadlock, a wait for a lock that was too long: the whole transaction was rolled back, or is by what follows.
 ROLLED_BACK = (1213, 1205)
 
 
 class Objects:
-    def __init__(self, port, accounts, balance):
+    def __init__(self, host, port, accounts, balance, connect, answer):
         self.accounts, self.balance = accounts, balance
         self.connection = pymysql.connect(
-            host="127.0.0.1", port=port, user="root", database="test", read_timeout=ANSWER_SECONDS,
-            write_timeout=ANSWER_SECONDS, connect_timeout=ANSWER_SECONDS, autocommit=True)
+            host=host, port=int(port), user="root", database="test", read_timeout=answer, write_timeout=answer,
+            connect_timeout=connect, autocommit=True)
         self.cursor = self.connection.cursor()
 
     def value(self, statement, *arguments):
@@ -107,12 +106,12 @@ def answer(objects, line):
 
 
 def main():
-    port, accounts, balance = map(int, sys.argv[1:])
+    settings = list(map(int, sys.argv[1:]))
     objects = None
     for line in sys.stdin:
         try:
-            if line.strip() == "connect":
-                objects = Objects(port, accounts, balance)
+            if line.startswith("connect "):
+                objects = Objects(*line.split()[1:], *settings)
                 text = "connected"
             else:
                 text = answer(objects, line)

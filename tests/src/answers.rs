@@ -59,7 +59,7 @@ impl Workload for Answers {
         }
         let unknown_lost = notes.iter().map(|notes| notes.unanswered).sum();
         let ends: Vec<_> = notes.into_iter().flat_map(|notes| notes.ends).collect();
-        let verdict = Verdict { acknowledged: ends.len(), unknown_done: 0, unknown_lost };
+        let verdict = Verdict { acknowledged: ends.len(), unknown_lost, ..Verdict::default() };
         Ok((verdict, gaps(ends, failures)))
     }
 }

@@ -207,7 +207,7 @@ fn check_counter(redis: &mut Redis, client: usize, notes: &[&Note]) -> Result<Ve
         return Err(format!("{key} is {stored}; {acknowledged} were acknowledged and {unknown} are unknown"));
     }
     let done = stored - acknowledged;
-    Ok(Verdict { acknowledged, unknown_done: done, unknown_lost: unknown - done })
+    Ok(Verdict { acknowledged, unknown_done: done, unknown_lost: unknown - done, ..Verdict::default() })
 }
 
 fn check_names(redis: &mut Redis, client: usize, stream: Stream, notes: &[&Note]) -> Result<Verdict, String> {
@@ -216,7 +216,7 @@ fn check_names(redis: &mut Redis, client: usize, stream: Stream, notes: &[&Note]
     for name in stored_names(redis, stream, &key) {
         *stored.entry(name).or_default() += 1;
     }
-    let mut verdict = Verdict { acknowledged: 0, unknown_done: 0, unknown_lost: 0 };
+    let mut verdict = Verdict::default();
     for note in notes {
         match (note.outcome, stored.remove(&note.name)) {
             (_, Some(times @ 2..)) => {

@@ -198,7 +198,7 @@ impl Workload for Entries {
         let unknown_lost =
             unknown.checked_sub(unknown_done).ok_or("there are more entries than were sent")?;
         let ends = acknowledged.iter().map(|(_, _, moment)| *moment).collect();
-        let verdict = Verdict { acknowledged: acknowledged.len(), unknown_done, unknown_lost };
+        let verdict = Verdict { acknowledged: acknowledged.len(), unknown_done, unknown_lost, undecided: 0 };
         Ok((verdict, gaps(ends, failures)))
     }
 }

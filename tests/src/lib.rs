@@ -31,5 +31,6 @@ pub mod stats;
 pub mod status;
 pub mod stores;
 pub mod transfers;
+pub mod trio;
 pub mod wait;
 pub mod workload;

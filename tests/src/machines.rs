@@ -86,23 +86,36 @@ impl Machines {
 
     /// Drops all packets that a machine sends to the machines `to`.
     pub fn deafen(&self, from: u8, to: &[u8]) {
-        for &to in to {
-            let rules = format!(
-                "table inet test {{ chain input {{ type filter hook input priority 0; ip saddr {} drop; }}; }}",
-                self.address(from)
-            );
-            self.nft(to, &[&rules]);
-        }
+        to.iter().for_each(|&to| self.drop_packets(from, to, ""));
+    }
+
+    /// Drops so many of a hundred packets that a machine sends to another one.
+    pub fn lose(&self, from: u8, to: u8, percent: u8) {
+        self.drop_packets(from, to, &format!("numgen random mod 100 < {percent}"));
+    }
+
+    /// Drops all packets between two machines.
+    pub fn part(&self, one: u8, other: u8) {
+        self.deafen(one, &[other]);
+        self.deafen(other, &[one]);
+    }
+
+    fn drop_packets(&self, from: u8, to: u8, which: &str) {
+        let rules = format!(
+            "table inet test {{ chain input {{ type filter hook input priority 0; ip saddr {} {which} drop; }}; }}",
+            self.address(from)
+        );
+        self.nft(to, &rules);
     }
 
     /// Ends that.
     pub fn hear_again(&self, machines: &[u8]) {
-        machines.iter().for_each(|&machine| self.nft(machine, &["delete table inet test"]));
+        machines.iter().for_each(|&machine| self.nft(machine, "add table inet test; delete table inet test"));
     }
 
-    fn nft(&self, machine: u8, words: &[&str]) {
-        let done = self.command(machine, "nft").args(words).output().expect("run nft");
-        assert!(done.status.success(), "nft {words:?}: {}", String::from_utf8_lossy(&done.stderr));
+    fn nft(&self, machine: u8, words: &str) {
+        let done = self.command(machine, "nft").arg(words).output().expect("run nft");
+        assert!(done.status.success(), "nft {words}: {}", String::from_utf8_lossy(&done.stderr));
     }
 }
 

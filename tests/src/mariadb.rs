@@ -1,6 +1,7 @@
 //! MariaDB and its own programs, as a test drives them. Its clients that keep a journal are [`crate::transfers`].
 
 use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -16,7 +17,16 @@ pub fn start(label: &str, user: &str) -> Cluster {
 
 /// The same in a given directory.
 pub fn start_in(scratch: Scratch, user: &str) -> Cluster {
-    let tables = database::tables(&scratch, user);
+    let command = prepare(&scratch, user);
+    let mut cluster = Plan::new(&command).port(3306).start_in(scratch);
+    cluster.await_complete();
+    until("MariaDB answers", PATIENCE, || sql(cluster.port(), "SELECT 1").ok());
+    cluster
+}
+
+/// Makes a data directory; the command of a server on it, at port 3306.
+pub fn prepare(scratch: &Scratch, user: &str) -> Vec<String> {
+    let tables = database::tables(scratch, user);
     install(&tables, user);
     let [user, directory, socket] = [
         format!("--user={user}"),
@@ -35,10 +45,7 @@ pub fn start_in(scratch: Scratch, user: &str) -> Cluster {
         "--innodb-use-native-aio=0",
         "--innodb-buffer-pool-size=64M",
     ];
-    let mut cluster = Plan::new(&command).port(3306).start_in(scratch);
-    cluster.await_complete();
-    until("MariaDB answers", PATIENCE, || sql(cluster.port(), "SELECT 1").ok());
-    cluster
+    command.map(str::to_owned).to_vec()
 }
 
 /// Ends the server in order, and with it the cluster.
@@ -59,7 +66,12 @@ fn install(data: &Path, user: &str) {
 
 /// Carries out statements by the `mariadb` command line; what it printed, or its complaint.
 pub fn sql(port: u16, statements: &str) -> Result<String, String> {
-    run(client("mariadb").args(access(port)).args(["--skip-column-names", "--execute", statements]))
+    sql_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), statements)
+}
+
+/// The same at any address.
+pub fn sql_at(address: SocketAddr, statements: &str) -> Result<String, String> {
+    run(client("mariadb").args(access_at(address)).args(["--skip-column-names", "--execute", statements]))
 }
 
 /// What `mariadb-dump` makes of a database.
@@ -104,7 +116,12 @@ fn client(program: &str) -> Command {
 }
 
 fn access(port: u16) -> [String; 4] {
-    ["--no-defaults".into(), "--host=127.0.0.1".into(), format!("--port={port}"), "--user=root".into()]
+    access_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+fn access_at(address: SocketAddr) -> [String; 4] {
+    let (host, port) = (address.ip(), address.port());
+    ["--no-defaults".into(), format!("--host={host}"), format!("--port={port}"), "--user=root".into()]
 }
 
 fn run(command: &mut Command) -> Result<String, String> {

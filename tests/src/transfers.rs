@@ -80,7 +80,7 @@ impl Workload for Transfers {
         let numbers: Vec<usize> = answer.split(' ').skip(1).filter_map(|word| word.parse().ok()).collect();
         match (answer.split(' ').next(), &numbers[..]) {
             (Some("ok"), &[acknowledged, unknown_done, unknown_lost]) => {
-                Ok((Verdict { acknowledged, unknown_done, unknown_lost }, Vec::new()))
+                Ok((Verdict { acknowledged, unknown_done, unknown_lost, undecided: 0 }, Vec::new()))
             }
             _ => Err(format!("the clients found: {answer}")),
         }

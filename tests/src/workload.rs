@@ -15,6 +15,8 @@ pub struct Verdict {
     pub unknown_done: usize,
     /// Operations without an answer that had not happened.
     pub unknown_lost: usize,
+    /// Objects whose history was too much to be checked.
+    pub undecided: usize,
 }
 
 impl Sum for Verdict {
@@ -23,6 +25,7 @@ impl Sum for Verdict {
             acknowledged: sum.acknowledged + part.acknowledged,
             unknown_done: sum.unknown_done + part.unknown_done,
             unknown_lost: sum.unknown_lost + part.unknown_lost,
+            undecided: sum.undecided + part.undecided,
         })
     }
 }

@@ -1,189 +1,30 @@
 //! Three machines with a replica each: network namespaces on a switch, whose links are cut while clients on a fourth one write.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use brolga_tests::clients::Clients;
 use brolga_tests::cluster::brolga;
-use brolga_tests::machines::{Machines, enter_network};
-use brolga_tests::process;
+use brolga_tests::machines::enter_network;
 use brolga_tests::resp::{Redis, Reply};
-use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
-use brolga_tests::status::Status;
+use brolga_tests::trio::{PEER_PORT, Trio, assert_nothing_left};
 use brolga_tests::wait::{PATIENCE, until};
 
 const REDIS: [&str; 7] = ["redis-server", "--port", "7000", "--save", "", "--protected-mode", "no"];
 const PORT: u16 = 7000;
-const PEER_PORT: u16 = 7400;
 /// Acknowledged writes between two failures.
 const WRITES_BETWEEN: u64 = 300;
 /// What a test on a loaded machine may see; the figure to reach is 300 ms, and what was measured is printed.
 const GAP_LIMIT: Duration = Duration::from_secs(5);
-/// Pause between two calls of `brolga status`, each of which is a process.
-const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 /// A failure has begun to show after so long.
 const LEAST_FAILURE: Duration = Duration::from_millis(100);
 /// How long a client waits for a connection, and for an answer: those of a machine that is cut off try another then.
 const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-
-/// Three machines, their cluster file, and `brolga replica` on each.
-struct Trio {
-    machines: Machines,
-    runs: [Option<Child>; 3],
-    scratch: Scratch,
-}
-
-impl Trio {
-    fn new(label: &str, command: &[&str]) -> Self {
-        let scratch = Scratch::new(label);
-        let trio = Self { machines: Machines::new(3), runs: [None, None, None], scratch };
-        fs::create_dir_all(trio.path("data")).expect("make the server's directory");
-        let made = trio.init(&trio.path("conf"), command);
-        assert!(made.status.success(), "brolga init: {}", String::from_utf8_lossy(&made.stderr));
-        trio
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    fn init(&self, output: &Path, command: &[&str]) -> Output {
-        let mut init = Command::new(brolga());
-        init.current_dir(self.path("data")).arg("init").arg("--output").arg(output);
-        init.args(["--name", self.scratch.name()]);
-        for id in 1..=3 {
-            init.args(["--member", &self.machines.port(id, PEER_PORT).to_string()]);
-        }
-        init.arg("--").args(command).output().expect("run brolga init")
-    }
-
-    fn replica(&self, machine: u8, words: &[&str]) -> Command {
-        let mut command = self.machines.command(machine, brolga());
-        command.arg("replica").args(words).arg("--state").arg(self.path(&format!("state-{machine}")));
-        command.stdin(Stdio::null());
-        command
-    }
-
-    fn start(&mut self, id: u8) {
-        let log = self.path(&format!("replica-{id}.err"));
-        let log = File::options().create(true).append(true).open(log).expect("open the error file");
-        let config = self.path("conf/cluster.toml");
-        let words = ["--config", config.to_str().expect("a plain path"), "--id", &id.to_string()];
-        let mut command = self.replica(id, &words);
-        command.stdout(Stdio::null()).stderr(log);
-        self.runs[usize::from(id) - 1] = Some(command.spawn().expect("start brolga replica"));
-    }
-
-    fn printed(&self) -> String {
-        let text = |id| fs::read_to_string(self.path(&format!("replica-{id}.err"))).unwrap_or_default();
-        (1..=3).map(text).collect()
-    }
-
-    fn call(&self, id: u8, words: &[&str]) -> Output {
-        let mut command = Command::new(brolga());
-        command.args(words).arg("--state").arg(self.path(&format!("state-{id}")));
-        command.stdin(Stdio::null()).output().expect("run brolga")
-    }
-
-    fn status(&self, id: u8) -> Option<Status> {
-        let output = self.call(id, &["status", "--json"]);
-        output.status.success().then(|| Status::parse(&String::from_utf8_lossy(&output.stdout))).flatten()
-    }
-
-    /// What the machine of replica `id` knows.
-    fn await_status<T>(&self, id: u8, what: &str, mut probe: impl FnMut(&Status) -> Option<T>) -> T {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let status = self.status(id);
-            if let Some(found) = status.as_ref().and_then(&mut probe) {
-                return found;
-            }
-            let raw = status.map(|status| status.raw.to_string()).unwrap_or_default();
-            assert!(Instant::now() < end, "waited in vain: {what}\n{raw}\n{}", self.printed());
-            std::thread::sleep(STATUS_INTERVAL);
-        }
-    }
-
-    /// All three are level and their digests agree, in the eyes of replica `id`'s machine.
-    fn await_level(&self, id: u8) {
-        let now = self.await_status(id, "a replica leads", |status| status.leader().map(|l| l.committed));
-        self.await_status(id, "all replicas are level and agree", |status| {
-            (status.complete(3) && status.level_at(now)).then_some(())
-        });
-    }
-
-    fn leader(&self, by: u8) -> u8 {
-        self.await_status(by, "a replica leads", |status| status.leader().map(|leader| leader.id))
-    }
-
-    /// `kill -9` of all that runs on a machine, as if it lost its power.
-    fn kill(&mut self, id: u8) -> Instant {
-        let mut run = self.runs[usize::from(id) - 1].take().expect("the replica runs");
-        let pids: Vec<i32> =
-            process::tree(run.id() as i32).iter().map(|p| p.pid).filter(|&pid| process::alive(pid)).collect();
-        pids.iter().for_each(|&pid| process::signal(pid, libc::SIGKILL));
-        let moment = Instant::now();
-        run.wait().expect("wait for brolga replica");
-        until("the killed processes are gone", PATIENCE, || {
-            (!pids.iter().any(|&pid| process::alive(pid))).then_some(())
-        });
-        moment
-    }
-
-    /// Stops all by `brolga stop` on each machine; each ends well and leaves nothing.
-    fn stop(&mut self) {
-        for id in 1..=3 {
-            let Some(mut run) = self.runs[usize::from(id) - 1].take() else { continue };
-            let done = self.call(id, &["stop"]);
-            assert!(done.status.success(), "brolga stop: {}", String::from_utf8_lossy(&done.stderr));
-            let ended = until("brolga replica ends", PATIENCE, || run.try_wait().expect("wait for it"));
-            assert!(ended.success(), "brolga replica {id} ended with {ended}:\n{}", self.printed());
-        }
-        assert_nothing_left(&self.scratch);
-    }
-}
-
-impl Drop for Trio {
-    fn drop(&mut self) {
-        for run in self.runs.iter_mut().flatten() {
-            process::signal(run.id() as i32, libc::SIGTERM);
-            let _ = run.wait();
-        }
-        if std::thread::panicking() {
-            eprintln!("{}", self.printed());
-            for id in 1..=3 {
-                let log = self.path(&format!("state-{id}/replica-{id}/coordinator.log"));
-                let text = fs::read_to_string(log).unwrap_or_default();
-                let lines: Vec<_> = text.lines().collect();
-                eprintln!("-- replica {id}\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
-            }
-        }
-    }
-}
-
-/// No process, no mount, no shared memory.
-fn assert_nothing_left(scratch: &Scratch) {
-    let path = scratch.path().to_str().expect("a plain path");
-    let mentions = |pid: i32| {
-        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&command).contains(path) && process::alive(pid)
-    };
-    until("no process is left behind", PATIENCE, || {
-        (!process::all().iter().any(|p| mentions(p.pid))).then_some(())
-    });
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
-    assert!(!mounts.contains(path), "mounts left behind:\n{mounts}");
-    let shared = fs::read_dir("/dev/shm").expect("list /dev/shm").flatten().map(|entry| entry.file_name());
-    let own = scratch.path().file_name().expect("a name");
-    let shared: Vec<_> =
-        shared.filter(|n| n.to_string_lossy().contains(scratch.name()) && n != own).collect();
-    assert!(shared.is_empty(), "left in /dev/shm: {shared:?}");
-}
 
 /// A write, and when it was acknowledged.
 type Note = (String, Instant);
@@ -335,6 +176,55 @@ fn commands_work_on_each_machine(trio: &Trio) {
     trio.await_level(follower);
 }
 
+/// What redis answers a client on the fourth machine that asks it at the address of machine `id`.
+fn ask(trio: &Trio, id: u8, words: &[&str]) -> Option<Reply> {
+    let network = trio.machines.network(trio.machines.clients());
+    let address = trio.machines.port(id, PORT);
+    let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+    let asked = std::thread::spawn(move || {
+        enter_network(&network).expect("enter the clients' network");
+        Redis::connect_to(address, CONNECT_LIMIT, ANSWER_LIMIT).ok()?.call(&words).ok()
+    });
+    asked.join().expect("ask redis")
+}
+
+/// A second of the server's time passes: a key that lives so long goes.
+fn assert_time_passes(trio: &Trio, id: u8, what: &str) {
+    let set = until("redis answers", PATIENCE, || ask(trio, id, &["SET", "brief", "here", "PX", "1000"]));
+    assert_eq!(set, Reply::Simple("OK".to_owned()), "{what}");
+    until(what, PATIENCE, || (ask(trio, id, &["GET", "brief"])? == Reply::Bulk(None)).then_some(()));
+}
+
+#[test]
+fn time_goes_on_behind_a_clock_that_was_ahead_and_one_that_is_set_back() {
+    let _turn = serial::turn();
+    const SECOND: i64 = 1_000_000_000;
+    let seconds = |time: Option<Reply>| {
+        let first = time?.items().into_iter().next()?;
+        String::from_utf8_lossy(&first.bytes()).parse::<i64>().ok()
+    };
+    let mut trio = Trio::new("clocks", &REDIS);
+    (1..=3).for_each(|id| trio.start(id));
+    trio.await_level(1);
+    let old = trio.leader(1);
+    let other = if old == 1 { 2 } else { 1 };
+    let before = until("redis tells the time", PATIENCE, || seconds(ask(&trio, other, &["TIME"])));
+    trio.shift_clock(old, 86_400 * SECOND);
+    let ahead = || seconds(ask(&trio, other, &["TIME"])).filter(|now| *now >= before + 86_400);
+    let ahead = until("the leader's clock is a day ahead", PATIENCE, ahead);
+    assert_time_passes(&trio, other, "time passes under a leader that is ahead");
+    trio.kill(old);
+    let after = until("another one leads", PATIENCE, || seconds(ask(&trio, other, &["TIME"])));
+    assert!(after >= ahead, "time went back from {ahead} to {after}");
+    assert_time_passes(&trio, other, "time passes under a leader that is a day behind");
+    let now = trio.leader(other);
+    trio.shift_clock(now, -3600 * SECOND);
+    assert_time_passes(&trio, other, "time passes when the leader's clock is set back");
+    trio.start(old);
+    trio.await_level(old);
+    trio.stop();
+}
+
 /// It ends with an error, says all of `parts` in its one line, and leaves nothing.
 fn assert_refused(trio: &Trio, mut command: Command, parts: &[&str]) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start brolga");
@@ -344,7 +234,7 @@ fn assert_refused(trio: &Trio, mut command: Command, parts: &[&str]) {
     assert_eq!(output.status.code(), Some(1), "{parts:?}: {error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
-    assert_nothing_left(&trio.scratch);
+    assert_nothing_left(trio.scratch());
     assert!(!trio.path("state-2").exists(), "a state directory was made: {error}");
     print!("{error}");
 }

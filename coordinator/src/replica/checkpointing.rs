@@ -13,13 +13,14 @@ use nix::sys::eventfd::EventFd;
 use serde::{Deserialize, Serialize};
 
 use super::driver::{Phase, Rebuild};
-use super::run::{Replica, wall_clock};
+use super::run::Replica;
 use super::schedule::Schedule;
 use super::status::{DigestState, RECOVERING_LAG};
 use crate::checkpoint::manifest::{Known, Place};
 use crate::checkpoint::{
     CheckpointError, KEEP, LogEnd, Manifest, Phases, Plan, Site, Store, Stored, Taken, check_room, criu, take,
 };
+use crate::clock::wall_clock;
 use crate::container::{ARENA_FILE, ExitStatus};
 
 /// How long the server may take to apply what it has, nanoseconds.

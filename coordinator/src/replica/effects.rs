@@ -3,8 +3,9 @@
 use super::driver::{Effect, Moment, Next, Phase};
 use super::error::ReplicaError;
 use super::peers::start_connect;
-use super::run::{Replica, wall_clock};
+use super::run::Replica;
 use super::status::DigestState;
+use crate::clock::wall_clock;
 use dmt::entry::Entry;
 
 impl Replica {

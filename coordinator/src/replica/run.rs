@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use nix::sys::epoll::EpollFlags;
 
@@ -38,6 +38,7 @@ use super::tls::Tls;
 use super::transfer::Transfer;
 use crate::channel::{Channel, Received};
 use crate::checkpoint::Store;
+use crate::clock::{self, wall_clock};
 use crate::log::{self, Directory, Log, LogError, Options, SEGMENT_BYTES};
 use crate::paxos::{self, Config, Input, Paxos};
 
@@ -204,6 +205,7 @@ impl Replica {
             self.dispatch(*event, &mut news)?;
         }
         self.take_server()?;
+        self.shift_clock();
         self.resume_clients();
         self.admit_for_idle_server();
         // Let the server run while the rest of this turn is done.
@@ -299,6 +301,13 @@ impl Replica {
         }
     }
 
+    /// A test shifts the clock of the server's part of the replica, too.
+    fn shift_clock(&self) {
+        if let (Some(shift), Some(server)) = (clock::shift(), &self.server) {
+            server.link.control().clock_shift.store(shift, Ordering::Relaxed);
+        }
+    }
+
     /// If the server is quiescent: its peers get the next entry before it is awake.
     fn admit_for_idle_server(&mut self) {
         if !self.driver.serves() {
@@ -342,11 +351,6 @@ impl Replica {
         let link = self.server.as_ref().map(|server| &server.link);
         self.driver.run_crane(Moment { now, wall: wall_clock() }, link);
     }
-}
-
-/// The real time, nanoseconds since the Unix epoch.
-pub(super) fn wall_clock() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn random_secret() -> Result<[u8; 32], ReplicaError> {

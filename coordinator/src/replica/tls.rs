@@ -14,6 +14,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerCo
 
 use super::config::{KeyFiles, peer_name};
 use super::pem;
+use crate::clock::WallClock;
 
 /// Why there can be no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +53,7 @@ impl Tls {
         let key = PrivateKeyDer::from_pem_slice(&key)
             .map_err(|error| file_error(&files.key, &error.to_string()))?;
         let keys = |error: rustls::Error| TlsError::Keys(error.to_string());
-        let client = ClientConfig::builder_with_provider(provider.clone())
+        let client = ClientConfig::builder_with_details(provider.clone(), Arc::new(WallClock))
             .with_protocol_versions(&[&TLS13])
             .map_err(keys)?
             .with_root_certificates(roots.clone())
@@ -61,7 +62,7 @@ impl Tls {
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone())
             .build()
             .map_err(|error| TlsError::Keys(error.to_string()))?;
-        let mut server = ServerConfig::builder_with_provider(provider)
+        let mut server = ServerConfig::builder_with_details(provider, Arc::new(WallClock))
             .with_protocol_versions(&[&TLS13])
             .map_err(keys)?
             .with_client_cert_verifier(verifier)

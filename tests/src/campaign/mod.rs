@@ -6,6 +6,7 @@
 
 pub mod history;
 pub mod objects;
+pub mod place;
 pub mod recorder;
 pub mod redis;
 pub mod sql;

@@ -1,10 +1,12 @@
 //! The objects in Redis: strings, lists and hashes, changed by commands and by scripts.
 
 use std::io;
+use std::time::Duration;
 
 use crate::resp::{Redis, Reply};
 
 use super::objects::{ACCOUNTS, Answer, BALANCE, Request};
+use super::place::{Addresses, Place};
 use super::recorder::Store;
 
 const EXCHANGE: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end \
@@ -19,17 +21,21 @@ const TRANSFER: &str = "local from = tonumber(redis.call('HGET', KEYS[1], ARGV[1
 /// A client.
 #[derive(Debug)]
 pub struct Keys {
-    port: u16,
+    addresses: Addresses,
+    limits: [Duration; 2],
     connection: Option<Redis>,
 }
 
 impl Store for Keys {
-    fn new(port: u16) -> Self {
-        Self { port, connection: None }
+    fn new(place: &Place, number: usize) -> Self {
+        let limits = [place.connect, place.answer];
+        Self { addresses: Addresses::of(place, number), limits, connection: None }
     }
 
     fn connect(&mut self) -> io::Result<()> {
-        self.connection = Some(Redis::connect(self.port)?);
+        let [connect, answer] = self.limits;
+        self.connection = Some(Redis::connect_to(self.addresses.take(), connect, answer)?);
+        self.addresses.found();
         Ok(())
     }
 

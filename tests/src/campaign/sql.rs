@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::objects::{ACCOUNTS, Answer, BALANCE, Request};
+use super::place::{Addresses, Place};
 use super::recorder::Store;
 
 /// A client.
 #[derive(Debug)]
 pub struct Tables {
+    addresses: Addresses,
     child: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
@@ -40,19 +42,24 @@ impl Drop for Tables {
 }
 
 impl Store for Tables {
-    fn new(port: u16) -> Self {
+    fn new(place: &Place, number: usize) -> Self {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/objects.py");
         let mut command = Command::new("python3");
-        command.arg(script).args([port.to_string(), ACCOUNTS.to_string(), BALANCE.to_string()]);
+        command.arg(script).args([ACCOUNTS.to_string(), BALANCE.to_string()]);
+        command.args([place.connect, place.answer].map(|limit| limit.as_secs().max(1).to_string()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run python3");
         let requests = child.stdin.take().expect("it was piped");
         let answers = BufReader::new(child.stdout.take().expect("it was piped"));
-        Self { child, requests, answers }
+        Self { addresses: Addresses::of(place, number), child, requests, answers }
     }
 
     fn connect(&mut self) -> io::Result<()> {
-        match self.exchange("connect")?.as_str() {
-            "connected" => Ok(()),
+        let address = self.addresses.take();
+        match self.exchange(&format!("connect {} {}", address.ip(), address.port()))?.as_str() {
+            "connected" => {
+                self.addresses.found();
+                Ok(())
+            }
             other => Err(io::Error::other(other.to_owned())),
         }
     }

@@ -6,7 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::file::VolatileFile;
 use super::lock;
@@ -42,8 +44,12 @@ const SILENT: [u32; 3] = [2, 36, 42];
 pub(super) struct Server;
 
 impl Server {
-    /// Shows `file` at `path`, where a file must be.
-    pub(super) fn mount(path: &Path, file: Arc<Mutex<VolatileFile>>) -> io::Result<Self> {
+    /// Shows `file` at `path`, where a file must be; each write and each flush takes `pause` nanoseconds longer.
+    pub(super) fn mount(
+        path: &Path,
+        file: Arc<Mutex<VolatileFile>>,
+        pause: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
         let channel = File::options().read(true).write(true).open("/dev/fuse")?;
         let options = format!("fd={},rootmode=100000,user_id=0,group_id=0", channel.as_raw_fd());
         let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::other);
@@ -55,12 +61,14 @@ impl Server {
         if mounted != 0 {
             return Err(io::Error::last_os_error());
         }
-        std::thread::Builder::new().name("volatile-disk".to_owned()).spawn(move || serve(channel, &file))?;
+        std::thread::Builder::new()
+            .name("volatile-disk".to_owned())
+            .spawn(move || serve(channel, &file, &pause))?;
         Ok(Self)
     }
 }
 
-fn serve(mut channel: File, file: &Mutex<VolatileFile>) {
+fn serve(mut channel: File, file: &Mutex<VolatileFile>, pause: &AtomicU64) {
     let mut buffer = vec![0; MAX_WRITE as usize + HEAD_BYTES];
     loop {
         let len = match channel.read(&mut buffer) {
@@ -75,6 +83,10 @@ fn serve(mut channel: File, file: &Mutex<VolatileFile>) {
         let (request, unique) = (word(head, 4), long(head, 8));
         if SILENT.contains(&request) {
             continue;
+        }
+        if [WRITE, FSYNC].contains(&request) {
+            // The disk itself is slow: this waits for nothing.
+            std::thread::sleep(Duration::from_nanos(pause.load(Ordering::Relaxed)));
         }
         let (error, answer) = match answer(request, body, file) {
             Ok(answer) => (0, answer),

@@ -12,7 +12,9 @@ mod fuse;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::wait::{PATIENCE, poll, until};
 pub use file::{SECTOR_BYTES, VolatileFile};
@@ -33,6 +35,7 @@ pub struct Disk {
 #[derive(Debug)]
 struct Power {
     file: Arc<Mutex<VolatileFile>>,
+    pause: Arc<AtomicU64>,
     device: PathBuf,
     served: PathBuf,
     _server: Server,
@@ -66,8 +69,18 @@ impl Disk {
         until("the power fails", PATIENCE, || lock(self.file()).is_dead().then_some(()));
     }
 
+    /// From now on each write and each flush takes so much longer.
+    pub fn slow_down(&self, by: Duration) {
+        let nanoseconds = u64::try_from(by.as_nanos()).expect("a short pause");
+        self.power().pause.store(nanoseconds, Ordering::Relaxed);
+    }
+
     fn file(&self) -> &Mutex<VolatileFile> {
-        &self.power.as_ref().expect("the disk has power").file
+        &self.power().file
+    }
+
+    fn power(&self) -> &Power {
+        self.power.as_ref().expect("the disk has power")
     }
 
     /// Takes the dead file system away and mounts what the cut left. Nobody may use the old one any more.
@@ -79,10 +92,13 @@ impl Disk {
     fn start(&mut self, file: VolatileFile, spare: &Path, format: bool) {
         fs::write(spare, "").unwrap_or_else(|error| panic!("cannot make {}: {error}", spare.display()));
         let file = Arc::new(Mutex::new(file));
-        let server = Server::mount(spare, Arc::clone(&file)).expect("serve a file by FUSE: are you root?");
+        let pause = Arc::new(AtomicU64::new(0));
+        let server = Server::mount(spare, Arc::clone(&file), Arc::clone(&pause))
+            .expect("serve a file by FUSE: are you root?");
         let shown = run(Command::new("losetup").args(["--find", "--show"]).arg(spare));
         let device = PathBuf::from(shown.trim());
-        self.power = Some(Power { file, device: device.clone(), served: spare.to_owned(), _server: server });
+        let served = spare.to_owned();
+        self.power = Some(Power { file, pause, device: device.clone(), served, _server: server });
         if format {
             let options = ["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0"];
             run(Command::new("mkfs.ext4").args(options).arg(&device));

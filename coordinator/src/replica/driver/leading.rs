@@ -131,9 +131,10 @@ impl<D: Disk> Driver<D> {
             return;
         }
         let index = self.consensus.paxos().len();
-        let value = crane.next_point(index, ballot, moment.wall).unwrap_or_else(|| {
-            crane.build(moment.now, index, ballot, moment.wall, grant.unwrap_or_default())
-        });
+        let wall = link.map_or(moment.wall, |link| link.control().leader_time(moment.wall));
+        let value = crane
+            .next_point(index, ballot, wall)
+            .unwrap_or_else(|| crane.build(moment.now, index, ballot, wall, grant.unwrap_or_default()));
         if let Err(error) = self.consensus.propose(index, value) {
             tracing::warn!("an entry was not proposed: {error}");
             self.rebuild = Some(Rebuild::NotProposed(index, error));

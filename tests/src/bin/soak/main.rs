@@ -1,8 +1,10 @@
 //! Kills random replicas of a server under load, round after round, and checks the clients' journal, the digests and the
 //! files after each; with the word `faults`, inflicts random faults of more kinds on redis or MariaDB and checks whole histories.
-//! Usage: `soak [faults] [--server NAME] [MINUTES] [SEED]`. A fault of Brolga ends it; the state of the cluster stays for
+//! Usage: `soak [faults|elections] [--server NAME] [--only FAULT] [MINUTES] [SEED]`. With the word `elections`, full load and no fault
+//! at all: whether any replica takes a busy leader for a dead one. A fault of Brolga ends it; the state of the cluster stays for
 //! inspection.
 
+mod elections;
 mod faults;
 mod services;
 
@@ -65,7 +67,8 @@ type Directory = Arc<Mutex<PathBuf>>;
 /// What to play.
 enum Play {
     Deaths(&'static dyn Service),
-    Faults(faults::Server),
+    Faults(faults::Server, faults::Rounds),
+    Elections,
 }
 
 fn main() {
@@ -78,7 +81,8 @@ fn main() {
     let mut choice = Choice(seed);
     match play {
         Play::Deaths(service) => soak(service, minutes, &mut choice, &directory),
-        Play::Faults(server) => faults::run(server, minutes, &mut choice, &directory),
+        Play::Faults(server, rounds) => faults::run(server, &rounds, minutes, &mut choice, &directory),
+        Play::Elections => elections::run(minutes, &directory),
     }
 }
 
@@ -94,33 +98,49 @@ fn soak(service: &dyn Service, minutes: u64, choice: &mut Choice, directory: &Di
 /// What to play, how to say so, and the numbers that were given.
 fn arguments() -> (Play, String, Vec<u64>) {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
-    let faults = words.first().is_some_and(|word| word == "faults");
-    if faults {
-        words.remove(0);
-    }
-    let mut name = "redis".to_owned();
-    if let Some(at) = words.iter().position(|word| word == "--server") {
-        words.remove(at);
-        name = if at < words.len() { words.remove(at) } else { String::new() };
-    }
-    let play = match (faults, name.as_str()) {
-        (true, "redis") => Some(Play::Faults(faults::Server::Redis)),
-        (true, "mariadb") => Some(Play::Faults(faults::Server::MariaDb)),
-        (true, _) => None,
-        (false, _) => SERVICES.into_iter().find(|service| service.name() == name).map(Play::Deaths),
+    let known = |word: &String| ["faults", "elections"].contains(&word.as_str());
+    let mode = if words.first().is_some_and(known) { words.remove(0) } else { String::new() };
+    let name = option(&mut words, "--server").unwrap_or("redis".to_owned());
+    let only = option(&mut words, "--only");
+    let rounds = match &only {
+        None => Some(faults::Rounds::All),
+        Some(fault) if faults::names().contains(fault) => Some(faults::Rounds::Only(fault.clone())),
+        Some(_) => None,
+    };
+    let play = match (mode.as_str(), name.as_str(), rounds) {
+        ("faults", "redis", Some(rounds)) => Some(Play::Faults(faults::Server::Redis, rounds)),
+        ("faults", "mariadb", Some(rounds)) => Some(Play::Faults(faults::Server::MariaDb, rounds)),
+        ("elections", "redis", Some(faults::Rounds::All)) => Some(Play::Elections),
+        ("", name, Some(faults::Rounds::All)) => {
+            SERVICES.into_iter().find(|service| service.name() == name).map(Play::Deaths)
+        }
+        _ => None,
     };
     let numbers = words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<u64>>>();
     match (play, numbers) {
         (Some(play), Some(numbers)) => {
-            (play, format!("{}--server {name}", if faults { "faults " } else { "" }), numbers)
+            let only = only.map(|fault| format!(" --only {fault}")).unwrap_or_default();
+            let again = format!("{mode} --server {name}{only}");
+            (play, again.trim_start().to_owned(), numbers)
         }
         _ => {
             let names = SERVICES.map(Service::name).join(", ");
             eprintln!("usage: soak [--server NAME] [MINUTES [SEED]], where NAME is one of {names}");
-            eprintln!("       soak faults [--server NAME] [MINUTES [SEED]], where NAME is redis or mariadb");
+            eprintln!(
+                "       soak faults [--server NAME] [--only FAULT] [MINUTES [SEED]], where NAME is redis or mariadb, and"
+            );
+            eprintln!("         FAULT one of {}", faults::names().join(", "));
+            eprintln!("       soak elections [MINUTES]");
             std::process::exit(2)
         }
     }
+}
+
+/// Takes an option with its value out of the words; one without a value has an empty one.
+fn option(words: &mut Vec<String>, name: &str) -> Option<String> {
+    let at = words.iter().position(|word| word == name)?;
+    words.remove(at);
+    Some(if at < words.len() { words.remove(at) } else { String::new() })
 }
 
 /// Notes where this cluster keeps its state.

@@ -1,44 +1,30 @@
-//! The fault campaign: random faults while clients record their whole history, which must be linearizable.
+//! Rounds of the campaign on one machine: `brolga run`, whose processes, logs, checkpoints and disk fail.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use brolga_tests::campaign::place::Place;
 use brolga_tests::campaign::recorder::Recorder;
 use brolga_tests::campaign::redis::Keys;
 use brolga_tests::campaign::sql::{TABLES, Tables};
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::scratch::Scratch;
 use brolga_tests::small_disk::SmallDisk;
-use brolga_tests::stats::Times;
 use brolga_tests::wait::{PATIENCE, poll, until};
 use brolga_tests::workload::{Failure, Workload};
 use brolga_tests::{layers, mariadb, process};
 
+use super::{FAULTS_IN_A_ROUND, LONGEST, MOST_BETWEEN, REDIS, Report, Round, Server, flip};
 use crate::{Choice, DIVERGED, Directory, await_load, mark};
 
-const FAULTS_IN_A_ROUND: u32 = 10;
-/// Operations between two faults, at the most.
-const MOST_BETWEEN: u64 = 3000;
-/// A fault that does not end by itself ends after so long at the most.
-const LONGEST: Duration = Duration::from_secs(3);
 /// A checkpoint takes about as long, milliseconds.
 const LONGEST_CHECKPOINT_MS: u64 = 400;
 /// Room for the logs of three replicas during a round.
 const STATE_SIZE: &str = "3g";
 
-/// What is recorded.
-#[derive(Clone, Copy, Debug)]
-pub enum Server {
-    /// Strings, lists, hashes and scripts of Redis.
-    Redis,
-    /// Tables of MariaDB.
-    MariaDb,
-}
-
 /// What is done to a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 enum Fault {
     LeaderDies,
     FollowerDies,
@@ -56,6 +42,7 @@ enum Fault {
     CheckpointDamaged,
 }
 
+/// All of them.
 const FAULTS: [Fault; 11] = [
     Fault::LeaderDies,
     Fault::FollowerDies,
@@ -70,37 +57,18 @@ const FAULTS: [Fault; 11] = [
     Fault::CheckpointDamaged,
 ];
 
-/// What is told at the end.
-#[derive(Default)]
-struct Report {
-    rounds: u64,
-    operations: usize,
-    unanswered: usize,
-    rebuilds: usize,
-    /// Times without an acknowledged operation, by fault.
-    gaps: BTreeMap<Fault, Vec<Duration>>,
-}
-
-/// Plays rounds until the time is over.
-pub fn run(server: Server, minutes: u64, choice: &mut Choice, directory: &Directory) {
-    let (begin, mut report) = (Instant::now(), Report::default());
-    while begin.elapsed() < Duration::from_secs(60 * minutes) {
-        report.rounds += 1;
-        play(server, choice, &mut report, directory);
-    }
-    report.print(begin.elapsed());
-}
-
-fn play(server: Server, choice: &mut Choice, report: &mut Report, directory: &Directory) {
+/// Plays a round.
+pub(super) fn play(server: Server, choice: &mut Choice, report: &mut Report, directory: &Directory) {
     let begin = Instant::now();
     let scratch = Scratch::new("faults");
     let disk = SmallDisk::mount(&scratch.path().join("state"), STATE_SIZE);
     let mut cluster = start(server, scratch);
     mark(directory, &cluster);
     let seed = choice.below(1 << 31);
+    let place = Place::here(cluster.port());
     let mut load: Box<dyn Workload> = match server {
-        Server::Redis => Box::new(Recorder::<Keys>::start(cluster.port(), seed)),
-        Server::MariaDb => Box::new(Recorder::<Tables>::start(cluster.port(), seed)),
+        Server::Redis => Box::new(Recorder::<Keys>::start(place, seed)),
+        Server::MariaDb => Box::new(Recorder::<Tables>::start(place, seed)),
     };
     let mut faults = Vec::new();
     for _ in 0..FAULTS_IN_A_ROUND {
@@ -108,7 +76,7 @@ fn play(server: Server, choice: &mut Choice, report: &mut Report, directory: &Di
         let fault = FAULTS[choice.below(FAULTS.len() as u64) as usize];
         let at = inflict(fault, &mut cluster, load.as_mut(), &disk, choice);
         await_load(load.as_mut(), 1);
-        faults.push((fault, Failure::since(at)));
+        faults.push((format!("{fault:?}"), Failure::since(at)));
     }
     let failures: Vec<_> = faults.iter().map(|(_, failure)| *failure).collect();
     let (verdict, gaps) = load.finish(&failures).unwrap_or_else(|wrong| panic!("ANOMALY: {wrong}"));
@@ -118,29 +86,21 @@ fn play(server: Server, choice: &mut Choice, report: &mut Report, directory: &Di
     let rebuilds = cluster.logged(crate::REBUILDS).len();
     let files = end(server, &mut cluster);
     drop(disk);
-    let unanswered = verdict.unknown_done + verdict.unknown_lost;
-    let names: Vec<_> = faults.iter().map(|(fault, _)| format!("{fault:?}")).collect();
-    println!(
-        "round {}: {}: {} operations in a linearizable order, {unanswered} without an answer; {rebuilds} rebuilds; \
-         digests and {files} files equal; {:.0?}",
-        report.rounds,
-        names.join(" "),
-        verdict.acknowledged,
-        begin.elapsed()
-    );
-    report.operations += verdict.acknowledged;
-    report.unanswered += unanswered;
-    report.rebuilds += rebuilds;
-    for ((fault, _), gap) in faults.into_iter().zip(gaps) {
-        report.gaps.entry(fault).or_default().push(gap);
-    }
+    report.note(Round {
+        place: "one machine",
+        faults,
+        gaps,
+        verdict,
+        rebuilds,
+        files,
+        took: begin.elapsed(),
+    });
 }
 
 fn start(server: Server, scratch: Scratch) -> Cluster {
     match server {
         Server::Redis => {
-            let command = ["redis-server", "--port", "6379", "--save", "", "--appendonly", "yes"];
-            let mut cluster = Plan::new(&command).port(6379).start_in(scratch);
+            let mut cluster = Plan::new(&REDIS).port(6379).start_in(scratch);
             cluster.await_complete();
             cluster
         }
@@ -265,15 +225,6 @@ fn list(directory: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// Flips a bit in the first `part` of `of` parts of what is used of a file.
-fn flip(path: &Path, choice: &mut Choice, part: u64, of: u64) {
-    let mut bytes = std::fs::read(path).expect("read the file");
-    let Some(used) = bytes.iter().rposition(|&byte| byte != 0) else { return };
-    let place = choice.below((used as u64 + 1) * part / of) as usize;
-    bytes[place] ^= 1 << choice.below(8);
-    std::fs::write(path, &bytes).expect("damage the file");
-}
-
 /// Flips a bit in a replica's log while it is down, and waits until it has learned everything anew: without the others' whole logs
 /// it could not, so there is no second fault meanwhile.
 fn damage_log(cluster: &mut Cluster, id: u8, choice: &mut Choice) -> Instant {
@@ -304,22 +255,4 @@ fn stop_for(cluster: &mut Cluster, id: u8, over: impl FnOnce(&mut Cluster)) -> I
     over(cluster);
     process::signal(pid, libc::SIGCONT);
     at
-}
-
-impl Report {
-    fn print(self, took: Duration) {
-        let row = |name: &str, value: String| println!("  {name:<50} {value}");
-        let faults: usize = self.gaps.values().map(Vec::len).sum();
-        println!("faults: no anomaly in {} rounds, {:.0} s", self.rounds, took.as_secs_f64());
-        row("faults", faults.to_string());
-        row("operations in a linearizable order", self.operations.to_string());
-        row("operations without an answer", self.unanswered.to_string());
-        row("rebuilds of leaders that were replaced", self.rebuilds.to_string());
-        for (fault, gaps) in self.gaps {
-            let times = Times::new(gaps);
-            let [median, worst] = [50, 100].map(|percent| times.percentile(percent));
-            let name = format!("{fault:?}: {} times, none acknowledged", times.count());
-            row(&name, format!("median {median:.0?}, worst {worst:.0?}"));
-        }
-    }
 }
