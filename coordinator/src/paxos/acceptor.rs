@@ -89,19 +89,26 @@ impl Paxos {
         if index < self.first() || self.stamps.at(index) == Some(entry.ballot) {
             return;
         }
+        if index < self.commit {
+            self.check_equal(index, &entry);
+            // A leader raises the stamp of its last entry, and what stands behind it here must go. Others keep theirs: it may be
+            // that this log has such a stamp, and the leader connected its own behind the entry without it.
+            let raised = index + 1 == self.commit && self.stamps.at(index).is_none_or(|own| own < entry.ballot);
+            if !raised {
+                return;
+            }
+        }
         if index < self.len() {
-            self.check_replaceable(index, &entry);
             self.cut_log(index);
         }
         self.push_entry(entry.clone());
         self.write(Write::Entry { index, entry }, out);
     }
 
-    /// A decided value never changes. Only the stamp of the last decided entry may rise.
-    fn check_replaceable(&self, index: u64, entry: &Entry) {
-        let same = || self.tail.get(index).is_none_or(|known| known.value == entry.value);
+    /// A decided value never changes.
+    fn check_equal(&self, index: u64, entry: &Entry) {
         assert!(
-            index >= self.commit || (index + 1 == self.commit && same()),
+            self.tail.get(index).is_none_or(|known| known.value == entry.value),
             "ballot {} would change decided entry {index} (commit {}, stamp {:?}): the logs of this cluster contradict",
             entry.ballot,
             self.commit,

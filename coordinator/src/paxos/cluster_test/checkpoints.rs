@@ -80,11 +80,6 @@ impl Cluster {
 
     /// Takes a checkpoint at `id`, and cuts logs where that is allowed.
     pub(super) fn checkpoint(&mut self, id: ReplicaId) {
-        if self.changing {
-            // Cut logs alone still break the consensus in one of some thousand schedules (1743 with steady members), so what
-            // these find is of the changes.
-            return;
-        }
         let Some(Node { server: Some(state), paxos, .. }) = self.nodes.get(&id) else { return };
         let (state, promised) = (*state, paxos.ballot());
         let before =
