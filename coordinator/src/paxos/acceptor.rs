@@ -50,7 +50,7 @@ impl Paxos {
         }
         let end = first + entries.len() as u64;
         for (index, entry) in (first..end).zip(entries) {
-            self.accept_entry(index, entry, out);
+            self.accept_entry(index, entry, ballot, out);
         }
         self.evict();
         self.unwritten = self.len();
@@ -80,29 +80,46 @@ impl Paxos {
         }
         match self.stamps.at(first - 1) {
             None => Some(self.len()),
-            Some(stamp) if stamp == previous => None,
+            // What this leader has stamped itself is as in its log.
+            Some(stamp) if stamp == previous || stamp == ballot => None,
             Some(_) => Some(self.stamps.run_start(first - 1)),
         }
     }
 
-    fn accept_entry(&mut self, index: u64, entry: Entry, out: &mut Vec<Output>) {
-        if index < self.first() || self.stamps.at(index) == Some(entry.ballot) {
+    /// Takes an entry of the leader of `ballot`. Decided entries are the same in all logs, but not their stamps: a leader raises that
+    /// of its last entry, and others connect what it proposes behind the entry without it. So a log keeps what is the same in it, and
+    /// what would come behind a higher stamp gets the leader's own, as if it had been proposed anew.
+    fn accept_entry(&mut self, index: u64, mut entry: Entry, ballot: Ballot, out: &mut Vec<Output>) {
+        let own = self.stamps.at(index);
+        if index < self.first() || own == Some(entry.ballot) || own == Some(ballot) {
             return;
         }
         if index < self.commit {
             self.check_equal(index, &entry);
-            // A leader raises the stamp of its last entry, and what stands behind it here must go. Others keep theirs: it may be
-            // that this log has such a stamp, and the leader connected its own behind the entry without it.
-            let raised = index + 1 == self.commit && self.stamps.at(index).is_none_or(|own| own < entry.ballot);
-            if !raised {
+            if !self.is_raised(index, entry.ballot) {
                 return;
             }
+        } else if own > Some(entry.ballot)
+            && self.tail.get(index).is_some_and(|known| known.value == entry.value)
+        {
+            return;
         }
         if index < self.len() {
             self.cut_log(index);
         }
+        let before = index.checked_sub(1).and_then(|before| self.stamps.at(before));
+        if before > Some(entry.ballot) {
+            entry.ballot = ballot;
+        }
         self.push_entry(entry.clone());
         self.write(Write::Entry { index, entry }, out);
+    }
+
+    /// Whether the last decided entry got a higher stamp that this log has not seen: then what stands behind it with a lower one
+    /// must go.
+    fn is_raised(&self, index: u64, ballot: Ballot) -> bool {
+        let below = |stamp: Option<Ballot>| stamp.is_none_or(|stamp| stamp < ballot);
+        index + 1 == self.commit && below(self.stamps.at(index)) && below(self.stamps.at(index + 1))
     }
 
     /// A decided value never changes.

@@ -52,10 +52,7 @@ impl Paxos {
 
     /// Whether the logs are equal before `first` although stamps may not be.
     pub(super) fn is_decided_before(&self, first: u64, previous: Ballot, ballot: Ballot) -> bool {
-        // Stamps never fall along a log: what comes is not put behind a higher one.
-        let own = first.checked_sub(1).and_then(|before| self.stamps.at(before)).unwrap_or(Ballot::ZERO);
-        let rises = previous == Ballot::ZERO || own <= previous;
-        first <= self.first() || (first <= self.commit && previous < ballot && rises)
+        first <= self.first() || (first <= self.commit && previous < ballot)
     }
 
     /// Leader: what is cut off cannot be sent.
