@@ -671,7 +671,7 @@ fn decided_values_stay_and_healed_clusters_go_on() {
 #[test]
 fn a_replica_that_votes_after_it_lost_its_log_breaks_the_consensus() {
     // Not a rule of the protocol, but of the test above: without this it would prove nothing.
-    let broken = (0..200).find(|&seed| {
+    let broken = (0..3000).find(|&seed| {
         let run = || {
             let mut cluster = Cluster::new(seed);
             cluster.forgetful = true;

@@ -249,11 +249,14 @@ impl Paxos {
         }
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.id == from) else { return };
         peer.heard = now;
-        // What is below `matched` was acknowledged after this refusal was sent.
-        let stale =
-            first <= peer.matched || matches!(peer.flow, Flow::Probe { first: asked, .. } if asked != first);
+        // In a stream, what is below `matched` was acknowledged after this refusal was sent. A probe may be refused there: a log whose
+        // stamps differ was taken for what is decided, and its replica has forgotten by a new start what that is.
+        let stale = match peer.flow {
+            Flow::Probe { first: asked, .. } => asked != first,
+            _ => first <= peer.matched,
+        };
         if !stale && peer.flow != Flow::Reading {
-            let wanted = hint.min(first.saturating_sub(1)).max(peer.matched);
+            let wanted = hint.min(first.saturating_sub(1));
             peer.probe(wanted);
             self.tell_cut(from, wanted, out);
         }
