@@ -3,7 +3,10 @@
 use coordinator::replica::checkpointing::CheckpointStatus;
 
 use crate::cluster::Cluster;
+use crate::http::Http;
+use crate::layers;
 use crate::status::Status;
+use crate::wait::{PATIENCE, until};
 
 /// Has a replica take a checkpoint; returns the entry at which it is.
 pub fn checkpoint(cluster: &Cluster, replica: u8) -> u64 {
@@ -29,4 +32,38 @@ pub fn kill(cluster: &mut Cluster, replica: u8) -> CheckpointStatus {
         let replica = status.replica(replica)?;
         (replica.pid != before && replica.container_pid != 0).then(|| replica.checkpoints.clone())
     })
+}
+
+/// Bytes of the page that a web server has for [`restore_web_server`].
+pub const PAGE_BYTES: usize = 5000;
+const WEB_CLIENTS: usize = 8;
+/// Requests before and after each step.
+const WEB_REQUESTS: usize = 400;
+
+/// A web server of three replicas comes back from a checkpoint with kept connections open, on which it goes on to answer; stops it.
+pub fn restore_web_server(mut cluster: Cluster, page: &str) {
+    cluster.await_complete();
+    let mut clients: Vec<Http> = (0..WEB_CLIENTS)
+        .map(|_| {
+            until("the server answers", PATIENCE, || {
+                let mut http = Http::connect(cluster.port()).ok()?;
+                http.get(page).is_ok_and(|answer| answer.code == 200).then_some(http)
+            })
+        })
+        .collect();
+    let mut load = || {
+        for number in 0..WEB_REQUESTS {
+            let http = &mut clients[number % WEB_CLIENTS];
+            assert_eq!(http.get(page).expect("an answer").body.len(), PAGE_BYTES);
+        }
+    };
+    load();
+    let victim = cluster.follower();
+    let entry = checkpoint(&cluster, victim);
+    load();
+    assert_eq!(kill(&mut cluster, victim).restored_from, Some(entry));
+    load();
+    cluster.await_level();
+    layers::assert_identical(&cluster.state(), 3);
+    cluster.stop();
 }

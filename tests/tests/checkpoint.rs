@@ -4,9 +4,8 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use brolga_tests::checkpoints::{checkpoint, kill, of as checkpoints};
+use brolga_tests::checkpoints::{PAGE_BYTES, checkpoint, kill, of as checkpoints, restore_web_server};
 use brolga_tests::cluster::{Cluster, Plan};
-use brolga_tests::http::Http;
 use brolga_tests::layers;
 use brolga_tests::memcache::Memcache;
 use brolga_tests::resp::{Redis, Reply};
@@ -284,7 +283,7 @@ fn nginx_comes_back_with_its_processes() {
     let scratch = Scratch::new("checkpoint-nginx");
     let pages = scratch.path().join("pages");
     std::fs::create_dir(&pages).expect("make a directory");
-    std::fs::write(pages.join("page"), "x".repeat(5000)).expect("write a page");
+    std::fs::write(pages.join("page"), "x".repeat(PAGE_BYTES)).expect("write a page");
     let configuration = scratch.path().join("nginx.conf");
     let top = scratch.path().display();
     let text = format!(
@@ -297,31 +296,8 @@ fn nginx_comes_back_with_its_processes() {
         .expect("let the workers in");
     let configuration = configuration.to_str().expect("a path in UTF-8");
     let command = ["nginx", "-c", configuration, "-g", "daemon off;"];
-    let mut cluster = Plan::new(&command).port(8080).start_in(scratch);
-    cluster.await_complete();
-    let mut clients: Vec<Http> = (0..8)
-        .map(|_| {
-            until("nginx answers", PATIENCE, || {
-                let mut http = Http::connect(cluster.port()).ok()?;
-                http.get("/page").is_ok_and(|answer| answer.code == 200).then_some(http)
-            })
-        })
-        .collect();
-    let mut load = |times| {
-        for number in 0..times {
-            let http = &mut clients[number % 8];
-            assert_eq!(http.get("/page").expect("an answer").body.len(), 5000);
-        }
-    };
-    load(400);
-    let victim = cluster.follower();
-    let entry = checkpoint(&cluster, victim);
-    load(400);
-    assert_eq!(kill(&mut cluster, victim).restored_from, Some(entry));
-    load(400);
-    cluster.await_level();
-    layers::assert_identical(&cluster.state(), 3);
-    cluster.stop();
+    let cluster = Plan::new(&command).port(8080).start_in(scratch);
+    restore_web_server(cluster, "/page");
 }
 
 /// The server of which CRIU was about to write an image is started anew, because CRIU's own code may be in it.

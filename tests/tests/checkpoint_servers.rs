@@ -3,15 +3,13 @@
 
 use std::path::Path;
 
-use brolga_tests::checkpoints::{checkpoint, kill};
+use brolga_tests::checkpoints::{PAGE_BYTES, checkpoint, kill, restore_web_server};
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::database::{self, TRANSACTIONS_BETWEEN};
-use brolga_tests::http::Http;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::transfers::{Database, Transfers};
-use brolga_tests::wait::{PATIENCE, until};
 use brolga_tests::workload::Workload;
-use brolga_tests::{layers, mariadb, postgres, serial};
+use brolga_tests::{mariadb, postgres, serial};
 
 /// A follower's checkpoint under load, its death, its restore; then it leads.
 fn restore_under_load(cluster: &mut Cluster, database: Database) {
@@ -73,36 +71,12 @@ fn apache_comes_back_with_its_processes_and_threads() {
     let scratch = Scratch::new("checkpoint-apache");
     let pages = scratch.path().join("pages");
     std::fs::create_dir(&pages).expect("make a directory");
-    std::fs::write(pages.join("index.html"), "x".repeat(5000)).expect("write a page");
+    std::fs::write(pages.join("index.html"), "x".repeat(PAGE_BYTES)).expect("write a page");
     std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .expect("let the workers in");
     let configuration = scratch.path().join("apache.conf");
     std::fs::write(&configuration, apache(scratch.path())).expect("write the configuration");
     let configuration = configuration.to_str().expect("a plain path");
-    let mut cluster =
-        Plan::new(&["apache2", "-D", "FOREGROUND", "-f", configuration]).port(80).start_in(scratch);
-    cluster.await_complete();
-    let mut clients: Vec<Http> = (0..8)
-        .map(|_| {
-            until("Apache answers", PATIENCE, || {
-                let mut http = Http::connect(cluster.port()).ok()?;
-                http.get("/").is_ok_and(|answer| answer.code == 200).then_some(http)
-            })
-        })
-        .collect();
-    let mut load = |times| {
-        for number in 0..times {
-            let http = &mut clients[number % 8];
-            assert_eq!(http.get("/").expect("an answer").body.len(), 5000);
-        }
-    };
-    load(400);
-    let victim = cluster.follower();
-    let entry = checkpoint(&cluster, victim);
-    load(400);
-    assert_eq!(kill(&mut cluster, victim).restored_from, Some(entry));
-    load(400);
-    cluster.await_level();
-    layers::assert_identical(&cluster.state(), 3);
-    cluster.stop();
+    let cluster = Plan::new(&["apache2", "-D", "FOREGROUND", "-f", configuration]).port(80).start_in(scratch);
+    restore_web_server(cluster, "/");
 }
