@@ -66,9 +66,10 @@ fn exec_looks_inside_and_changes_nothing() {
     assert!(exec("test -r /proc/self/status").status.success());
     assert_eq!(exec("exit 7").status.code(), Some(7));
     redis(&cluster).must(&["SAVE"]);
+    // A follower is behind what its leader has answered.
+    cluster.await_level();
     assert!(exec("test -s dump.rdb").status.success(), "{}", text(&exec("ls -la")));
     assert!(!cluster.data().join("dump.rdb").exists(), "the replica's file is in its layer only");
-    cluster.await_level();
     let logs = text(&cluster.call(&["logs", "--replica", "3"]));
     assert!(logs.contains("Ready to accept connections"), "{logs}");
     cluster.stop();
