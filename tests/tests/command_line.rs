@@ -58,17 +58,17 @@ fn kill_keeps_a_replica_down_until_start() {
 fn exec_looks_inside_and_changes_nothing() {
     let _turn = serial::turn();
     let mut cluster = start("looked-at");
-    let exec = |script: &str| {
+    let exec = |cluster: &Cluster, script: &str| {
         cluster.brolga(&["exec"]).args(["--replica", "2", "sh", "-c", script]).output().expect("run brolga")
     };
-    assert_eq!(text(&exec("hostname")).trim(), "brolga");
+    assert_eq!(text(&exec(&cluster, "hostname")).trim(), "brolga");
     // Tools want /proc/self, and it must not be the replica's own /proc that is changed for them.
-    assert!(exec("test -r /proc/self/status").status.success());
-    assert_eq!(exec("exit 7").status.code(), Some(7));
+    assert!(exec(&cluster, "test -r /proc/self/status").status.success());
+    assert_eq!(exec(&cluster, "exit 7").status.code(), Some(7));
     redis(&cluster).must(&["SAVE"]);
     // A follower is behind what its leader has answered.
     cluster.await_level();
-    assert!(exec("test -s dump.rdb").status.success(), "{}", text(&exec("ls -la")));
+    assert!(exec(&cluster, "test -s dump.rdb").status.success(), "{}", text(&exec(&cluster, "ls -la")));
     assert!(!cluster.data().join("dump.rdb").exists(), "the replica's file is in its layer only");
     let logs = text(&cluster.call(&["logs", "--replica", "3"]));
     assert!(logs.contains("Ready to accept connections"), "{logs}");
