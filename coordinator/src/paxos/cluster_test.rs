@@ -4,7 +4,11 @@
 //!
 //! `BROLGA_SCHEDULES=20000 cargo test -p coordinator cluster` runs more; `BROLGA_SEED=n` runs one.
 
+mod changes;
 mod checkpoints;
+mod checks;
+mod faults;
+mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -206,30 +210,6 @@ impl Cluster {
         }
     }
 
-    fn connect(&mut self, a: ReplicaId, b: ReplicaId) {
-        self.next_link += 1;
-        let link = self.next_link;
-        self.links.insert((a.min(b), a.max(b)), link);
-        for (at, peer) in [(a, b), (b, a)] {
-            let delay = self.rng.up_to(2 * MILLIS);
-            self.schedule(delay, Event::Connected { at, peer, link });
-        }
-    }
-
-    fn disconnect(&mut self, a: ReplicaId, b: ReplicaId) {
-        if a == b || self.links.insert((a.min(b), a.max(b)), 0).unwrap_or(0) == 0 {
-            return;
-        }
-        for (at, peer) in [(a, b), (b, a)] {
-            let delay = self.rng.up_to(MILLIS);
-            self.schedule(delay, Event::Disconnected { at, peer });
-        }
-    }
-
-    fn link(&self, a: ReplicaId, b: ReplicaId) -> u64 {
-        self.links.get(&(a.min(b), a.max(b))).copied().unwrap_or(0)
-    }
-
     fn wake(&mut self, id: ReplicaId) {
         let life = self.lives[&id];
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -304,128 +284,6 @@ impl Cluster {
         }
     }
 
-    fn transmit(&mut self, from: ReplicaId, to: ReplicaId, message: &Message) {
-        let link = self.link(from, to);
-        if link == 0 || (!self.calm && self.rng.up_to(99) < self.loss) {
-            return;
-        }
-        let mut frame = Vec::new();
-        wire::encode(message, &mut frame).expect("a Vec takes all");
-        assert_eq!(frame.len(), wire::encoded_len(message));
-        let copies = if !self.calm && self.rng.up_to(99) < self.loss { 2 } else { 1 };
-        for _ in 0..copies {
-            let delay = match self.rng.up_to(99) {
-                _ if self.calm => 50_000,
-                0 => self.rng.up_to(60 * MILLIS),
-                _ => self.rng.up_to(MILLIS),
-            };
-            self.schedule(delay, Event::Deliver { from, to, link, frame: frame.clone() });
-        }
-    }
-
-    fn value_at(&self, id: ReplicaId, index: u64) -> Arc<[u8]> {
-        let node = &self.nodes[&id];
-        match node.paxos.entry(index) {
-            Some(entry) => entry.value.clone(),
-            None => {
-                let mut entries = Vec::new();
-                node.log.read(index, index + 1, 0, &mut entries).expect("a decided entry is in the log");
-                entries[0].value.clone()
-            }
-        }
-    }
-
-    fn check_decided(&mut self, id: ReplicaId, from: u64, to: u64) {
-        let learned = self.nodes[&id].learned;
-        let begins = from > learned && from == self.nodes[&id].paxos.first();
-        assert!(from == learned || begins, "seed {}: replica {id} learned out of order", self.seed);
-        for index in from..to {
-            let value = self.value_at(id, index);
-            match self.decided.get(index as usize) {
-                Some((known, _)) => {
-                    assert_eq!(known, &value, "seed {}: entry {index} changed at {id}", self.seed)
-                }
-                None => {
-                    let members = members_of(&value).expect("one format");
-                    self.decided.push((value, self.nodes[&id].paxos.ballot()));
-                    if let Some(members) = members.filter(|next| next.epoch == self.members.epoch + 1) {
-                        self.renewed(members);
-                    }
-                }
-            }
-        }
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.learned = to;
-        }
-    }
-
-    /// A configuration is decided: new members start; those that were removed end, or stay and disturb for a while.
-    fn renewed(&mut self, members: Members) {
-        assert!(self.members.leads_to(&members), "seed {}: {members:?}", self.seed);
-        self.members = members;
-        for id in self.members.list.iter().map(|member| member.id).collect::<Vec<_>>() {
-            if !self.ids.contains(&id) {
-                self.ids.push(id);
-                self.disks.insert(id, MemoryDisk::default());
-                let delay = self.rng.up_to(20 * MILLIS);
-                self.schedule(delay, Event::Restart { at: id });
-            }
-        }
-        for id in self.ids.clone() {
-            if !self.members.has(id) && !self.gone.contains(&id) && self.rng.up_to(1) == 0 {
-                self.gone.insert(id);
-            }
-        }
-    }
-
-    /// Somebody wants another configuration.
-    fn change(&mut self) {
-        for id in self.ids.clone() {
-            let Some(node) = self.nodes.get(&id).filter(|node| node.paxos.is_leader()) else { continue };
-            let list = &node.paxos.members().list;
-            let member = list[self.rng.up_to(list.len() as u64 - 1) as usize].id;
-            let replaces = if self.rng.up_to(1) == 0 { member } else { 0 };
-            let add = Change::Add { replaces, peer: None, service: None };
-            let voters = node.paxos.members().voters().count();
-            let remove = self.rng.up_to(7) < voters as u64;
-            let change = if remove { Change::Remove(member) } else { add };
-            self.try_change(id, &change);
-        }
-    }
-
-    fn try_change(&mut self, id: ReplicaId, change: &Change) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let Ok(next) = node.paxos.prepare_change(change) else { return };
-        if self.losing && !self.calm && matches!(change, Change::Remove(_)) && next.voters().count() < 3 {
-            return;
-        }
-        let index = node.paxos.len();
-        if node.paxos.propose(index, value_of(&next).into()).is_ok() {
-            let mut out = Vec::new();
-            node.paxos.flush(self.now, &mut out);
-            self.perform(id, out);
-            self.wake(id);
-        }
-    }
-
-    fn check_leader(&mut self, id: ReplicaId, ballot: Ballot, next: u64) {
-        let life = self.lives[&id];
-        let known = self.leaders.insert(ballot, life);
-        assert_eq!(known, None, "seed {}: ballot {ballot} led twice", self.seed);
-        // A leader of an old ballot may still be made, out of old promises. It can decide nothing.
-        let before = self.decided.iter().enumerate().filter(|(_, (_, decided_in))| *decided_in < ballot);
-        let first = self.nodes[&id].paxos.first();
-        for (index, (value, _)) in before {
-            assert!(next > index as u64, "seed {}: leader {id} lacks decided entry {index}", self.seed);
-            if (index as u64) < first {
-                // Of these the server's state tells.
-                continue;
-            }
-            let own = self.value_at(id, index as u64);
-            assert_eq!(&own, value, "seed {}: leader {id} has another entry {index}", self.seed);
-        }
-    }
-
     fn propose(&mut self) {
         for id in self.ids.clone() {
             let count = self.rng.up_to(3);
@@ -451,56 +309,6 @@ impl Cluster {
                 && self.rng.up_to(3) == 0
             {
                 self.try_change(id, &change);
-            }
-        }
-    }
-
-    fn fault(&mut self) {
-        let id = self.ids[self.rng.up_to(self.ids.len() as u64 - 1) as usize];
-        let other = self.ids[self.rng.up_to(self.ids.len() as u64 - 1) as usize];
-        match self.rng.up_to(6) {
-            5 => self.lose_checkpoints(id),
-            6 => {}
-            0 | 1 if self.nodes.contains_key(&id) => {
-                self.crash(id);
-                let pause = self.rng.up_to(100 * MILLIS);
-                self.schedule(pause, Event::Restart { at: id });
-            }
-            2 if self.losing
-                && self.members.voters().count() > 2
-                && self.members.has(id)
-                && self.rng.up_to(2) == 0
-                && (self.lost == self.mended || self.forgetful) =>
-            {
-                self.lose_log(id)
-            }
-            2 => self.disconnect(id, other),
-            3 => self.ids.clone().into_iter().for_each(|other| self.disconnect(id, other)),
-            _ => self.reconnect_all(),
-        }
-    }
-
-    /// A replica's log turns out to be damaged at its next start. One at a time: see `amnesia.rs`.
-    fn lose_log(&mut self, id: ReplicaId) {
-        if self.nodes.contains_key(&id) {
-            self.crash(id);
-            let pause = self.rng.up_to(100 * MILLIS);
-            self.schedule(pause, Event::Restart { at: id });
-        }
-        match self.forgetful {
-            false => set_aside(&self.disks[&id], "a fault").expect("memory takes all"),
-            true => drop(self.disks.insert(id, MemoryDisk::default())),
-        }
-        self.lost += 1;
-    }
-
-    fn reconnect_all(&mut self) {
-        let ids = self.ids.clone();
-        for (at, &a) in ids.iter().enumerate() {
-            for &b in &ids[at + 1..] {
-                if self.nodes.contains_key(&a) && self.nodes.contains_key(&b) && self.link(a, b) == 0 {
-                    self.connect(a, b);
-                }
             }
         }
     }
@@ -557,18 +365,6 @@ impl Cluster {
                 self.schedule(pause, Event::Change);
             }
         }
-    }
-
-    /// All members have all entries and a vote, and nothing that was asked for is left to do.
-    fn is_well(&self, target: u64) -> bool {
-        let whole = |id: ReplicaId| {
-            let level = |node: &Node| {
-                let applied = node.server.map_or(0, |state| state.next);
-                node.learned >= target && applied >= target && node.paxos.has_vote()
-            };
-            self.nodes.get(&id).is_some_and(level)
-        };
-        self.members.list.iter().all(|member| member.voter && member.replaces == 0 && whole(member.id))
     }
 
     fn woken(&mut self, at: ReplicaId, life: u64) {
