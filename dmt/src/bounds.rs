@@ -74,6 +74,12 @@ pub const MAX_PASSED_DESCRIPTORS: usize = 253;
 pub const MAX_PASSED_MESSAGES: usize = 1024;
 /// Files of the kernel's on their way over unix sockets, all sockets together.
 pub const MAX_MAILED_FILES: usize = 64;
+/// inotify instances of a replica, as many as Linux gives one user.
+pub const MAX_INOTIFY_INSTANCES: usize = 128;
+/// Watches of all inotify instances together.
+pub const MAX_INOTIFY_WATCHES: usize = 8192;
+/// Events that nobody has read in one inotify instance; then one tells that some are lost, as in Linux.
+pub const MAX_INOTIFY_EVENTS: usize = 16_384;
 /// Sets of System V semaphores.
 pub const MAX_SEMAPHORE_SETS: usize = 128;
 /// System V semaphores in one set.

@@ -13,7 +13,7 @@ use crate::fatal;
 use crate::maps::{self, Variables};
 use crate::raw;
 use crate::signals::{self, NEVER_BLOCKED};
-use crate::{apart, faults, filter, gate, mailbox, own, process, sigsys, tsc, vdso};
+use crate::{apart, faults, filter, gate, mailbox, own, process, sigsys, tsc, vdso, watches};
 
 #[cfg(not(test))]
 #[used]
@@ -44,10 +44,12 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     tsc::trap();
     if role == process::Role::First {
         must("make the box for passed files", mailbox::open());
+        must("make an inotify instance (is fs.inotify.max_user_instances exhausted?)", watches::open());
         must("install the seccomp filter", filter::install(maps::loader_text(), crate::traced::is_on()));
         must("give up capabilities", crate::privileges::drop_unneeded());
     }
     process::begin(role, pid);
+    watches::after_exec();
     overwrite_random_bytes();
     apart::clear_below();
 }

@@ -6,14 +6,25 @@
 use core::sync::atomic::Ordering;
 
 use crate::gate;
+use crate::watches;
 use crate::world;
 
-/// Makes the call.
+/// Makes the call, and tells those who watch the file.
 ///
 /// # Safety
 /// As the system call; the caller is a thread of dmt that holds the turn.
 #[inline]
 pub unsafe fn call(number: i64, a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise.
+    watches::observed(|| unsafe { quiet_call(number, a) })
+}
+
+/// Makes a call of our own, of which nobody is told.
+///
+/// # Safety
+/// As the system call; the caller is a thread of dmt that holds the turn.
+#[inline]
+pub unsafe fn quiet_call(number: i64, a: [usize; 6]) -> isize {
     let inside = &world::arena().shared.control.in_kernel;
     inside.store(1, Ordering::Relaxed);
     // SAFETY: forwarded promise.

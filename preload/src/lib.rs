@@ -51,4 +51,5 @@ mod tls;
 mod traced;
 mod tsc;
 mod vdso;
+mod watches;
 mod world;

@@ -1,4 +1,5 @@
-//! Descriptors of our own, which the program may not see: the coordinator's eventfd and the box for passed files.
+//! Descriptors of our own, which the program may not see: the coordinator's eventfd, the box for passed files, and the
+//! kernel's half of inotify.
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
@@ -6,6 +7,8 @@ use dmt::bounds::MAX_FDS;
 
 use crate::raw;
 
+/// The inotify instance of the kernel's; see [`crate::watches`].
+pub const WATCHES: i32 = MAX_FDS as i32 - 4;
 /// Where files are put into the box; see [`crate::mailbox`].
 pub const BOX_IN: i32 = MAX_FDS as i32 - 3;
 /// Where they are taken out.
@@ -26,7 +29,7 @@ pub fn kick_fd() -> i32 {
 
 /// Whether `fd` is one of them.
 pub fn is_own(fd: i32) -> bool {
-    fd >= 0 && [KICK_FD.load(Ordering::Relaxed), BOX_IN, BOX_OUT].contains(&fd)
+    fd >= 0 && [KICK_FD.load(Ordering::Relaxed), WATCHES, BOX_IN, BOX_OUT].contains(&fd)
 }
 
 /// `close_range` around them; the kernel's result.
@@ -34,7 +37,7 @@ pub fn is_own(fd: i32) -> bool {
 /// # Safety
 /// As for the call: nobody may use what is closed.
 pub unsafe fn close_range(first: u32, last: u32, flags: usize) -> isize {
-    let mut own = [kick_fd(), BOX_IN, BOX_OUT];
+    let mut own = [kick_fd(), WATCHES, BOX_IN, BOX_OUT];
     own.sort_unstable();
     let mut from = first;
     for fd in own {

@@ -1,4 +1,4 @@
-//! Files without a peer: eventfd, signalfd, inotify, the random device; and pipes are made here.
+//! Files without a peer: eventfd, signalfd, the random device; and pipes are made here.
 
 use crate::call::Call;
 use crate::file::abi::{
@@ -145,36 +145,6 @@ impl Call<'_> {
                 k.files.get_mut(file).counter = mask;
                 k.notify(file, READABLE);
                 i64::from(fd)
-            }
-            Some(_) => -EINVAL,
-            None => -EBADF,
-        })
-    }
-
-    /// `inotify_init1`: returns a file number.
-    pub fn inotify(&self, flags: i32) -> i64 {
-        self.quick(Op::Inotify, 0, |k, _| k.create_numbered(FileKind::Inotify, flags))
-    }
-
-    /// `inotify_add_watch`: returns a watch number. No event will ever come.
-    pub fn inotify_add_watch(&self, fd: i32) -> i64 {
-        self.quick(Op::Inotify, fd as u64, |k, me| match k.descriptor(me, fd) {
-            Some(file) if k.files.get(file).kind == FileKind::Inotify => {
-                let file = k.files.get_mut(file);
-                file.counter += 1;
-                file.counter as i64
-            }
-            Some(_) => -EINVAL,
-            None => -EBADF,
-        })
-    }
-
-    /// `inotify_rm_watch`.
-    pub fn inotify_remove_watch(&self, fd: i32, watch: i32) -> i64 {
-        self.quick(Op::Inotify, fd as u64, |k, me| match k.descriptor(me, fd) {
-            Some(file) if k.files.get(file).kind == FileKind::Inotify => {
-                let known = watch > 0 && watch as u64 <= k.files.get(file).counter;
-                if known { 0 } else { -EINVAL }
             }
             Some(_) => -EINVAL,
             None => -EBADF,

@@ -2,16 +2,15 @@
 
 use crate::call::Call;
 use crate::file::abi::{
-    EAGAIN, EBADF, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, MSG_PEEK, SocketAddress,
+    EBADF, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, MSG_PEEK, SocketAddress,
 };
 use crate::file::memory::UserMemory;
 use crate::file::passed::Parcel;
-use crate::file::waiting::{Try, Wait};
+use crate::file::waiting::Try;
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
 use crate::link::Shared;
 use crate::op::Op;
-use crate::park::Space;
 use crate::thread::ThreadId;
 
 /// What is sent beside the bytes.
@@ -54,8 +53,7 @@ impl Kernel {
             FileKind::TimerFd => self.read_timerfd(id, target),
             FileKind::SignalFd => self.read_signalfd(me, id, target),
             FileKind::Random => Try::Done(self.read_random(target)),
-            FileKind::Inotify if file.nonblocking() => Try::Done(-EAGAIN),
-            FileKind::Inotify => Wait::after(Space::Read, 0, 0),
+            FileKind::Inotify => self.read_inotify(id, target),
             FileKind::Epoll => Try::Done(-EINVAL),
             FileKind::PipeWrite | FileKind::Mailed | FileKind::Free => Try::Done(-EBADF),
         }

@@ -28,6 +28,7 @@ mod datagram;
 pub mod descriptor;
 pub mod epoll;
 mod event;
+pub mod inotify;
 pub mod io;
 pub mod lock;
 pub mod mailed;
@@ -48,6 +49,7 @@ pub mod table;
 mod tests;
 mod timerfd;
 mod waiting;
+mod watched;
 
 pub use table::Files;
 

@@ -23,7 +23,14 @@ impl Kernel {
     pub(crate) fn readiness(&self, id: FileId, me: ThreadId, depth: u32) -> u32 {
         let file = self.files.get(id);
         match file.kind {
-            FileKind::Free | FileKind::Inotify | FileKind::Mailed => 0,
+            FileKind::Free | FileKind::Mailed => 0,
+            FileKind::Inotify => {
+                if file.input.is_empty() {
+                    0
+                } else {
+                    READABLE
+                }
+            }
             FileKind::Tcp | FileKind::Unix => self.socket_readiness(id),
             FileKind::Udp => {
                 WRITABLE

@@ -11,6 +11,7 @@ use crate::file::passed::{PassedList, PassedTable};
 use crate::file::pool::{Pool, Queue};
 use crate::file::socket::Socket;
 use crate::file::timerfd::TimerState;
+use crate::file::watched::Inotify;
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
 use crate::link::Shared;
@@ -55,7 +56,7 @@ pub struct File {
     pub(crate) input: Queue,
     /// What was passed beside them.
     pub(crate) passed: PassedList,
-    /// eventfd: the counter. signalfd: the mask. inotify: watches made. mailed: its letter's number.
+    /// eventfd: the counter. signalfd: the mask. inotify: place of its instance, from 1. mailed: its letter's number.
     pub(crate) counter: u64,
     /// timerfd.
     pub(crate) timer: TimerState,
@@ -102,6 +103,7 @@ pub struct Files {
     pub(crate) letters: Letters,
     pub(crate) outbound: Outbound,
     pub(crate) outside: Outside,
+    pub(crate) inotify: Inotify,
     pub(crate) pool: Pool,
 }
 
@@ -185,11 +187,8 @@ impl Kernel {
             FileKind::TimerFd => self.disarm_timerfd(id),
             FileKind::Epoll => self.close_epoll(id),
             FileKind::Mailed => self.end_letter(id),
-            FileKind::Free
-            | FileKind::EventFd
-            | FileKind::SignalFd
-            | FileKind::Inotify
-            | FileKind::Random => {}
+            FileKind::Inotify => self.close_inotify(id),
+            FileKind::Free | FileKind::EventFd | FileKind::SignalFd | FileKind::Random => {}
         }
         self.files.free(id);
     }

@@ -12,6 +12,7 @@ use crate::kernel;
 use crate::mailbox;
 use crate::own;
 use crate::raw;
+use crate::watches;
 use crate::world::dmt;
 
 const EBADF: isize = -(libc::EBADF as isize);
@@ -38,10 +39,8 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_eventfd2 => eventfd2(a),
             libc::SYS_inotify_init => inotify_init1([0; 6]),
             libc::SYS_inotify_init1 => inotify_init1(a),
-            libc::SYS_inotify_add_watch => dmt(|call| call.inotify_add_watch(a[0] as c_int)) as isize,
-            libc::SYS_inotify_rm_watch => {
-                dmt(|call| call.inotify_remove_watch(a[0] as c_int, a[1] as c_int)) as isize
-            }
+            libc::SYS_inotify_add_watch => watches::add(a),
+            libc::SYS_inotify_rm_watch => watches::remove(a),
             _ => return None,
         }
     })
@@ -135,7 +134,7 @@ pub unsafe fn close(a: [usize; 6]) -> isize {
     writing::closing(a[0]);
     let closed = is_virtual(a[0]).then(|| dmt(|call| call.close_fd(fd)) as isize);
     // SAFETY: the program's descriptor, or the placeholder behind it.
-    let real = unsafe { raw!(libc::SYS_close, fd) };
+    let real = watches::observed(|| unsafe { raw!(libc::SYS_close, fd) });
     mailbox::clear();
     closed.unwrap_or_else(|| {
         dmt(|call| call.kernel_file_closed());
@@ -154,7 +153,7 @@ pub unsafe fn close_range(a: [usize; 6]) -> isize {
         dmt(|call| call.close_range(first, last));
     }
     // SAFETY: closes what the program asked to close.
-    let result = unsafe { own::close_range(first, last, flags) };
+    let result = watches::observed(|| unsafe { own::close_range(first, last, flags) });
     dmt(|call| call.kernel_file_closed());
     mailbox::clear();
     result
@@ -203,7 +202,7 @@ pub unsafe fn dup3(a: [usize; 6]) -> isize {
         writing::closing(a[1]);
     }
     // SAFETY: forwarded promise.
-    let new = unsafe { gate::syscall(libc::SYS_dup3, a) };
+    let new = watches::observed(|| unsafe { gate::syscall(libc::SYS_dup3, a) });
     duplicated(a[0] as c_int, new, a[2] as c_int & libc::O_CLOEXEC != 0)
 }
 

@@ -12,7 +12,7 @@ use crate::raw;
 use crate::sigsys::{self, Frame};
 use crate::tls::{self, Passthrough};
 use crate::world::{self, dmt};
-use crate::{apart, signals, threads, tsc};
+use crate::{apart, signals, threads, tsc, watches};
 
 /// Whether this call makes a new process (and not a thread).
 pub fn is_fork(number: usize, a: [usize; 6]) -> bool {
@@ -164,7 +164,7 @@ unsafe fn fill_siginfo(info: *mut libc::siginfo_t, pid: i32, status: i32) {
 fn close_all() {
     writing::closing_all(0, usize::MAX);
     // SAFETY: nobody in this process runs any more who could use them.
-    unsafe { own::close_range(0, u32::MAX, 0) };
+    watches::observed(|| unsafe { own::close_range(0, u32::MAX, 0) });
 }
 
 /// `exit_group`: tells dmt, then goes.
@@ -210,6 +210,7 @@ pub unsafe fn execve(a: [usize; 6]) -> isize {
     writing::closing_all(0, usize::MAX);
     tsc::release();
     hear_watchdog(libc::SIG_BLOCK);
+    watches::before_exec();
     let mut room = crate::exec::Environment::new();
     // SAFETY: the program's own arguments.
     let result = unsafe { raw!(libc::SYS_execve, a[0], a[1], room.with_ours(a[2])) };

@@ -14,6 +14,7 @@ use crate::calls::refuse::{self, Other};
 use crate::calls::vector::pieces;
 use crate::fatal::Line;
 use crate::gate;
+use crate::watches;
 use crate::world::dmt;
 
 const EINVAL: isize = -(libc::EINVAL as isize);
@@ -157,7 +158,7 @@ unsafe fn bind(a: [usize; 6]) -> isize {
     let unix = wanted.first_chunk() == Some(&(libc::AF_UNIX as u16).to_ne_bytes());
     if unix && wanted.get(2).is_some_and(|&byte| byte != 0) {
         // SAFETY: the program's own arguments.
-        let taken = unsafe { gate::syscall(libc::SYS_bind, a) };
+        let taken = watches::observed(|| unsafe { gate::syscall(libc::SYS_bind, a) });
         if taken < 0 {
             return taken;
         }

@@ -1,6 +1,7 @@
 //! Virtual files without an operating system: one thread of a server, a coordinator that the test plays.
 
 mod epoll;
+mod inotify;
 mod local;
 mod model;
 mod outside;

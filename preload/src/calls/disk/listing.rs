@@ -12,6 +12,7 @@ use dmt::disk::listing::{END, position};
 
 use super::stat;
 use crate::raw;
+use crate::watches;
 use crate::world::dmt;
 
 /// Address space for the entries of one directory, bytes.
@@ -100,7 +101,7 @@ fn lost_bits(fd: usize) -> u32 {
 unsafe fn unsorted(a: [usize; 6]) -> isize {
     // SAFETY: the program's own call; after success the entries are in its buffer.
     unsafe {
-        let given = raw!(libc::SYS_getdents64, a[0], a[1], a[2]);
+        let given = watches::observed(|| raw!(libc::SYS_getdents64, a[0], a[1], a[2]));
         let mut at = 0;
         while (at as isize) < given {
             number(a[0], a[1] + at);
@@ -150,7 +151,8 @@ unsafe fn read(fd: usize, lost: u32) -> Option<Listing> {
         let mut listing = Listing { memory: memory as usize, count: 0, fd, position: 0, file, lost };
         let mut used = 0;
         loop {
-            let got = raw!(libc::SYS_getdents64, fd, listing.memory + used, ENTRIES_BYTES - used);
+            let (at, room) = (listing.memory + used, ENTRIES_BYTES - used);
+            let got = watches::observed(|| raw!(libc::SYS_getdents64, fd, at, room));
             if got < 0 {
                 free(&listing);
                 return None;

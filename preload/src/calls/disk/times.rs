@@ -10,6 +10,7 @@ use super::{MAX_PATH_BYTES, is_empty, look, look_fd, now, show_in, timespec};
 use crate::args;
 use crate::kernel;
 use crate::raw;
+use crate::watches;
 use crate::world::{apart, dmt};
 
 const KEEP: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT };
@@ -32,7 +33,7 @@ pub enum Change {
 unsafe fn store(directory: usize, path: usize, flags: c_int, mark: Mark, modified: Option<Time>) -> isize {
     let pair = [timespec(mark.encode()), modified.map_or(KEEP, timespec)];
     // SAFETY: our own two times; the path is the caller's promise.
-    unsafe { kernel::call(libc::SYS_utimensat, args!(directory, path, pair.as_ptr(), flags)) }
+    unsafe { kernel::quiet_call(libc::SYS_utimensat, args!(directory, path, pair.as_ptr(), flags)) }
 }
 
 /// Stores the times of an open file that no process writes any more.
@@ -205,7 +206,7 @@ unsafe fn set_times(directory: usize, path: usize, times: *const libc::timespec,
             nanoseconds => Time { seconds: (*times.add(1)).tv_sec, nanoseconds },
         };
         let mark = Mark::new(real.mark().map_or(0, |mark| mark.inode), now);
-        match store(directory, path, flags as c_int, mark, Some(modified)) {
+        match watches::observed(|| store(directory, path, flags as c_int, mark, Some(modified))) {
             0 => {
                 set_in_table(&real, modified, now);
                 0
