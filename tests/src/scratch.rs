@@ -36,9 +36,21 @@ impl Scratch {
     }
 }
 
+impl Scratch {
+    /// For a test that failed and goes on: where it stays, if `BROLGA_KEEP` says that those of failed tests stay.
+    pub fn keep(self) -> Option<PathBuf> {
+        // Else dropped here, and removed.
+        keeps().then(|| std::mem::ManuallyDrop::new(self).path.clone())
+    }
+}
+
+fn keeps() -> bool {
+    std::env::var_os("BROLGA_KEEP").is_some()
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if std::thread::panicking() && std::env::var_os("BROLGA_KEEP").is_some() {
+        if std::thread::panicking() && keeps() {
             println!("kept: {}", self.path.display());
             return;
         }

@@ -79,19 +79,17 @@ fn compare(replicas: u8) {
         let native = Command::new(&binary).stdin(Stdio::null()).current_dir(scratch.path()).output();
         let native = native.expect("run a conformance program");
         let expected = String::from_utf8_lossy(&native.stdout).into_owned();
-        match under_brolga(&Scratch::new("conformance"), &binary, replicas) {
-            Err(error) => wrong.push(format!("{name}: {error}")),
+        let scratch = Scratch::new("conformance");
+        let differs = match under_brolga(&scratch, &binary, replicas) {
+            Err(error) => Some(error),
             Ok((printed, code)) => {
-                let same = printed.iter().all(|text| *text == expected);
-                if !same || code != native.status.code() {
-                    wrong.push(format!(
-                        "{name}: {code:?}, natively {:?}\n{expected}\n{printed:#?}",
-                        native.status
-                    ));
-                } else {
-                    println!("ok {name}: {} lines", expected.lines().count());
-                }
+                let same = printed.iter().all(|text| *text == expected) && code == native.status.code();
+                (!same).then(|| format!("{code:?}, natively {:?}\n{expected}\n{printed:#?}", native.status))
             }
+        };
+        match differs {
+            None => println!("ok {name}: {} lines", expected.lines().count()),
+            Some(error) => wrong.push(format!("{name}: {error}{}", kept(scratch))),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -109,17 +107,24 @@ fn digests(scratch: &Scratch, from: usize) -> BTreeMap<String, String> {
     told.map(|(entry, rest)| (entry.to_owned(), rest.to_owned())).collect()
 }
 
+/// Keeps the directory of a program that fails, if that is wanted, while the others go on; says where it is.
+fn kept(scratch: Scratch) -> String {
+    match scratch.keep() {
+        Some(path) => format!("\nkept: {}", path.display()),
+        None => String::new(),
+    }
+}
+
 /// Runs a program, and once more on the log of the first run; returns the number of digests that were compared.
-fn run_twice(binary: &Path) -> Result<usize, String> {
-    let scratch = Scratch::new("twice");
-    let (printed, code) = under_brolga(&scratch, binary, 1)?;
-    let first = digests(&scratch, 0);
+fn run_twice(scratch: &Scratch, binary: &Path) -> Result<usize, String> {
+    let (printed, code) = under_brolga(scratch, binary, 1)?;
+    let first = digests(scratch, 0);
     let length = fs::metadata(scratch.path().join("state/replica-1/coordinator.log")).map_or(0, |m| m.len());
-    let again = under_brolga(&scratch, binary, 1)?;
+    let again = under_brolga(scratch, binary, 1)?;
     if again != (printed.clone(), code) {
         return Err(format!("the replay printed another text: {printed:#?}, then {again:#?}"));
     }
-    let second = digests(&scratch, usize::try_from(length).expect("a size"));
+    let second = digests(scratch, usize::try_from(length).expect("a size"));
     if first.is_empty() {
         return Err("no digests".to_owned());
     }
@@ -138,9 +143,10 @@ fn programs_give_the_same_digests_twice() {
         let name = source.file_stem().expect("a name").to_string_lossy().into_owned();
         let binary = scratch.path().join(&name);
         build(&source, &binary);
-        match run_twice(&binary) {
+        let scratch = Scratch::new("twice");
+        match run_twice(&scratch, &binary) {
             Ok(count) => println!("ok {name}: {count} digests"),
-            Err(error) => wrong.push(format!("{name}: {error}")),
+            Err(error) => wrong.push(format!("{name}: {error}{}", kept(scratch))),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
