@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::mounts;
 use crate::process;
 use crate::scratch::Scratch;
 use crate::status::Status;
@@ -364,7 +365,7 @@ impl Cluster {
             std::fs::read_dir("/dev/shm").expect("list /dev/shm").flatten().map(|entry| entry.file_name());
         let shared: Vec<_> = shared.filter(|n| n.to_string_lossy().contains(name) && n != scratch).collect();
         assert!(shared.is_empty(), "left in /dev/shm: {shared:?}");
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+        let mounts = mounts::seen();
         assert!(!mounts.contains(&format!("{state}/")), "mounts left behind:\n{mounts}");
     }
 }

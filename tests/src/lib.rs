@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod machines;
 pub mod mariadb;
 pub mod memcache;
+pub mod mounts;
 pub mod postgres;
 pub mod power;
 pub mod process;

@@ -122,9 +122,24 @@ impl Machines {
 impl Drop for Machines {
     fn drop(&mut self) {
         for name in (1..=self.count).map(|number| self.name(number)).chain([self.switch()]) {
-            let _ = Command::new("ip").args(["netns", "delete", &name]).stderr(Stdio::null()).status();
+            remove(&name);
         }
     }
+}
+
+/// Removes all machines of this process: for one that ends without the usual cleaning up.
+pub fn remove_all() {
+    let own = format!("bt{}n", std::process::id());
+    let names =
+        std::fs::read_dir("/run/netns").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with(&own))
+        .for_each(|n| remove(&n));
+}
+
+fn remove(name: &str) {
+    let _ = Command::new("ip").args(["netns", "delete", name]).stderr(Stdio::null()).status();
 }
 
 /// Moves the calling thread, or process if it has one thread, to another machine.

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::mounts;
+
 /// The file system, unmounted at the end.
 #[derive(Debug)]
 pub struct SmallDisk(PathBuf);
@@ -12,6 +14,7 @@ pub struct SmallDisk(PathBuf);
 impl SmallDisk {
     /// Mounts it; `size` is a size as `mount -t tmpfs` takes it, such as `512m`.
     pub fn mount(path: &Path, size: &str) -> Self {
+        mounts::make_private();
         fs::create_dir_all(path).expect("make the mount point");
         let options = format!("size={size}");
         let mounted =
@@ -22,6 +25,7 @@ impl SmallDisk {
 
     /// One of XFS, whose files can share blocks, in a sparse file at `image`.
     pub fn mount_xfs(path: &Path, image: &Path, bytes: u64) -> Self {
+        mounts::make_private();
         fs::create_dir_all(path).expect("make the mount point");
         fs::File::create(image).and_then(|file| file.set_len(bytes)).expect("make the image");
         let made = Command::new("mkfs.xfs").arg("-q").arg(image).status();

@@ -15,6 +15,7 @@ pub use coordinator::replica::status::Role;
 
 use crate::cluster::brolga;
 use crate::machines::Machines;
+use crate::mounts;
 use crate::power::Disk;
 use crate::process;
 use crate::scratch::Scratch;
@@ -50,6 +51,7 @@ impl Trio {
     /// The same in a given directory.
     pub fn new_in(scratch: Scratch, command: &[&str]) -> Self {
         let clocks = [1, 2, 3].map(|id| Clock::make(&scratch.path().join(format!("clock-{id}"))));
+        mounts::make_private();
         let machines = Machines::new(3);
         let trio = Self {
             machines,
@@ -311,7 +313,7 @@ pub fn assert_nothing_left(scratch: &Scratch) {
     until("no process is left behind", PATIENCE, || {
         (!process::all().iter().any(|p| mentions(p.pid))).then_some(())
     });
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+    let mounts = mounts::seen();
     assert!(!mounts.contains(path), "mounts left behind:\n{mounts}");
     let shared = fs::read_dir("/dev/shm").expect("list /dev/shm").flatten().map(|entry| entry.file_name());
     let own = scratch.path().file_name().expect("a name");

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::mounts;
 use crate::wait::{PATIENCE, poll, until};
 pub use file::{SECTOR_BYTES, VolatileFile};
 use fuse::Server;
@@ -44,6 +45,7 @@ struct Power {
 impl Disk {
     /// Makes a new one with an empty file system, mounted at `directory`. `spare` is a file name of its own.
     pub fn make(directory: &Path, spare: &Path) -> Self {
+        mounts::make_private();
         fs::create_dir_all(directory).expect("make the mount point");
         let mut disk = Self { directory: directory.to_owned(), power: None };
         disk.start(VolatileFile::new(DEVICE_BYTES), spare, true);
@@ -104,6 +106,8 @@ impl Disk {
             run(Command::new("mkfs.ext4").args(options).arg(&device));
         }
         run(Command::new("mount").args(["-t", "ext4"]).arg(&device).arg(&self.directory));
+        // It is in use, so this means: as soon as it is not. Then it goes even if this process has no time to see to it.
+        run(Command::new("losetup").arg("--detach").arg(&device));
     }
 
     fn end(&mut self) {
@@ -111,9 +115,13 @@ impl Disk {
         // Without power a file system can end only lazily: what it still wants to write is refused.
         let quiet = |command: &mut Command| drop(command.output());
         quiet(Command::new("umount").arg("-l").arg(&self.directory));
-        quiet(Command::new("losetup").arg("--detach").arg(&power.device));
-        let backing = Path::new("/sys/block").join(power.device.file_name().unwrap_or_default()).join("loop");
-        let _ = poll(PATIENCE, || (!backing.exists()).then_some(()));
+        let device = Path::new("/sys/block").join(power.device.file_name().unwrap_or_default());
+        let backing = device.join("loop/backing_file");
+        // Once it is free, the device may be anybody's.
+        let own =
+            || fs::read_to_string(&backing).is_ok_and(|path| Path::new(path.trim_end()) == power.served);
+        let gone = poll(PATIENCE, || (!own()).then_some(()));
+        assert!(gone.is_some() || std::thread::panicking(), "{}: somebody holds on to it", backing.display());
         quiet(Command::new("umount").arg("-l").arg(&power.served));
     }
 }

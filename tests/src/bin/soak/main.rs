@@ -8,14 +8,16 @@ mod elections;
 mod faults;
 mod services;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use brolga_tests::cluster::Cluster;
 use brolga_tests::stats::Times;
 use brolga_tests::wait::{PATIENCE, until};
 use brolga_tests::workload::{Failure, Workload};
+use brolga_tests::{machines, mounts, process};
 
 use services::{SERVICES, Service};
 
@@ -153,10 +155,30 @@ fn tell_of_a_fault(again: String, directory: Directory) {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         usual(info);
-        let directory = directory.lock().map(|path| path.display().to_string()).unwrap_or_default();
-        println!("soak: FAULT; the state of the cluster is kept in {directory}");
+        let directory = directory.lock().map(|path| path.clone()).unwrap_or_default();
+        // Others may die of it, too.
+        static KEPT: Once = Once::new();
+        KEPT.call_once(|| keep(&directory));
+        println!("soak: FAULT; the state of the cluster is kept in {}", directory.display());
         println!("soak: the same choices again: scripts/soak {again}");
     }));
+}
+
+/// This program ends at once then, without the usual cleaning up, and its disks end with it: ends its processes, removes its networks, and
+/// copies what is on a disk.
+fn keep(directory: &Path) {
+    let own = std::process::id().cast_signed();
+    let others = process::tree(own).into_iter().map(|process| process.pid).filter(|&pid| pid != own);
+    others.for_each(|pid| process::signal(pid, libc::SIGKILL));
+    machines::remove_all();
+    let seen = mounts::seen();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && seen.contains(&format!(" {} ", path.display())) {
+            let to = directory.join(format!("kept-{}", entry.file_name().display()));
+            let _ = Command::new("cp").args(["-a", "--sparse=always"]).arg(&path).arg(to).status();
+        }
+    }
 }
 
 fn play(service: &dyn Service, choice: &mut Choice, report: &mut Report, directory: &Directory) {
