@@ -120,7 +120,10 @@ fn dump(plan: &Plan, helper: &Channel) -> Result<(i32, Phases), CheckpointError>
         });
         let died = || CheckpointError::Helper("has no thread to copy files beside it".to_owned());
         let copying = copying.map_err(|_| died())?;
-        converse(plan, helper, || copying.join().unwrap_or_else(|_| Err(died())))
+        converse(plan, helper, || {
+            let copied = copying.join().unwrap_or_else(|_| Err(died()));
+            if copied.is_err() || saw_criu(plan) { copy_anew(plan) } else { copied }
+        })
     })
 }
 
@@ -181,6 +184,32 @@ fn copy(plan: &Plan) -> Result<(), CheckpointError> {
     files::copy_tree(&plan.site.shm(), &plan.made.join(SHM))
 }
 
+/// CRIU's first run in a container looks at the kernel with the help of directories in its /tmp, which are gone when the processes
+/// are dumped. A copy that met them may have failed on them, or has them.
+fn saw_criu(plan: &Plan) -> bool {
+    let layers = plan.made.join(LAYERS);
+    let mounts = fs::read_dir(layers.join("mounts")).into_iter().flatten().flatten();
+    let tops = mounts.map(|entry| entry.path().join("upper")).chain([layers.join("upper")]);
+    tops.flat_map(|top| [top.join("tmp"), top]).any(|directory| has_criu(&directory))
+}
+
+fn has_criu(directory: &Path) -> bool {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| name.as_encoded_bytes().starts_with(b".criu."))
+}
+
+/// Copies once more, and tells how long that took.
+fn copy_anew(plan: &Plan) -> Result<u64, CheckpointError> {
+    let begun = Instant::now();
+    for name in [LAYERS, OUTPUT, SHM] {
+        let part = plan.made.join(name);
+        if part.exists() {
+            fs::remove_dir_all(&part).map_err(CheckpointError::file("remove", &part))?;
+        }
+    }
+    copy(plan).map(|()| milliseconds(begun))
+}
+
 /// The upper layers of a replica, relative to the directory of all of them.
 fn layers(directory: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let mounts = directory.join("mounts");
@@ -211,4 +240,20 @@ fn complete(plan: &Plan, last_pid: i32) -> Result<Stored, CheckpointError> {
     };
     manifest.write(&plan.made)?;
     plan.site.store.finish(&plan.made, &manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_criu;
+
+    #[test]
+    fn the_directories_of_criu_are_known() {
+        let directory = std::env::temp_dir().join(format!("brolga-criu-{}", std::process::id()));
+        assert!(!has_criu(&directory));
+        std::fs::create_dir_all(directory.join("criu")).unwrap();
+        assert!(!has_criu(&directory));
+        std::fs::create_dir(directory.join(".criu.move_mount_set_group.7K5Int")).unwrap();
+        assert!(has_criu(&directory));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }
