@@ -201,13 +201,21 @@ fn has_criu(directory: &Path) -> bool {
 /// Copies once more, and tells how long that took.
 fn copy_anew(plan: &Plan) -> Result<u64, CheckpointError> {
     let begun = Instant::now();
-    for name in [LAYERS, OUTPUT, SHM] {
-        let part = plan.made.join(name);
-        if part.exists() {
-            fs::remove_dir_all(&part).map_err(CheckpointError::file("remove", &part))?;
+    remove_copies(&plan.made)?;
+    copy(plan).map(|()| milliseconds(begun))
+}
+
+/// Removes what [`copy`] makes, as far as it got.
+fn remove_copies(made: &Path) -> Result<(), CheckpointError> {
+    for part in [ARENA, LAYERS, OUTPUT, SHM].map(|name| made.join(name)) {
+        let removed = if part.is_dir() { fs::remove_dir_all(&part) } else { fs::remove_file(&part) };
+        let there = |error: &std::io::Error| error.kind() != std::io::ErrorKind::NotFound;
+        match removed {
+            Err(error) if there(&error) => return Err(CheckpointError::file("remove", &part)(error)),
+            _ => {}
         }
     }
-    copy(plan).map(|()| milliseconds(begun))
+    Ok(())
 }
 
 /// The upper layers of a replica, relative to the directory of all of them.
@@ -244,16 +252,37 @@ fn complete(plan: &Plan, last_pid: i32) -> Result<Stored, CheckpointError> {
 
 #[cfg(test)]
 mod tests {
-    use super::has_criu;
+    use std::fs;
+
+    use super::{ARENA, IMAGES, LAYERS, OUTPUT, has_criu, remove_copies};
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        let directory = std::env::temp_dir().join(format!("brolga-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        directory
+    }
 
     #[test]
     fn the_directories_of_criu_are_known() {
-        let directory = std::env::temp_dir().join(format!("brolga-criu-{}", std::process::id()));
+        let directory = scratch("criu");
+        assert!(!has_criu(&directory.join("missing")));
+        fs::create_dir(directory.join("criu")).unwrap();
         assert!(!has_criu(&directory));
-        std::fs::create_dir_all(directory.join("criu")).unwrap();
-        assert!(!has_criu(&directory));
-        std::fs::create_dir(directory.join(".criu.move_mount_set_group.7K5Int")).unwrap();
+        fs::create_dir(directory.join(".criu.move_mount_set_group.7K5Int")).unwrap();
         assert!(has_criu(&directory));
-        std::fs::remove_dir_all(&directory).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn copies_are_removed_as_far_as_they_got_and_images_stay() {
+        let made = scratch("copies");
+        fs::write(made.join(ARENA), "pages").unwrap();
+        fs::create_dir_all(made.join(LAYERS).join("upper/tmp")).unwrap();
+        fs::create_dir(made.join(OUTPUT)).unwrap();
+        fs::create_dir(made.join(IMAGES)).unwrap();
+        remove_copies(&made).unwrap();
+        let left: Vec<_> = fs::read_dir(&made).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [IMAGES]);
+        fs::remove_dir_all(&made).unwrap();
     }
 }

@@ -183,10 +183,25 @@ fn start(server: Server) -> (Trio, u16) {
     trio.await_status(1, "all replicas run and the server listens", |status| {
         (status.complete(REPLICAS) && !status.leader()?.listeners.is_empty()).then_some(())
     });
+    await_ports(&trio, port);
     if let Server::MariaDb = server {
         sql(&trio, port, TABLES);
     }
     (trio, port)
+}
+
+/// Waits until all machines take clients: else all would be at the leader's, and when that is cut off, each waits for its time-out.
+fn await_ports(trio: &Trio, port: u16) {
+    let place = Place::on(&trio.machines, REPLICAS, port);
+    let connected = move || {
+        place.enter();
+        let connect = |address| std::net::TcpStream::connect_timeout(address, place.connect).ok();
+        place
+            .addresses
+            .iter()
+            .for_each(|address| drop(until("a machine takes clients", PATIENCE, || connect(address))));
+    };
+    std::thread::spawn(connected).join().expect("all machines take clients");
 }
 
 fn sql(trio: &Trio, port: u16, statements: &'static str) {
