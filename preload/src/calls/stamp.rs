@@ -64,7 +64,7 @@ unsafe fn seconds(directory: usize, path: usize, pair: [(i64, i64); 2]) -> isize
     unsafe { utimensat(directory, path, pair.as_ptr(), 0) }
 }
 
-/// `mmap` of a file that others see change. All other forms go past us.
+/// `mmap` of a file that others see change. The filter lets all other forms pass.
 unsafe fn mmap(a: [usize; 6]) -> isize {
     // SAFETY: forwarded promise.
     let at = unsafe { kernel::call(libc::SYS_mmap, a) };
