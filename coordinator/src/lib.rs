@@ -6,6 +6,9 @@ pub mod cli;
 pub mod clock;
 pub mod container;
 pub mod doctor;
+pub mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod launcher;
 pub mod line_sums;
 pub mod log;

@@ -21,6 +21,8 @@ use brolga_tests::wait::{PATIENCE, until};
 const NOBODY: u32 = 65534;
 /// What the coordinator has given up, as a mask: see `coordinator/src/privileges.rs`.
 const NEVER_IN_THE_COORDINATOR: u64 = 1 << 16 | 1 << 17 | 1 << 22 | 1 << 33 | 1 << 34 | 1 << 39;
+/// What the coordinator itself keeps, when another process starts its containers: see the same.
+const COORDINATOR: u64 = 0x8128_041f;
 /// What a server may have: see `preload/src/privileges.rs`.
 const SERVER: u64 = 0x9084_c5ff;
 
@@ -88,6 +90,18 @@ fn files_sockets_and_memory_are_their_owners_alone_and_privileges_few() {
     for replica in &status.replicas {
         let held = capabilities(replica.pid, "CapEff:") | capabilities(replica.pid, "CapBnd:");
         assert_eq!(held & NEVER_IN_THE_COORDINATOR, 0, "replica {}: {held:x}", replica.id);
+        assert_eq!(held & !COORDINATOR, 0, "replica {}: {held:x}", replica.id);
+        // Every thread has the filter, and what it starts is started by a process that hears nobody else.
+        for thread in fs::read_dir(format!("/proc/{}/task", replica.pid)).expect("threads").flatten() {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            assert!(status.is_empty() || status.contains("\nSeccomp:\t2\n"), "{status}");
+        }
+        let starter = process::tree(replica.pid).into_iter().find(|child| child.name == "brolga-starter");
+        let starter = starter.expect("the starter of containers");
+        let open = fs::read_dir(format!("/proc/{}/fd", starter.pid)).expect("its descriptors").flatten();
+        let sockets = open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.starts_with("socket:")));
+        let sockets: Vec<_> = sockets.map(|fd| fd.file_name()).collect();
+        assert!(sockets.len() <= 1, "{sockets:?}");
         let servers = until("the replica has a server", PATIENCE, || {
             let mut all = process::tree(replica.container_pid);
             all.retain(|process| process.pid != replica.container_pid);

@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
@@ -13,6 +12,7 @@ use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
+use crate::container::starter;
 
 /// Bytes of a file that have a CRC of their own, and are read at once.
 const BLOCK: usize = 1 << 20;
@@ -39,20 +39,9 @@ impl std::fmt::Display for Sum {
     }
 }
 
-/// Copies a directory with all that is in it, times, owners and extended attributes included; shares the blocks where
-/// the file system can.
+/// Copies a directory with all that is in it.
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), CheckpointError> {
-    let copy = || -> io::Result<()> {
-        fs::create_dir_all(to)?;
-        let mut command = Command::new("cp");
-        command.args(["-a", "--reflink=auto", "--"]).arg(from.join(".")).arg(to);
-        let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output()?;
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
-        }
-    };
-    copy().map_err(CheckpointError::file("copy", from))
+    starter::copy_tree(from, to).map_err(CheckpointError::file("copy", from))
 }
 
 /// Gives the directories under `to` the times that those under `from` have.

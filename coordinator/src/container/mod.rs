@@ -3,7 +3,8 @@
 //! [`Container::start`] is for the replica's coordinator. It returns when the server's `execve` has succeeded, or with
 //! the exact reason why not, and then nothing is left behind: mounts belong to a mount namespace that dies with init.
 //! Everything in the container dies when init dies, and init dies with the *thread* that called `start`
-//! (`PR_SET_PDEATHSIG`), so call it from a thread that lives as long as the process.
+//! (`PR_SET_PDEATHSIG`), so call it from a thread that lives as long as the process. Where the process has a [`starter`], that
+//! is its first thread.
 
 pub mod criu;
 mod deaths;
@@ -17,17 +18,19 @@ mod network;
 mod server;
 mod shared;
 mod spawn;
+pub mod starter;
 pub mod watchdog;
 
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -184,6 +187,8 @@ pub struct Restore<'a> {
 #[derive(Debug)]
 pub struct Container {
     init: Pid,
+    /// Of init: its number may be another's when it is gone.
+    handle: OwnedFd,
     channel: Channel,
     reaped: bool,
 }
@@ -244,8 +249,18 @@ impl Container {
     ) -> Result<Self, ContainerError> {
         spawn::check_open_files()?;
         let (channel, theirs) = Channel::pair().map_err(ContainerError::system("make a socket pair"))?;
-        let init = spawn::spawn_init(spec, theirs, kick, restores)?;
-        Ok(Self { init, channel, reaped: false })
+        let init = match starter::of_process() {
+            Some(starter) => starter.start(&theirs, kick, restores)?,
+            None => spawn::spawn_init(spec, theirs, kick, restores, spawn::Parent::Us)?,
+        };
+        let mut container = Self { init: init.pid, handle: init.handle, channel, reaped: false };
+        let mut error = [0; 4];
+        if File::from(init.failed).read_exact(&mut error).is_ok() {
+            let source = io::Error::from_raw_os_error(i32::from_ne_bytes(error));
+            container.wait_for_init();
+            return Err(ContainerError::System { what: "execute the container's init", source });
+        }
+        Ok(container)
     }
 
     /// Waits until the server runs; returns the descriptors that came with that word.
@@ -296,14 +311,24 @@ impl Container {
     pub fn kill(&mut self) {
         if !self.reaped {
             // The kernel kills a pid namespace with its init, and lets us reap init only when all others are gone.
-            let _ = kill(self.init, Signal::SIGKILL);
+            // SAFETY: a descriptor of our own child; no information goes with the signal.
+            unsafe {
+                let no_information = std::ptr::null::<libc::siginfo_t>();
+                libc::syscall(
+                    libc::SYS_pidfd_send_signal,
+                    self.handle.as_raw_fd(),
+                    libc::SIGKILL,
+                    no_information,
+                    0,
+                );
+            }
             let _ = self.wait_for_init();
         }
     }
 
     fn wait_for_init(&mut self) -> String {
         loop {
-            match waitpid(self.init, None) {
+            match waitid(Id::PIDFd(self.handle.as_fd()), WaitPidFlag::WEXITED) {
                 Err(Errno::EINTR) => {}
                 Ok(WaitStatus::Exited(_, code)) => break self.reaped(format!("exit code {code}")),
                 Ok(WaitStatus::Signaled(_, signal, _)) => break self.reaped(format!("signal {signal}")),

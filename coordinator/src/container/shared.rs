@@ -34,6 +34,11 @@ impl SharedDirectory {
         Path::new(SHARED_PARENT).join(format!("brolga-{cluster}-{id}"))
     }
 
+    /// What the container of a replica sees of it.
+    pub fn inner_path_of(cluster: &str, id: u32) -> PathBuf {
+        Self::path_of(cluster, id).join(INNER)
+    }
+
     /// Makes the directory of a replica, with a zeroed arena of `arena_bytes`; one that a killed coordinator left is
     /// replaced.
     pub fn create(
@@ -43,7 +48,7 @@ impl SharedDirectory {
         arena_bytes: usize,
     ) -> Result<Self, ContainerError> {
         let outer = Self::path_of(cluster, id);
-        let path = outer.join(INNER);
+        let path = Self::inner_path_of(cluster, id);
         let made = fill(&outer, &path, preload, arena_bytes);
         let directory = Self { outer, path };
         match made {

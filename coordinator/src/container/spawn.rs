@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -52,13 +52,33 @@ struct ChildPlan {
     failed: OwnedFd,
 }
 
+/// Whose child init becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parent {
+    /// The caller's.
+    Us,
+    /// That of the caller's parent.
+    Ours,
+}
+
+/// An init that was started.
+#[derive(Debug)]
+pub(super) struct Init {
+    pub pid: Pid,
+    /// By which its parent ends it and waits for it.
+    pub handle: OwnedFd,
+    /// Tells an error number if init could not be executed, else nothing.
+    pub failed: OwnedFd,
+}
+
 /// Starts init; its first message on the channel tells how the set-up went.
 pub(super) fn spawn_init(
     spec: &ContainerSpec,
     channel: Channel,
     kick: Option<BorrowedFd<'_>>,
     restores: bool,
-) -> Result<Pid, ContainerError> {
+    parent: Parent,
+) -> Result<Init, ContainerError> {
     let user_namespace = needs_user_namespace();
     let ids = user_namespace.then(|| (geteuid().as_raw(), getegid().as_raw()));
     let config = write_config(spec, ids, kick.is_some(), restores)
@@ -78,9 +98,17 @@ pub(super) fn spawn_init(
         failed: staged(std::os::fd::AsFd::as_fd(&failed))?,
     };
     drop(failed);
-    let flags = NAMESPACES | libc::SIGCHLD | if user_namespace { libc::CLONE_NEWUSER } else { 0 };
-    // SAFETY: a clone without CLONE_VM and without a new stack is a fork; `in_child` does only system calls.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_long, 0, 0, 0, 0) };
+    let mut flags = NAMESPACES | libc::CLONE_PIDFD | libc::SIGCHLD;
+    if user_namespace {
+        flags |= libc::CLONE_NEWUSER;
+    }
+    if parent == Parent::Ours {
+        flags |= libc::CLONE_PARENT;
+    }
+    let mut handle: RawFd = -1;
+    // SAFETY: a clone without CLONE_VM and without a new stack is a fork; `in_child` does only system calls. The kernel writes the
+    // descriptor of the child to `handle`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_long, 0, &raw mut handle, 0, 0) };
     match pid {
         -1 => return Err(ContainerError::Namespaces(io::Error::last_os_error())),
         // SAFETY: we are the child, single-threaded, before exec.
@@ -88,14 +116,10 @@ pub(super) fn spawn_init(
         _ => {}
     }
     drop(plan);
-    let init = Pid::from_raw(i32::try_from(pid).expect("a pid fits i32"));
-    let mut error = [0; 4];
-    if File::from(failed_read).read_exact(&mut error).is_ok() {
-        let _ = nix::sys::wait::waitpid(init, None);
-        let source = io::Error::from_raw_os_error(i32::from_ne_bytes(error));
-        return Err(ContainerError::System { what: "execute the container's init", source });
-    }
-    Ok(init)
+    let pid = Pid::from_raw(i32::try_from(pid).expect("a pid fits i32"));
+    // SAFETY: the kernel has just made it for us.
+    let handle = unsafe { OwnedFd::from_raw_fd(handle) };
+    Ok(Init { pid, handle, failed: failed_read })
 }
 
 /// The three files that map ids of a new user namespace, and what to write to them: `inside outside 1`.

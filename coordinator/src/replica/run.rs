@@ -39,8 +39,10 @@ use super::transfer::Transfer;
 use crate::channel::{Channel, Received};
 use crate::checkpoint::Store;
 use crate::clock::{self, wall_clock};
+use crate::container::{SharedDirectory, starter};
 use crate::log::{self, Directory, Log, LogError, Options, SEGMENT_BYTES};
 use crate::paxos::{self, Config, Input, Paxos};
+use crate::{filter, privileges};
 
 /// Longest sleep, nanoseconds; also how often the supervisor gets a status.
 pub const STATUS_NS: u64 = 1_000_000_000;
@@ -87,10 +89,21 @@ pub(super) struct Replica {
 }
 
 /// Runs a replica until its supervisor stops it or is gone.
-pub fn run(config: ReplicaConfig) -> Result<(), ReplicaError> {
+pub fn run(mut config: ReplicaConfig) -> Result<(), ReplicaError> {
     raise_file_limit();
-    crate::privileges::drop_unneeded().map_err(ReplicaError::system("give up capabilities"))?;
-    Replica::start(config)?.run_loop()
+    confine(&mut config)?;
+    let ended = Replica::start(config).and_then(|mut replica| replica.run_loop());
+    starter::end();
+    ended
+}
+
+/// From here on this process, which has one thread yet, starts no other one: it parses what comes from the network. See `docs/security.md`.
+fn confine(config: &mut ReplicaConfig) -> Result<(), ReplicaError> {
+    privileges::drop_unneeded().map_err(ReplicaError::system("give up capabilities"))?;
+    config.server.shared = Some(SharedDirectory::inner_path_of(&config.cluster, u32::from(config.id)));
+    starter::launch(&config.server).map_err(ReplicaError::system("start the starter of containers"))?;
+    privileges::keep_own().map_err(ReplicaError::system("give up capabilities"))?;
+    filter::install().map_err(ReplicaError::system("install the filter of system calls"))
 }
 
 /// Takes as many descriptors as the system gives: each client connection is one. Where they are fewer than

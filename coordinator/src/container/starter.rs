@@ -1,0 +1,211 @@
+//! The process that starts containers, and copies files, for a coordinator that may not.
+//!
+//! A coordinator parses bytes from the network, so it has a filter that lets it start no program ([`crate::filter`]). Before it takes that
+//! filter it forks this process, which hears nothing but its orders. An order says *that* the server is to be started, not
+//! what: the container's description was fixed before. Init becomes a child of the coordinator (`CLONE_PARENT`), which ends it and
+//! reaps it by a descriptor; it dies with the coordinator's first thread, and so does this process.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::spawn::{self, Init, Parent};
+use super::{ContainerError, ContainerSpec};
+use crate::channel::{Channel, Received};
+
+/// Coordinator to starter. The first descriptor beside it is a channel for the answer.
+#[derive(Debug, Serialize, Deserialize)]
+enum Order {
+    /// Start init; beside it: init's channel, and the server's kick eventfd.
+    Start {
+        /// The server will be restored by CRIU.
+        restores: bool,
+    },
+    /// Copy a directory with all that is in it.
+    Copy { from: Vec<u8>, to: Vec<u8> },
+}
+
+/// Answer to [`Order::Start`]; beside it the descriptors of [`Init`].
+type Started = Result<i32, String>;
+/// Answer to [`Order::Copy`].
+type Copied = Result<(), String>;
+
+/// A process that starts containers for this one.
+#[derive(Debug)]
+pub struct Starter {
+    channel: Channel,
+    process: Pid,
+}
+
+/// A filter is that of a whole process, and so is this.
+static OF_PROCESS: OnceLock<Starter> = OnceLock::new();
+
+/// Forks the starter of this process, which must have no other threads yet. It starts what `spec` says, `shared` included.
+pub fn launch(spec: &ContainerSpec) -> io::Result<()> {
+    let (ours, theirs) = Channel::pair()?;
+    let parent = std::process::id();
+    // SAFETY: there is one thread, so the child is a whole process.
+    let process = match unsafe { libc::fork() } {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => {
+            drop(ours);
+            run(&theirs, spec, parent)
+        }
+        process => Pid::from_raw(process),
+    };
+    OF_PROCESS.set(Starter { channel: ours, process }).map_err(|_| io::ErrorKind::AlreadyExists.into())
+}
+
+/// Ends the starter of this process, if it has one, and waits for that.
+pub fn end() {
+    if let Some(starter) = of_process() {
+        let told = shutdown(starter.channel.as_fd().as_raw_fd(), Shutdown::Both);
+        while told.is_ok() && waitid(Id::Pid(starter.process), WaitPidFlag::WEXITED) == Err(Errno::EINTR) {}
+    }
+}
+
+/// The starter of this process, if it has one: then it can start nothing itself.
+pub fn of_process() -> Option<&'static Starter> {
+    OF_PROCESS.get()
+}
+
+impl Starter {
+    /// Starts init as a child of this process.
+    pub(super) fn start(
+        &self,
+        channel: &Channel,
+        kick: Option<BorrowedFd<'_>>,
+        restores: bool,
+    ) -> Result<Init, ContainerError> {
+        let fds: Vec<_> = std::iter::once(channel.as_fd()).chain(kick).collect();
+        let asked = self.ask::<Started>(&Order::Start { restores }, &fds);
+        let (started, fds) = asked.map_err(ContainerError::system("have a container started"))?;
+        let pid = Pid::from_raw(started.map_err(ContainerError::Setup)?);
+        let mut fds = fds.into_iter();
+        match (fds.next(), fds.next()) {
+            (Some(handle), Some(failed)) => Ok(Init { pid, handle, failed }),
+            _ => Err(ContainerError::Setup("the starter of containers left descriptors out".to_owned())),
+        }
+    }
+
+    /// Copies all that is in the directory `from` into `to`.
+    pub fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let (copied, _) = self.ask::<Copied>(&Order::Copy { from: bytes(from), to: bytes(to) }, &[])?;
+        copied.map_err(io::Error::other)
+    }
+
+    /// Each order has a channel of its own for the answer: a copy takes long, and others do not wait for it.
+    fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        order: &Order,
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<(T, Vec<OwnedFd>)> {
+        let (ours, theirs) = Channel::pair()?;
+        let fds: Vec<_> = std::iter::once(theirs.as_fd()).chain(fds.iter().copied()).collect();
+        self.channel.send_with(order, &fds)?;
+        drop(fds);
+        drop(theirs);
+        match ours.receive()? {
+            Received::Message(answer, fds) => Ok((answer, fds)),
+            Received::Empty | Received::Closed => {
+                Err(io::Error::new(io::ErrorKind::BrokenPipe, "the starter of containers has ended"))
+            }
+        }
+    }
+}
+
+/// The starter itself: until the coordinator is gone.
+fn run(channel: &Channel, spec: &ContainerSpec, parent: u32) -> ! {
+    let own = channel.as_fd().as_raw_fd() as u32;
+    // SAFETY: no pointers but a valid name; nothing in this process uses the other descriptors any more, and nothing that owns them is dropped.
+    let alone = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
+            && libc::prctl(libc::PR_SET_NAME, c"brolga-starter".as_ptr()) == 0
+            && (own == 3 || libc::close_range(3, own - 1, 0) == 0)
+            && libc::close_range(own + 1, u32::MAX, 0) == 0
+            && libc::getppid() as u32 == parent
+    };
+    while alone {
+        match channel.receive::<Order>() {
+            Ok(Received::Message(order, fds)) => perform(spec, order, fds),
+            Ok(Received::Empty | Received::Closed) => break,
+            Err(error) => {
+                crate::stderr::say(&format!("brolga: the starter of containers ends: {error}"));
+                break;
+            }
+        }
+        // Processes that copied.
+        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
+        {
+        }
+    }
+    // SAFETY: what the coordinator set up is not ours to end in order.
+    unsafe { libc::_exit(i32::from(!alone)) }
+}
+
+fn perform(spec: &ContainerSpec, order: Order, fds: Vec<OwnedFd>) {
+    let mut fds = fds.into_iter();
+    let Some(answer) = fds.next().map(Channel::from_socket) else { return };
+    match order {
+        Order::Start { restores } => {
+            let Some(theirs) = fds.next().map(Channel::from_socket) else { return };
+            let kick = fds.next();
+            let kick = kick.as_ref().map(AsFd::as_fd);
+            // A coordinator that does not listen any more is dead, and so is what was started for it.
+            let _ = match spawn::spawn_init(spec, theirs, kick, restores, Parent::Ours) {
+                Ok(init) => answer.send_with::<Started>(
+                    &Ok(init.pid.as_raw()),
+                    &[init.handle.as_fd(), init.failed.as_fd()],
+                ),
+                Err(error) => answer.send::<Started>(&Err(error.to_string())),
+            };
+        }
+        Order::Copy { from, to } => {
+            let path = |bytes: &[u8]| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
+            // SAFETY: this process has one thread, so the child is a whole process.
+            match unsafe { libc::fork() } {
+                -1 => {
+                    let error = io::Error::last_os_error();
+                    let _ = answer.send::<Copied>(&Err(format!("no process to copy in: {error}")));
+                }
+                0 => {
+                    let copied = copy(&path(&from), &path(&to)).map_err(|error| error.to_string());
+                    let sent = answer.send::<Copied>(&copied);
+                    // SAFETY: as above.
+                    unsafe { libc::_exit(i32::from(sent.is_err())) }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Copies all that is in the directory `from` into `to`, times, owners and extended attributes included; shares the blocks where the
+/// file system can. By the starter, if this process has one.
+pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    match of_process() {
+        Some(starter) => starter.copy(from, to),
+        None => copy(from, to),
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    let mut command = Command::new("cp");
+    command.args(["-a", "--reflink=auto", "--"]).arg(from.join(".")).arg(to);
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+    }
+}
