@@ -138,6 +138,10 @@ pub(super) fn check(items: &[Item]) -> Result<(), &'static str> {
         if item.size > 0 && !item.is_file() {
             return Err("something in it has contents that can have none");
         }
+        // An overlay marks so what was removed; a server can make no others.
+        if [SFlag::S_IFCHR, SFlag::S_IFBLK].contains(&item.kind()) && item.device != 0 {
+            return Err("something in it is a device");
+        }
         let first = item.same_as.map(|at| items.get(at as usize).filter(|_| (at as usize) < number));
         if first.is_some_and(|first| first.is_none_or(|first| first.kind() == SFlag::S_IFDIR)) {
             return Err("a name in it is another one for nothing");
@@ -145,6 +149,17 @@ pub(super) fn check(items: &[Item]) -> Result<(), &'static str> {
         total = total.checked_add(item.size).ok_or("it is too large")?;
     }
     Ok(())
+}
+
+/// See [`crate::fuzzing`]: what passes the check lies inside of its directory.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Ok(items) = postcard::from_bytes::<Vec<Item>>(bytes) else { return };
+    if check(&items).is_ok() {
+        let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
+        assert!(items.iter().all(|item| item.relative().components().all(inside)));
+        assert!(items.iter().try_fold(0_u64, |sum, item| sum.checked_add(item.size)).is_some());
+    }
 }
 
 impl Item {

@@ -2,10 +2,11 @@
 //! earlier can go on behind the checkpoint.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Place;
 use super::{CheckpointError, Stored};
 use crate::paxos::{Ballot, Entry, Input, Members};
 
@@ -49,14 +50,20 @@ impl Stored {
     pub fn log_end(&self) -> Result<Input, CheckpointError> {
         let path = self.path.join(LOG_END);
         let bytes = fs::read(&path).map_err(CheckpointError::file("read", &path))?;
-        let place = &self.manifest.place;
+        LogEnd::parse(&bytes, &self.manifest.place, path)
+    }
+}
+
+impl LogEnd {
+    /// What the file at `path` says, which must be of this place.
+    pub(crate) fn parse(bytes: &[u8], place: &Place, path: PathBuf) -> Result<Input, CheckpointError> {
         let damaged = |expected: String, found: String| CheckpointError::Damaged { path, expected, found };
-        let end: LogEnd = match postcard::from_bytes(&bytes) {
+        let end: LogEnd = match postcard::from_bytes(bytes) {
             Ok(end) => end,
             Err(error) => return Err(damaged("the last entry before it".to_owned(), error.to_string())),
         };
-        let (expected, found) =
-            ((place.next, place.last_entry), (end.index + 1, crc32fast::hash(&end.value)));
+        let next = end.index.saturating_add(1);
+        let (expected, found) = ((place.next, place.last_entry), (next, crc32fast::hash(&end.value)));
         if expected != found {
             let text = |(next, crc): (u64, u32)| format!("the entry before {next}, CRC {crc:08x}");
             return Err(damaged(text(expected), text(found)));

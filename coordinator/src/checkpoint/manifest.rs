@@ -1,7 +1,7 @@
 //! What a checkpoint is of: JSON with its CRC in a last line.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,11 @@ impl Manifest {
     /// Reads it from the directory of a checkpoint.
     pub(super) fn read(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(MANIFEST);
-        let text = fs::read(&path).map_err(CheckpointError::file("read", &path))?;
+        Self::parse(&fs::read(&path).map_err(CheckpointError::file("read", &path))?, path)
+    }
+
+    /// Reads the text of the file at `path`.
+    pub(crate) fn parse(text: &[u8], path: PathBuf) -> Result<Self, CheckpointError> {
         let mut lines = text.split(|&byte| byte == b'\n');
         let (body, crc) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
         let found = format!("{:08x}", crc32fast::hash(body));

@@ -25,6 +25,8 @@ use std::path::PathBuf;
 pub use bring::{Brought, bring, verify_files};
 pub use fetching::{Expected, Fetcher, Told};
 pub use lending::Lender;
+#[cfg(fuzzing)]
+pub(crate) use listing::fuzz as fuzz_listing;
 pub use log_end::LogEnd;
 pub use manifest::Manifest;
 pub use room::{LOG_RESERVE_BYTES, check_room};

@@ -190,7 +190,7 @@ impl Cluster {
     }
 
     /// What the file of a state directory says.
-    fn parse(bytes: &[u8], state: &Path) -> Result<Self, LauncherError> {
+    pub(crate) fn parse(bytes: &[u8], state: &Path) -> Result<Self, LauncherError> {
         let damaged = |why: String| LauncherError::Damaged { path: state.join(FILE), why };
         let version = || version_of(bytes).filter(|version| version != env!("CARGO_PKG_VERSION"));
         match (check(bytes), version()) {
@@ -206,9 +206,7 @@ impl Cluster {
     }
 
     fn text(&self) -> serde_json::Result<String> {
-        let text = serde_json::to_string_pretty(self)?;
-        let body = text.trim_end_matches("\n}");
-        Ok([body, SUMS.0, &line_sums::of(body.as_bytes()), SUMS.1].concat())
+        Ok(with_sums(&serde_json::to_string_pretty(self)?))
     }
 
     /// Writes the file, all or nothing.
@@ -256,6 +254,12 @@ impl Cluster {
         }
         None
     }
+}
+
+/// The text of the file: JSON, and checksums of its lines as the last member.
+pub(crate) fn with_sums(json: &str) -> String {
+    let body = json.trim_end_matches("\n}");
+    [body, SUMS.0, &line_sums::of(body.as_bytes()), SUMS.1].concat()
 }
 
 /// Compares a file with the checksums in it; `None` says that it has none.

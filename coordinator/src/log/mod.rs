@@ -19,6 +19,8 @@ mod cut;
 mod damage;
 mod disk;
 mod error;
+#[cfg(fuzzing)]
+mod fuzzing;
 mod members;
 mod memory;
 mod points;
@@ -39,6 +41,8 @@ pub use boot::current_boot_id;
 pub use damage::set_aside;
 pub use disk::{Directory, Disk, DiskFile, MappedFile};
 pub use error::LogError;
+#[cfg(fuzzing)]
+pub(crate) use fuzzing::fuzz;
 pub use memory::{MemoryDisk, MemoryFile};
 pub use record::FORMAT_VERSION;
 
