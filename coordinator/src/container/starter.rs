@@ -135,13 +135,20 @@ fn run(channel: &Channel, spec: &ContainerSpec, parent: u32) -> ! {
             && libc::close_range(own + 1, u32::MAX, 0) == 0
             && libc::getppid() as u32 == parent
     };
-    while alone {
+    if alone {
+        hear(channel, spec);
+    }
+    // SAFETY: what the coordinator set up is not ours to end in order.
+    unsafe { libc::_exit(i32::from(!alone)) }
+}
+
+fn hear(channel: &Channel, spec: &ContainerSpec) {
+    loop {
         match channel.receive::<Order>() {
             Ok(Received::Message(order, fds)) => perform(spec, order, fds),
-            Ok(Received::Empty | Received::Closed) => break,
+            Ok(Received::Empty | Received::Closed) => return,
             Err(error) => {
-                crate::stderr::say(&format!("brolga: the starter of containers ends: {error}"));
-                break;
+                return crate::stderr::say(&format!("the starter of containers ends: {error}"));
             }
         }
         // Processes that copied.
@@ -149,8 +156,6 @@ fn run(channel: &Channel, spec: &ContainerSpec, parent: u32) -> ! {
         {
         }
     }
-    // SAFETY: what the coordinator set up is not ours to end in order.
-    unsafe { libc::_exit(i32::from(!alone)) }
 }
 
 fn perform(spec: &ContainerSpec, order: Order, fds: Vec<OwnedFd>) {
