@@ -1,11 +1,12 @@
 //! Members come and go under load, replicas are restarted with another build of Brolga, and clusters of other sizes run.
 
 use std::fs;
-use std::process::Output;
+use std::process::{Child, Output, Stdio};
 
 use brolga_tests::cluster::{Cluster, Plan, brolga};
 use brolga_tests::journal::Writer;
 use brolga_tests::layers;
+use brolga_tests::process;
 use brolga_tests::resp::{Redis, Reply};
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
@@ -123,6 +124,77 @@ fn a_change_that_would_leave_no_majority_is_refused() {
     member(&cluster, &["add"]);
     cluster.expect_replicas(2);
     cluster.await_level();
+    cluster.stop();
+}
+
+/// The coordinators of all but `leader` stand still, so that nothing is decided: whatever is asked for stays in the middle.
+fn hold_followers(cluster: &mut Cluster, leader: u8) -> Vec<i32> {
+    let pids = cluster.await_status("all replicas run", |status| {
+        let others = status.replicas.iter().filter(|replica| replica.id != leader);
+        Some(others.map(|replica| replica.pid).collect::<Vec<_>>()).filter(|pids| !pids.contains(&0))
+    });
+    pids.iter().for_each(|&pid| process::signal(pid, libc::SIGSTOP));
+    pids
+}
+
+/// Asks for another member and waits for neither the leader's word nor the end; returns when the leader has made it an entry.
+fn begin_to_add(cluster: &Cluster) -> Child {
+    let log = |id| cluster.state().join(format!("replica-{id}/coordinator.log"));
+    let text = |id: u8| fs::read_to_string(log(id)).unwrap_or_default();
+    let made = || (1..=9).map(|id| text(id).matches("the members change to epoch").count()).sum::<usize>();
+    let before = made();
+    let mut asks = cluster.brolga(&["member", "add"]);
+    let asks = asks.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    until("the leader begins the change", PATIENCE, || (made() > before).then_some(()));
+    asks.expect("run brolga member")
+}
+
+#[test]
+fn the_second_of_two_changes_is_refused_and_one_outlives_its_leader() {
+    let _turn = serial::turn();
+    let mut cluster = redis().start("members-two");
+    cluster.await_complete();
+    drop(client(&cluster));
+    let writer = Writer::start(cluster.port(), CLIENTS);
+    progress(&writer);
+    let leader = cluster.leader();
+    let held = hold_followers(&mut cluster, leader);
+    let mut first = begin_to_add(&cluster);
+    let told = refused(&cluster, &["add"]);
+    held.iter().for_each(|&pid| process::signal(pid, libc::SIGCONT));
+    assert!(told.contains("another change of the members is being made (epoch 1): one at a time"), "{told}");
+    assert!(first.wait().expect("wait for the first").success(), "the first one is made");
+    cluster.expect_replicas(4);
+    progress(&writer);
+
+    // The next change is in the leader's log, and perhaps on its way to others, when the leader dies.
+    let leader = cluster.leader();
+    let held = hold_followers(&mut cluster, leader);
+    let mut asks = begin_to_add(&cluster);
+    cluster.kill_replica(leader);
+    held.iter().for_each(|&pid| process::signal(pid, libc::SIGCONT));
+    progress(&writer);
+    let count = cluster.await_status("the members agree", |status| {
+        let lists: Vec<_> = status.replicas.iter().map(|replica| &replica.members).collect();
+        let first = lists.first()?;
+        let settled = first.list.iter().all(|member| member.voter) && first.list.len() == lists.len();
+        (settled && lists.iter().all(|list| list == first)).then_some(lists.len() as u8)
+    });
+    assert!(count == 4 || count == 5, "{count} members");
+    // If it was dropped, who asked would wait for it for long.
+    let _ = asks.kill();
+    asks.wait().expect("end who asked");
+    cluster.expect_replicas(count + 1);
+    member(&cluster, &["add"]);
+    progress(&writer);
+    writer.rest(true);
+    cluster.await_complete();
+    writer.finish().compare(&mut client(&cluster)).unwrap_or_else(|wrong| panic!("{wrong}"));
+    cluster.await_level();
+    println!(
+        "the change that its leader did not live to see was {}",
+        if count == 5 { "made" } else { "dropped" }
+    );
     cluster.stop();
 }
 
