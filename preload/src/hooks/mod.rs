@@ -17,6 +17,7 @@ mod ready;
 mod rwlock;
 mod semaphore;
 mod signal;
+mod size;
 mod socket;
 mod spin;
 mod stat;

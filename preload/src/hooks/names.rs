@@ -33,6 +33,11 @@ hook! {
         unsafe { call(libc::SYS_mkdir, args!(path, mode)) }
     }
 
+    fn chmod(path: *const c_char, mode: libc::mode_t) -> c_int {
+        // SAFETY: as above.
+        unsafe { call(libc::SYS_chmod, args!(path, mode)) }
+    }
+
     fn rmdir(path: *const c_char) -> c_int {
         // SAFETY: as above.
         unsafe { call(libc::SYS_rmdir, args!(path)) }
