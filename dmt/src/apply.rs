@@ -28,6 +28,7 @@ impl Kernel {
             EventKind::Connected => self.outbound_connected(shared, &event),
             EventKind::Refused => self.outbound_refused(shared, &event),
             EventKind::Outbound => self.outbound_renewed(shared, event.payload),
+            EventKind::File => self.file_replaced(shared, &event),
             EventKind::Reconfigure => {
                 if let Ok(parameters) = Parameters::ref_from_bytes(event.payload) {
                     self.sched.set_parameters(parameters);

@@ -88,9 +88,17 @@ pub const MAX_SEMAPHORES_IN_SET: usize = 250;
 pub const MAX_SEMAPHORE_UNDOS: usize = 1024;
 /// System V message queues.
 pub const MAX_MESSAGE_QUEUES: usize = 128;
-/// Messages in all System V message queues together.
+/// Messages in all message queues together.
 pub const MAX_QUEUED_MESSAGES: usize = 4096;
-/// Bytes of one System V message.
+/// POSIX message queues, as many as Linux has.
+pub const MAX_POSIX_QUEUES: usize = 256;
+/// Messages that fit into a new POSIX message queue, if its maker does not say.
+pub const DEFAULT_POSIX_MESSAGES: usize = 10;
+/// Messages that a POSIX message queue can be made for.
+pub const MAX_POSIX_MESSAGES: usize = 1024;
+/// Bytes of a message that a POSIX message queue can be made for.
+pub const MAX_POSIX_MESSAGE_BYTES: usize = 64 * 1024;
+/// Bytes of one System V message, and of one of a POSIX queue whose maker does not say.
 pub const MAX_MESSAGE_BYTES: usize = 8192;
 /// Bytes that a new System V message queue can hold.
 pub const MESSAGE_QUEUE_BYTES: u64 = 16_384;

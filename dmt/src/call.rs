@@ -174,6 +174,7 @@ impl<'a> Call<'a> {
             let seen = self.shared().control.inbound.load(Ordering::SeqCst);
             match self.with(|k| k.advance(self.shared(), false, &|| self.now())) {
                 Next::Applied => {
+                    self.await_replacement();
                     self.arm();
                     self.kick();
                     if self.with(|k| k.take_rotation(self.me)) {
@@ -303,7 +304,10 @@ impl<'a> Call<'a> {
             self.room();
             let seen = self.shared().control.inbound.load(Ordering::SeqCst);
             match self.with(|k| k.advance(self.shared(), true, &|| self.now())) {
-                Next::Applied => self.arm(),
+                Next::Applied => {
+                    self.await_replacement();
+                    self.arm();
+                }
                 Next::Run => {}
                 Next::Wait(timeout) => self.await_coordinator(seen, timeout),
                 Next::Halt => self.halt(),
@@ -329,7 +333,7 @@ impl<'a> Call<'a> {
         self.platform.took_turn();
     }
 
-    fn halt(&self) -> ! {
+    pub(crate) fn halt(&self) -> ! {
         self.platform.kick_coordinator();
         loop {
             self.platform.wait(&self.shared().control.halt, 1, None);

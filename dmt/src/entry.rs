@@ -125,6 +125,8 @@ pub enum EventKind {
     Outbound = 13,
     /// Who takes part in the consensus from this entry on. `arg` = format of the payload, which only coordinators read.
     Members = 14,
+    /// A file of the replica gets another content. `sequence` = its id, as of a signal; payload: see [`crate::replaced`].
+    File = 15,
 }
 
 impl EventKind {
@@ -146,6 +148,7 @@ impl EventKind {
             12 => Self::Refused,
             13 => Self::Outbound,
             14 => Self::Members,
+            15 => Self::File,
             _ => return None,
         })
     }

@@ -32,6 +32,7 @@ pub mod platform;
 pub mod preemption;
 pub mod process;
 pub mod random;
+pub mod replaced;
 pub mod ring;
 pub mod sched;
 pub mod spin;

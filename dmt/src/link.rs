@@ -10,6 +10,7 @@ use crate::atomic::{AtomicU32, Ordering};
 use crate::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, TRACE_RING_BYTES, UPCALL_RING_BYTES};
 use crate::control::{ARENA_MAGIC, CRANE_LEADER, Control, FOLLOWER, offer};
 use crate::entry::{EVENT_HEADER_BYTES, EventHeader};
+use crate::replaced::FileRequest;
 use crate::ring::{Corrupt, FRAME_HEADER_BYTES, Frame, Ring};
 use crate::upcall::{UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind};
 
@@ -26,6 +27,8 @@ pub struct Shared {
     pub upcalls: Ring<UPCALL_RING_BYTES>,
     /// Operations and calls of a traced replay, see [`crate::tracing`]. Released by the coordinator.
     pub trace: Ring<TRACE_RING_BYTES>,
+    /// A file that init is to write.
+    pub file: FileRequest,
 }
 
 /// An upcall, in place.

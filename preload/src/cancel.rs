@@ -113,6 +113,8 @@ pub fn is_point(number: usize) -> bool {
             | libc::SYS_clock_nanosleep
             | libc::SYS_msgrcv
             | libc::SYS_msgsnd
+            | libc::SYS_mq_timedsend
+            | libc::SYS_mq_timedreceive
     )
 }
 

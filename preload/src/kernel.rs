@@ -5,6 +5,7 @@
 
 use core::sync::atomic::Ordering;
 
+use crate::calls::disk::failed;
 use crate::gate;
 use crate::watches;
 use crate::world;
@@ -30,6 +31,10 @@ pub unsafe fn quiet_call(number: i64, a: [usize; 6]) -> isize {
     // SAFETY: forwarded promise.
     let result = unsafe { gate::syscall(number, a) };
     inside.store(0, Ordering::Relaxed);
+    if result == failed::EIO {
+        // SAFETY: forwarded promise.
+        unsafe { failed::failed(number, a) };
+    }
     result
 }
 

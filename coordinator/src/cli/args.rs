@@ -186,6 +186,12 @@ pub(super) enum Command {
         /// Its name, with or without SIG, or its number
         #[arg(value_name = "SIGNAL", value_parser = signal_number)]
         signal: i32,
+        /// Give the file PATH of all replicas the content of FILE before the signal; may be repeated
+        ///
+        /// PATH is a file that the replicas have, FILE one of this machine. The content goes through the log, so a
+        /// replica that is rebuilt has it at the same point. The host's own file at PATH must stay as it is.
+        #[arg(long, value_name = "PATH=FILE", value_parser = super::replaced::pair)]
+        replace: Vec<super::replaced::Pair>,
     },
     /// Stop a cluster
     ///

@@ -153,6 +153,7 @@ Examples:
   brolga signal HUP                 nginx and Apache read their configuration again
   brolga signal --name web USR1     Apache does so and lets requests finish, nginx opens its log files again
   brolga signal RTMIN+3
+  brolga signal HUP --replace /etc/nginx/nginx.conf=./nginx.conf    with a changed configuration
 
 Exit status:
   0 if the signal is decided, or the server ended; 1 if no cluster runs; 2 for a signal that cannot be sent.";

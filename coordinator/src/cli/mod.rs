@@ -7,6 +7,7 @@ mod explain;
 mod inspect;
 mod manual;
 mod member;
+mod replaced;
 mod replay;
 mod replay_args;
 mod restore;
@@ -50,7 +51,9 @@ fn dispatch(command: Command) -> Result<i32, LauncherError> {
             restore::restore(&which.state(), restore::Wanted { replica, entry: checkpoint, list })
         }
         Command::Kill { which, replica } => request(&which, &Request::Kill(replica)),
-        Command::Signal { which, signal } => request(&which, &Request::Signal(signal)),
+        Command::Signal { which, signal, replace } => {
+            request(&which, &Request::Signal(signal, replaced::read(&replace)?))
+        }
         Command::Start { which, replica, binary } => {
             let binary = binary.map(|path| path.canonicalize().unwrap_or(path));
             request(&which, &Request::Start(replica, binary))

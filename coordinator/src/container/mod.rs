@@ -15,6 +15,7 @@ mod killed;
 mod marks;
 mod mounts;
 mod network;
+mod replaced;
 mod server;
 mod shared;
 mod spawn;

@@ -43,7 +43,9 @@ pub(super) fn start() -> Result<(), String> {
     let path = Path::new(SHARED_MOUNT).join(ARENA_FILE);
     let map = || ArenaMapping::open(&path).map_err(|e| format!("cannot map {}: {e}", path.display()));
     let arena = map()?;
-    let deaths = Deaths::start(map()?).map_err(|e| format!("cannot start a thread of init: {e}"))?;
+    let thread = |e| format!("cannot start a thread of init: {e}");
+    let deaths = Deaths::start(map()?).map_err(thread)?;
+    super::replaced::start(map()?).map_err(thread)?;
     let run = move || watch(&arena, &deaths);
     match std::thread::Builder::new().name("brolga-watchdog".to_owned()).stack_size(64 * 1024).spawn(run) {
         Ok(_) => Ok(()),

@@ -20,6 +20,7 @@ use super::LauncherError;
 use super::state::control_socket;
 use crate::channel::{Channel, Received};
 use crate::paxos::{Change, Members};
+use crate::replica::config::NewFile;
 use crate::replica::status::ReplicaStatus;
 
 /// How long the supervisor waits for a client that connected and says nothing, seconds.
@@ -38,8 +39,8 @@ pub enum Request {
     Start(u8, Option<PathBuf>),
     /// Have a replica take a checkpoint; its status tells how that went.
     Checkpoint(u8),
-    /// Send this signal to the server; answered once that is decided.
-    Signal(i32),
+    /// Give these files their new content, then send this signal to the server; answered once that is decided.
+    Signal(i32, Vec<NewFile>),
     /// Test: corrupt the next input of a replica.
     Corrupt(u8),
     /// Change the members; answered by [`Reply::Epoch`] when the leader makes it an entry.
@@ -60,7 +61,7 @@ pub enum Reply {
 }
 
 /// Version of requests and replies. The first bytes of a message of any version are this number.
-pub const CONTROL_VERSION: u32 = 2;
+pub const CONTROL_VERSION: u32 = 3;
 
 /// What travels: the version can be read even if the rest cannot.
 #[derive(Debug, Serialize, Deserialize)]

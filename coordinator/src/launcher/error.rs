@@ -16,6 +16,9 @@ pub enum LauncherError {
     /// The cluster file, its keys, or this machine.
     #[error(transparent)]
     ClusterFile(#[from] ClusterFileError),
+    /// A file's new content cannot be taken.
+    #[error("{0}")]
+    Replacement(String),
     /// The state directory cannot be used.
     #[error("cannot use {path}: {source}")]
     State {

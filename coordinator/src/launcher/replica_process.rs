@@ -52,6 +52,8 @@ pub(super) struct ReplicaProcess {
     pub leaves: Option<Instant>,
     /// Another `brolga` than the supervisor's, and its preload library.
     pub binary: Option<(PathBuf, PathBuf)>,
+    /// Its disk failed, and it has not served since.
+    awaits_disk: bool,
     /// How it ended last.
     pub last_end: String,
     rate: Rate,
@@ -72,6 +74,7 @@ impl ReplicaProcess {
             failure: None,
             leaves: None,
             binary: None,
+            awaits_disk: false,
             last_end: String::new(),
             rate: Rate::default(),
         }
@@ -128,7 +131,7 @@ impl ReplicaProcess {
     /// Takes in a status; returns the one before.
     pub fn note(&mut self, status: ReplicaStatus) -> Option<ReplicaStatus> {
         if matches!(status.role, Role::Follower | Role::Leader) && status.container_pid != 0 {
-            (self.served, self.deaths) = (true, 0);
+            (self.served, self.deaths, self.awaits_disk) = (true, 0, false);
         }
         self.rate.note(status.entries, Instant::now());
         self.status.replace(status)
@@ -155,6 +158,13 @@ impl ReplicaProcess {
         let pause = FIRST_PAUSE * 2_u32.saturating_pow(self.deaths - 1);
         self.restart_at = (self.deaths < MAX_DEATHS).then(|| now + pause.min(LONGEST_PAUSE));
         self.restart_at.is_some()
+    }
+
+    /// Plans another try after its disk failed, as often as that takes; true if the disk was well before.
+    pub fn await_disk(&mut self, now: Instant) -> bool {
+        self.restarts += 1;
+        self.restart_at = Some(now + LONGEST_PAUSE);
+        !std::mem::replace(&mut self.awaits_disk, true)
     }
 
     /// It is no member any more, and has a moment to end by itself.

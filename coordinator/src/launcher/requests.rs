@@ -9,7 +9,7 @@ use super::control::{
 use super::find_preload_beside;
 use super::supervisor::Supervisor;
 use crate::channel::Channel;
-use crate::replica::config::ToReplica;
+use crate::replica::config::{NewFile, ToReplica};
 use crate::replica::status::{DigestState, Role};
 
 impl Supervisor {
@@ -27,8 +27,8 @@ impl Supervisor {
                 self.stopping.push(channel);
                 return Ok(true);
             }
-            Request::Signal(signal) => {
-                self.signal(signal, channel);
+            Request::Signal(signal, ref files) => {
+                self.signal(signal, files, channel);
                 return Ok(false);
             }
             Request::Change(change) => {
@@ -63,10 +63,19 @@ impl Supervisor {
     }
 
     /// The answer comes when the signal is decided.
-    fn signal(&mut self, signal: i32, client: Channel) {
-        // Without the leader here, this machine's replica passes it on.
+    fn signal(&mut self, signal: i32, files: &[NewFile], client: Channel) {
+        let leader = self
+            .replicas
+            .iter()
+            .find(|replica| replica.id == self.leader || !self.is_alone())
+            .and_then(|replica| replica.channel.as_ref());
+        self.server_signals.add(signal, files, client, leader);
+    }
+
+    /// Where what is for the leader goes. Without the leader here, this machine's replica passes it on.
+    pub(super) fn channel_to_leader(&self) -> Option<&Channel> {
         let leader = self.replicas.iter().find(|replica| replica.id == self.leader || !self.is_alone());
-        self.server_signals.add(signal, client, leader.and_then(|replica| replica.channel.as_ref()));
+        leader.and_then(|replica| replica.channel.as_ref())
     }
 
     /// The place of a replica of this machine.

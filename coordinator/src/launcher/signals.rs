@@ -1,13 +1,16 @@
-//! Signals for the server that are not decided yet, and who waits for that.
+//! Signals for the server, and files that are replaced before them, that are not decided yet, and who waits for that.
+//!
+//! One thing is asked after the other: a signal only when the files are decided that come with it.
 //!
 //! A signal goes to the replica that leads, and again with each of its words until one of the replicas reports that it is
 //! decided: it may have been lost with a leader, or have found no room. Its id makes it take effect once all the same.
 
+use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::control::{Reply, answer};
 use crate::channel::Channel;
-use crate::replica::config::ToReplica;
+use crate::replica::config::{NewFile, ToReplica};
 
 /// Signals that may wait at the same time. The server remembers more ids than this.
 const MAX_WAITING: usize = 64;
@@ -15,10 +18,25 @@ const _: () = assert!(MAX_WAITING < dmt::bounds::RECENT_OUTSIDE_SIGNALS);
 
 #[derive(Debug)]
 struct Waiting {
-    id: u64,
-    signal: i32,
+    /// What is not decided yet, with its id. The first is under way.
+    steps: VecDeque<(u64, Step)>,
     /// Who asked.
     client: Channel,
+}
+
+#[derive(Debug)]
+enum Step {
+    Replace(NewFile),
+    Signal(i32),
+}
+
+impl Step {
+    fn message(&self, id: u64) -> ToReplica {
+        match self {
+            Self::Replace(file) => ToReplica::Replace { id, file: file.clone() },
+            Self::Signal(signal) => ToReplica::Signal { id, signal: *signal },
+        }
+    }
 }
 
 /// See the module.
@@ -29,8 +47,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Takes a signal, and sends it to the leader if there is one.
-    pub fn add(&mut self, signal: i32, client: Channel, leader: Option<&Channel>) {
+    /// Takes a signal with the files before it, and sends the first of all to the leader if there is one.
+    pub fn add(&mut self, signal: i32, files: &[NewFile], client: Channel, leader: Option<&Channel>) {
         if self.waiting.len() == MAX_WAITING {
             let refusal = format!(
                 "{MAX_WAITING} signals wait for a leader already; `brolga status` shows what is wrong"
@@ -38,8 +56,9 @@ impl Signals {
             answer(&client, &Reply::Refused(refusal));
             return;
         }
-        let id = self.new_id();
-        self.waiting.push(Waiting { id, signal, client });
+        let steps = files.iter().cloned().map(Step::Replace).chain([Step::Signal(signal)]);
+        let steps = steps.map(|step| (self.new_id(), step)).collect();
+        self.waiting.push(Waiting { steps, client });
         self.send(leader);
     }
 
@@ -51,19 +70,24 @@ impl Signals {
         self.last_id
     }
 
-    /// Sends all that wait to the leader.
+    /// Sends what is next of all that wait to the leader.
     pub fn send(&self, leader: Option<&Channel>) {
-        for Waiting { id, signal, .. } in &self.waiting {
+        for (id, step) in self.waiting.iter().filter_map(|waiting| waiting.steps.front()) {
             // One that is gone is noticed by the end of its channel.
-            let _ = leader.map(|channel| channel.send(&ToReplica::Signal { id: *id, signal: *signal }));
+            let _ = leader.map(|channel| channel.send(&step.message(*id)));
         }
     }
 
-    /// A signal is decided.
-    pub fn decided(&mut self, id: u64) {
-        if let Some(index) = self.waiting.iter().position(|waiting| waiting.id == id) {
+    /// A signal or file is decided; true if something else comes after it.
+    pub fn decided(&mut self, id: u64) -> bool {
+        let is_next = |waiting: &Waiting| waiting.steps.front().is_some_and(|step| step.0 == id);
+        let Some(index) = self.waiting.iter().position(is_next) else { return false };
+        self.waiting[index].steps.pop_front();
+        if self.waiting[index].steps.is_empty() {
             answer(&self.waiting.remove(index).client, &Reply::Done);
+            return false;
         }
+        true
     }
 
     /// The server ended, perhaps by one of them.

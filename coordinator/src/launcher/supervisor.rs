@@ -193,7 +193,11 @@ impl Supervisor {
                 Ok(Received::Message(FromReplica::Failed(message), _)) => {
                     self.replicas[index].failure = Some(message);
                 }
-                Ok(Received::Message(FromReplica::Signalled(id), _)) => self.server_signals.decided(id),
+                Ok(Received::Message(FromReplica::Signalled(id), _)) => {
+                    if self.server_signals.decided(id) {
+                        self.server_signals.send(self.channel_to_leader());
+                    }
+                }
                 Ok(Received::Message(FromReplica::Changed { id, answer }, _)) => {
                     self.changes.answered(id, &answer);
                 }
@@ -293,6 +297,12 @@ impl Supervisor {
             say(&format!("replica {id} cannot start: {how}; the others go on"));
             return Ok(());
         }
+        if is_of_disk(&how) {
+            if replica.await_disk(Instant::now()) {
+                say(&format!("replica {id} cannot run: {how}; it is tried again until its disk is well"));
+            }
+            return Ok(());
+        }
         if replica.plan_restart(Instant::now()) {
             say(&format!("replica {id} died ({how}); restarting it"));
             return Ok(());
@@ -321,7 +331,16 @@ impl Supervisor {
         let now = Instant::now();
         let due: Vec<u8> =
             self.replicas.iter().filter(|r| r.restart_at.is_some_and(|at| at <= now)).map(|r| r.id).collect();
-        due.into_iter().try_for_each(|id| self.start(id))
+        for id in due {
+            // What one replica lacks (its disk fails) must not end the others.
+            if let Err(error) = self.start(id)
+                && let Some(index) = self.replicas.iter().position(|replica| replica.id == id)
+            {
+                self.replicas[index].failure = Some(error.to_string());
+                self.note_death(index)?;
+            }
+        }
+        Ok(())
     }
 
     /// Asks all replicas to end, and kills those that do not, or all at a second signal.
@@ -351,6 +370,12 @@ impl Supervisor {
         self.replicas.iter_mut().for_each(ReplicaProcess::end);
         self.state.clear_leftovers(&self.cluster);
     }
+}
+
+/// Whether a replica ended because its disk fails. That is nothing of the server's or of Brolga's, and passes when somebody mends it.
+fn is_of_disk(how: &str) -> bool {
+    let errors = [Errno::EIO, Errno::EROFS].map(|errno| std::io::Error::from(errno).to_string());
+    errors.iter().any(|error| how.contains(error))
 }
 
 pub(super) fn publish_to(replica: &ReplicaProcess, port: &Port) {

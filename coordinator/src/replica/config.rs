@@ -105,6 +105,15 @@ pub struct ReplicaConfig {
 /// Version of the messages between supervisor and replica, which can be of different builds while a cluster is upgraded.
 pub const CHANNEL_VERSION: u32 = 1;
 
+/// A file that gets another content in all replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewFile {
+    /// Its path in the replicas; an absolute one.
+    pub path: String,
+    /// What is in it from then on.
+    pub content: Vec<u8>,
+}
+
 /// Supervisor to replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToReplica {
@@ -138,6 +147,13 @@ pub enum ToReplica {
         id: u64,
         /// Its number.
         signal: i32,
+    },
+    /// A file of all replicas gets another content; whoever leads makes an event of it. It may come again.
+    Replace {
+        /// As a signal's.
+        id: u64,
+        /// The file.
+        file: NewFile,
     },
     /// End in good order.
     Stop,

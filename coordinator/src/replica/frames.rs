@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::config::NewFile;
 use super::digests::Digest;
 use super::holdings::Holds;
 use super::status::ReplicaStatus;
@@ -67,6 +68,13 @@ pub enum Control {
     },
     /// To a replica that is no member any more: since when.
     Removed(u64),
+    /// A file that gets another content, from the supervisor of a replica that does not lead.
+    Replace {
+        /// See [`super::config::ToReplica::Replace`].
+        id: u64,
+        /// The file.
+        file: NewFile,
+    },
     /// Which checkpoints the sender holds.
     Holds(Holds),
     /// Asks for a piece of a checkpoint.

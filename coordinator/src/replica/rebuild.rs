@@ -204,7 +204,10 @@ impl Replica {
             Frame::Control(Control::Signal { id, signal }) if self.driver.serves() => {
                 self.signal_server(id, signal)
             }
-            Frame::Control(Control::Signal { .. }) | Frame::Hello(_) => {}
+            Frame::Control(Control::Replace { id, file }) if self.driver.serves() => {
+                self.replace_file(id, file);
+            }
+            Frame::Control(Control::Signal { .. } | Control::Replace { .. }) | Frame::Hello(_) => {}
             Frame::Control(Control::Probe) => {}
             Frame::Control(Control::Change { id, change }) => {
                 let answer = self.change_members(&change);

@@ -297,6 +297,7 @@ impl Replica {
                     }
                 }
                 Received::Message(ToReplica::Signal { id, signal }, _) => self.signal_server(id, signal),
+                Received::Message(ToReplica::Replace { id, file }, _) => self.replace_file(id, file),
                 Received::Message(ToReplica::Change { id, change }, _) => self.asked_to_change(id, change),
                 Received::Message(ToReplica::Stop, _) | Received::Closed => {
                     self.stop = true;

@@ -2,7 +2,7 @@
 
 use dmt::entry::EventKind;
 
-use super::config::FromReplica;
+use super::config::{FromReplica, NewFile};
 use super::frames::Control;
 use super::intake::event;
 use super::run::Replica;
@@ -50,6 +50,25 @@ impl Replica {
         if let Some((intake, ..)) = self.intake() {
             let taken = intake.put(&event(EventKind::Signal, 0, id, signal as u64, 0), &[]);
             tracing::info!("signal {signal} for the server: {}", if taken { "queued" } else { "no room" });
+        }
+    }
+
+    /// Makes an event of a file's new content, as [`Replica::signal_server`] does of a signal.
+    pub(super) fn replace_file(&mut self, id: u64, file: NewFile) {
+        if !self.driver.serves() {
+            if let Some(leader) = self.driver.other_leader().filter(|_| self.apart) {
+                self.peers.send_control(leader, &Control::Replace { id, file });
+            }
+            return;
+        }
+        let (path, content) = (file.path.as_bytes(), &file.content[..]);
+        let Some(head) = dmt::replaced::head(path, content) else {
+            return tracing::warn!("{} and its content do not fit into an entry", file.path);
+        };
+        let payload = [&head, path, content].concat();
+        if let Some((intake, ..)) = self.intake() {
+            let taken = intake.put(&event(EventKind::File, 0, id, 0, payload.len()), &payload);
+            tracing::info!("another content for {}: {}", file.path, if taken { "queued" } else { "no room" });
         }
     }
 

@@ -57,6 +57,7 @@ impl Kernel {
     fn set_descriptor(&mut self, shared: &Shared, process: u16, fd: i32, word: u32) {
         let before = self.files.descriptors.set(process, fd, word) & !CLOSE_ON_EXEC;
         if before != 0 {
+            self.forget_notice(process, before);
             self.release_file(shared, before);
         }
     }

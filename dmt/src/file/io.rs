@@ -54,7 +54,7 @@ impl Kernel {
             FileKind::SignalFd => self.read_signalfd(me, id, target),
             FileKind::Random => Try::Done(self.read_random(target)),
             FileKind::Inotify => self.read_inotify(id, target),
-            FileKind::Epoll => Try::Done(-EINVAL),
+            FileKind::Epoll | FileKind::MessageQueue => Try::Done(-EINVAL),
             FileKind::PipeWrite | FileKind::Mailed | FileKind::Free => Try::Done(-EBADF),
         }
     }
@@ -156,7 +156,9 @@ impl Kernel {
             FileKind::EventFd => self.write_eventfd(id, source),
             // What is written is mixed into the kernel's pool natively; here it changes nothing.
             FileKind::Random => Try::Done(source.left() as i64),
-            FileKind::TimerFd | FileKind::SignalFd | FileKind::Epoll => Try::Done(-EINVAL),
+            FileKind::TimerFd | FileKind::SignalFd | FileKind::Epoll | FileKind::MessageQueue => {
+                Try::Done(-EINVAL)
+            }
             FileKind::Inotify | FileKind::PipeRead | FileKind::Mailed | FileKind::Free => Try::Done(-EBADF),
         }
     }

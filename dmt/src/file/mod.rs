@@ -34,7 +34,7 @@ pub mod lock;
 pub mod mailed;
 mod memory;
 mod message;
-mod notify;
+pub(crate) mod notify;
 mod options;
 mod outbound;
 mod outside;
@@ -48,7 +48,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 mod timerfd;
-mod waiting;
+pub(crate) mod waiting;
 mod watched;
 
 pub use table::Files;
@@ -86,4 +86,6 @@ pub enum FileKind {
     Random = 11,
     /// A file of the kernel's that is passed over a unix socket. It has no descriptor.
     Mailed = 12,
+    /// An open POSIX message queue.
+    MessageQueue = 13,
 }

@@ -69,6 +69,7 @@ impl Kernel {
             }
             FileKind::Epoll => self.epoll_readiness(id, me, depth),
             FileKind::Random => READABLE | WRITABLE,
+            FileKind::MessageQueue => self.posix_readiness(id),
         }
     }
 

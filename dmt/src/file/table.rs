@@ -44,7 +44,7 @@ pub struct File {
     pub(crate) references: u32,
     /// `F_SETOWN`.
     pub(crate) owner: i32,
-    /// Next in the free list or in an accept queue.
+    /// Next in the free list, in an accept queue or of a message queue.
     pub(crate) next: FileId,
     /// First epoll registration of it.
     pub(crate) watches: ItemId,
@@ -56,7 +56,7 @@ pub struct File {
     pub(crate) input: Queue,
     /// What was passed beside them.
     pub(crate) passed: PassedList,
-    /// eventfd: the counter. signalfd: the mask. inotify: place of its instance, from 1. mailed: its letter's number.
+    /// eventfd: the counter. signalfd: the mask. inotify, message queue: its place, from 1. mailed: its letter's number.
     pub(crate) counter: u64,
     /// timerfd.
     pub(crate) timer: TimerState,
@@ -188,6 +188,7 @@ impl Kernel {
             FileKind::Epoll => self.close_epoll(id),
             FileKind::Mailed => self.end_letter(id),
             FileKind::Inotify => self.close_inotify(id),
+            FileKind::MessageQueue => self.close_posix(id),
             FileKind::Free | FileKind::EventFd | FileKind::SignalFd | FileKind::Random => {}
         }
         self.files.free(id);

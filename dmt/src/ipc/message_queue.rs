@@ -43,11 +43,12 @@ pub struct QueueState {
 
 /// One message.
 #[repr(C)]
-struct Message {
+pub(super) struct Message {
     /// Next of its queue, or in the free list; 0 ends it.
-    next: u16,
-    kind: i64,
-    bytes: Queue,
+    pub(super) next: u16,
+    /// Of a POSIX queue: its priority.
+    pub(super) kind: i64,
+    pub(super) bytes: Queue,
 }
 
 /// All queues and messages. All zeroes = none.
@@ -60,11 +61,17 @@ pub(crate) struct MessageQueues {
 }
 
 impl MessageQueues {
-    fn message(&mut self, id: u16) -> &mut Message {
+    pub(super) fn message(&mut self, id: u16) -> &mut Message {
         &mut self.messages[usize::from(id) - 1]
     }
 
-    fn take(&mut self) -> Option<u16> {
+    /// Frees a message without bytes.
+    pub(super) fn give_back(&mut self, id: u16) {
+        let free = core::mem::replace(&mut self.free, id);
+        self.message(id).next = free;
+    }
+
+    pub(super) fn take(&mut self) -> Option<u16> {
         if self.free != 0 {
             let id = self.free;
             self.free = self.message(id).next;
@@ -181,8 +188,7 @@ impl Kernel {
         *kind = message.kind;
         let got = self.files.pool.pop(&mut message.bytes, out);
         self.files.pool.clear(&mut message.bytes);
-        let free = core::mem::replace(&mut self.ipc.queues.free, id);
-        self.ipc.queues.message(id).next = free;
+        self.ipc.queues.give_back(id);
         if before != 0 {
             self.ipc.queues.message(before).next = next;
         }

@@ -1,9 +1,11 @@
-//! System V semaphores and message queues. (Shared memory of that kind is the kernel's: it is private to the replica's
+//! System V semaphores and message queues, and POSIX message queues. (Shared memory of that kind is the kernel's: it is private to the replica's
 //! ipc namespace.)
 //!
-//! Permissions are not checked: all processes of a server count as one user.
+//! Permissions of the former are not checked: all processes of a server count as one user.
 
 pub mod message_queue;
+mod posix_message;
+pub mod posix_queue;
 pub mod semaphore_set;
 
 use crate::kernel::Kernel;
@@ -109,4 +111,5 @@ impl Kernel {
 pub struct Ipc {
     pub(crate) semaphores: semaphore_set::SemaphoreSets,
     pub(crate) queues: message_queue::MessageQueues,
+    pub(crate) posix: posix_queue::PosixQueues,
 }

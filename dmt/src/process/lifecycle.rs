@@ -111,6 +111,12 @@ impl Call<'_> {
         self.kick();
     }
 
+    /// As [`Call::fail`], in the server itself: nothing more of it runs.
+    pub fn fail_for_good(&self, why: &str) -> ! {
+        self.fail(why);
+        self.halt()
+    }
+
     /// The real user and group of this process, which its signals and messages carry.
     pub fn note_user(&self, uid: u32, gid: u32) {
         self.with(|k| {

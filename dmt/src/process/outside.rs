@@ -21,7 +21,7 @@ pub struct OutsideSignals {
 
 impl OutsideSignals {
     /// True if `id` is new; it is remembered then.
-    fn is_new(&mut self, id: u64) -> bool {
+    pub(crate) fn is_new(&mut self, id: u64) -> bool {
         if self.ids.contains(&id) {
             return false;
         }

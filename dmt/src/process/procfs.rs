@@ -2,11 +2,17 @@
 //! numbers on, as Redis does in INFO, and they are never the same on two replicas. Here stands which files these are and
 //! what a program gets instead; preload makes the copy when such a file is opened.
 
+use crate::kernel::Kernel;
+use crate::process::table::ProcessState;
+use crate::thread::ThreadState;
+
 /// What a file's copy is made of.
 #[derive(Clone, Copy, Debug)]
 pub enum Content {
     /// One line of numbers, `/proc/PID/stat`.
     Stat,
+    /// `/proc/PID/status`: as the next, but for what dmt knows of the process.
+    Status,
     /// Lines `key: number unit`, of which some are fixed at 0.
     Lines(fn(&[u8]) -> bool),
     /// Words and numbers of what was counted, all numbers fixed at 0.
@@ -99,7 +105,7 @@ pub fn content(path: &[u8]) -> Option<Content> {
         b"stat" => Some(Content::Stat),
         b"statm" => Some(Content::Fixed(b"16384 16384 0 0 0 0 0\n")),
         b"smaps_rollup" => Some(Content::Lines(is_measured_mapping)),
-        b"status" => Some(Content::Lines(is_measured_status)),
+        b"status" => Some(Content::Status),
         b"io" => Some(Content::Lines(|_| true)),
         b"schedstat" => Some(Content::Fixed(b"0 0 0\n")),
         _ => None,
@@ -146,15 +152,79 @@ pub fn is_measured_mapping(key: &[u8]) -> bool {
     )
 }
 
-fn is_measured_status(key: &[u8]) -> bool {
+/// Whether a line of `status` has a measured number.
+pub fn is_measured_status(key: &[u8]) -> bool {
     let prefixes: [&[u8]; 4] = [b"Vm", b"Rss", b"Hugetlb", b"SigQ"];
     prefixes.iter().any(|prefix| key.starts_with(prefix))
         || key.ends_with(b"ctxt_switches")
         || matches!(key, PROCESSORS_ALLOWED | b"Cpus_allowed_list")
 }
 
+/// What dmt knows of a process or thread that `stat` and `status` show: the kernel learns of an end later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Threads of the process.
+    pub threads: u16,
+    /// `R`, `S` or `Z`.
+    pub state: u8,
+}
+
+impl Shown {
+    fn decimal(self, room: &mut [u8; 5]) -> &[u8] {
+        let (mut rest, mut at) = (self.threads, room.len());
+        while rest > 0 || at == room.len() {
+            at -= 1;
+            room[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        &room[at..]
+    }
+
+    fn state_name(self) -> &'static [u8] {
+        match self.state {
+            b'Z' => b"Z (zombie)",
+            b'R' => b"R (running)",
+            _ => b"S (sleeping)",
+        }
+    }
+
+    /// What becomes of a line of `status`, if it tells one of these; else `None`.
+    pub fn status_line(self, line: &[u8], emit: &mut dyn FnMut(u8)) -> Option<()> {
+        let key: &[u8] = if line.starts_with(b"State:") { b"State:\t" } else { b"Threads:\t" };
+        let mut room = [0; 5];
+        let value = match key[0] {
+            b'S' => self.state_name(),
+            _ if !line.starts_with(b"Threads:") => return None,
+            _ => self.decimal(&mut room),
+        };
+        key.iter().chain(value).chain(b"\n").for_each(|&byte| emit(byte));
+        Some(())
+    }
+}
+
+impl Kernel {
+    /// What a file of /proc with this path shows of its process.
+    pub fn shown_process(&self, path: &[u8]) -> Shown {
+        let number = |part: Option<&[u8]>| core::str::from_utf8(part?).ok()?.parse::<i32>().ok();
+        let mut parts = path.split(|&byte| byte == b'/').skip(2);
+        let pid = number(parts.next()).unwrap_or(0);
+        let thread = if parts.next() == Some(b"task") { number(parts.next()) } else { None };
+        let Some(process) = self.processes.by_pid(pid).map(|id| self.processes.get(id)) else {
+            return Shown { threads: 1, state: b'R' };
+        };
+        if process.state == ProcessState::Zombie {
+            return Shown { threads: 1, state: b'Z' };
+        }
+        let thread = thread.and_then(|tid| self.thread_by_tid(pid, tid)).unwrap_or(process.main);
+        let runs = self.threads.get(thread).state == ThreadState::Runnable;
+        Shown { threads: process.threads.max(1), state: if runs { b'R' } else { b'S' } }
+    }
+}
+
 /// `/proc/PID/stat` with its measured fields fixed.
-pub fn stat_line(line: &[u8], emit: &mut dyn FnMut(u8)) {
+pub fn stat_line(line: &[u8], shown: Shown, emit: &mut dyn FnMut(u8)) {
+    let mut room = [0; 5];
+    let threads = shown.decimal(&mut room);
     // The name is in parentheses and may hold any byte.
     let end = line.iter().rposition(|&byte| byte == b')').map_or(0, |at| at + 1);
     line[..end].iter().for_each(|&byte| emit(byte));
@@ -163,9 +233,9 @@ pub fn stat_line(line: &[u8], emit: &mut dyn FnMut(u8)) {
         // The first field behind the name, empty because of the blank, is number 2 of the manual page.
         let text: &[u8] = match at + 2 {
             2 => b"",
-            3 => b"R",
+            3 => &[shown.state],
             9..=17 | 21 | 22 | 29 | 30 | 35 | 39 | 42..=44 => b"0",
-            20 => b"1",
+            20 => threads,
             24 => RESIDENT_PAGES,
             _ => field,
         };
@@ -272,12 +342,25 @@ mod tests {
         let numbers: Vec<_> = (4..=52).map(|n| format!("{}", n * 100)).collect();
         let line = format!("7 (a ) b) S {}\n", numbers.join(" "));
         let mut out = Vec::new();
-        stat_line(line.as_bytes(), &mut |byte| out.push(byte));
+        stat_line(line.as_bytes(), Shown { threads: 12, state: b'S' }, &mut |byte| out.push(byte));
         let out = String::from_utf8(out).unwrap();
         let fields: Vec<_> = out.trim_end().rsplit_once(')').unwrap().1.split(' ').collect();
         assert_eq!(fields.len(), 51);
-        assert_eq!((fields[1], fields[2], fields[12], fields[22]), ("R", "400", "0", "16384"));
+        assert_eq!((fields[1], fields[2], fields[12], fields[22]), ("S", "400", "0", "16384"));
+        assert_eq!(fields[18], "12");
         assert_eq!(fields[21], "2300");
+    }
+
+    #[test]
+    fn state_and_threads_are_those_of_dmt() {
+        let shown = Shown { threads: 305, state: b'R' };
+        let mut out = Vec::new();
+        for line in ["State:\tD (disk sleep)", "Threads:\t7", "Tgid:\t7"] {
+            if shown.status_line(line.as_bytes(), &mut |byte| out.push(byte)).is_none() {
+                out.extend(b"-\n");
+            }
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), "State:\tR (running)\nThreads:\t305\n-\n");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod netlink;
 pub mod open;
 pub mod process;
 pub mod procfs;
+pub mod queue;
 pub mod random;
 pub mod ready;
 pub mod refuse;
@@ -95,7 +96,8 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
                     .or_else(|| disk::names::call(number, a))
                     .or_else(|| sync::call(number, a))
                     .or_else(|| identity::call(number, a))
-                    .or_else(|| ipc::call(number, a));
+                    .or_else(|| ipc::call(number, a))
+                    .or_else(|| queue::call(number, a));
             }
         }
     })

@@ -66,8 +66,9 @@ fn special(fd: usize, flags: c_int) -> isize {
     }
     if flags & libc::O_ACCMODE == libc::O_RDONLY && is_measured {
         let mut room = [0; MAX_PATH_BYTES];
-        if let Some(content) = procfs::content(path_of(fd, &mut room)) {
-            return procfs::replace(fd, flags, content);
+        let path = path_of(fd, &mut room);
+        if let Some(content) = procfs::content(path) {
+            return procfs::replace(fd, flags, content, path);
         }
     }
     fd as isize

@@ -4,7 +4,7 @@
 use core::ffi::c_int;
 
 pub use dmt::process::procfs::content;
-use dmt::process::procfs::{Content, Lines, counters, is_measured_mapping, stat_line};
+use dmt::process::procfs::{Content, Lines, counters, is_measured_mapping, is_measured_status, stat_line};
 use dmt::process::rows::{self, Mounts, Processor};
 
 use crate::calls::random;
@@ -17,7 +17,7 @@ const MAX_LINE_BYTES: usize = 4096;
 const CHUNK_BYTES: usize = 2048;
 
 /// Puts a copy in the place of the open file `source`.
-pub fn replace(source: usize, flags: c_int, content: Content) -> isize {
+pub fn replace(source: usize, flags: c_int, content: Content, path: &[u8]) -> isize {
     let name = c"proc";
     // SAFETY: makes and closes files of our own; paths and buffers live until the calls return.
     unsafe {
@@ -26,7 +26,7 @@ pub fn replace(source: usize, flags: c_int, content: Content) -> isize {
             raw!(libc::SYS_close, source);
             return copy;
         }
-        write_copy(source as c_int, copy as c_int, content);
+        write_copy(source as c_int, copy as c_int, content, path);
         raw!(libc::SYS_lseek, copy, 0, libc::SEEK_SET);
         raw!(libc::SYS_dup3, copy, source, flags & libc::O_CLOEXEC);
         raw!(libc::SYS_close, copy);
@@ -35,12 +35,22 @@ pub fn replace(source: usize, flags: c_int, content: Content) -> isize {
     source as isize
 }
 
-fn write_copy(source: c_int, copy: c_int, content: Content) {
+fn write_copy(source: c_int, copy: c_int, content: Content, path: &[u8]) {
+    let shown = || dmt(|call| call.with(|k| k.shown_process(path)));
     let mut out = Out { fd: copy, bytes: [0; CHUNK_BYTES], used: 0 };
     match content {
         Content::Fixed(text) => text.iter().for_each(|&byte| out.push(byte)),
-        Content::Stat => lines(source, |line| stat_line(line, &mut |byte| out.push(byte))),
+        Content::Stat => lines(source, |line| stat_line(line, shown(), &mut |byte| out.push(byte))),
         Content::Counters => lines(source, |line| counters(line, &mut |byte| out.push(byte))),
+        Content::Status => {
+            let (shown, mut filter) = (shown(), Lines::new(is_measured_status));
+            lines(source, |line| {
+                let emit = &mut |byte| out.push(byte);
+                if shown.status_line(line, emit).is_none() {
+                    line.iter().chain(b"\n").for_each(|&byte| filter.feed(byte, emit));
+                }
+            });
+        }
         Content::Lines(is_measured) => {
             let mut filter = Lines::new(is_measured);
             lines(source, |line| {

@@ -12,6 +12,7 @@ mod mutex;
 mod names;
 mod once;
 mod open;
+mod queue;
 mod random;
 mod ready;
 mod rwlock;
