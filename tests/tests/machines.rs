@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use brolga_tests::clients::Clients;
@@ -150,6 +150,67 @@ fn a_cluster_of_three_machines_outlives_any_one_of_them_and_any_one_link() {
 }
 
 /// `signal`, `exec`, `kill`, `start`, `logs` on the own machine; those of other machines are refused.
+/// Asks a machine for a change; returns who asks when the replica there has made it an entry, or `None` if it did not.
+fn begin_to_remove(trio: &Trio, at: u8, id: u8) -> Option<Child> {
+    let made = || trio.log(at).iter().filter(|line| line.contains("the members change to epoch")).count();
+    let before = made();
+    let mut asks = Command::new(brolga());
+    asks.args(["member", "remove", &id.to_string()]).arg("--state").arg(trio.path(&format!("state-{at}")));
+    let asks = asks.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut asks = asks.expect("run brolga member");
+    let begun = until("the change is begun or refused", PATIENCE, || match made() > before {
+        true => Some(true),
+        false => asks.try_wait().expect("wait for who asks").map(|_| false),
+    });
+    begun.then_some(asks)
+}
+
+/// The members in the eyes of a machine, when all of `ids` see the same ones.
+fn await_same_members(trio: &Trio, by: u8, ids: &[u8]) -> (u64, Vec<u8>) {
+    trio.await_status(by, "they agree who takes part", |status| {
+        let one = &status.replica(by)?.members;
+        let same = ids.iter().all(|&id| status.replica(id).is_some_and(|replica| replica.members == *one));
+        same.then(|| (one.epoch, one.list.iter().map(|member| member.id).collect()))
+    })
+}
+
+#[test]
+fn a_change_of_members_that_a_cut_off_leader_began_is_dropped() {
+    let _turn = serial::turn();
+    let mut trio = Trio::new("machines-change", &REDIS);
+    (1..=3).for_each(|id| trio.start(id));
+    trio.await_status(2, "all replicas run and the server listens", |status| {
+        (status.complete(3) && !status.leader()?.listeners.is_empty()).then_some(())
+    });
+    let writers = Writers::start(&trio);
+    writers.await_more(WRITES_BETWEEN);
+
+    // The leader's cable is out already when it is asked, and it does not know yet. If it is asked too late, it leads no more.
+    let (old, others, cut, mut asks) = loop {
+        let old = trio.leader(1);
+        let others: Vec<u8> = (1..=3).filter(|id| *id != old).collect();
+        trio.machines.set_link(old, false);
+        let cut = Instant::now();
+        if let Some(asks) = begin_to_remove(&trio, old, others[0]) {
+            break (old, others, cut, asks);
+        }
+        trio.machines.set_link(old, true);
+        trio.await_level(others[0]);
+    };
+    writers.await_recovery(cut);
+    let seen = await_same_members(&trio, others[0], &others);
+    assert_eq!(seen, (0, vec![1, 2, 3]), "nobody else heard of the change");
+    trio.machines.set_link(old, true);
+    trio.await_level(others[0]);
+    asks.kill().and_then(|()| asks.wait()).expect("end who asked");
+    assert_eq!(await_same_members(&trio, old, &[1, 2, 3]), (0, vec![1, 2, 3]), "it was dropped");
+
+    let notes: Vec<Note> = writers.clients.finish().into_iter().flatten().collect();
+    assert_kept(&trio, &notes);
+    println!("{} acknowledged writes, all kept", notes.len());
+    trio.stop();
+}
+
 fn commands_work_on_each_machine(trio: &Trio) {
     let follower = if trio.leader(1) == 1 { 2 } else { 1 };
     let other = if follower == 1 { "2" } else { "1" };
