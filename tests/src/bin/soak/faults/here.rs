@@ -83,6 +83,10 @@ pub(super) fn play(server: Server, choice: &mut Choice, report: &mut Report, dir
     cluster.await_level();
     let diverged = cluster.logged(DIVERGED);
     assert!(diverged.is_empty(), "{}", diverged.join("\n"));
+    let printed = cluster.printed();
+    let unwanted: Vec<_> =
+        printed.lines().filter(|line| line.contains(" died (") && !line.contains("SIGKILL")).collect();
+    assert!(unwanted.is_empty(), "replicas died that nobody killed: {unwanted:?}");
     let rebuilds = cluster.logged(crate::REBUILDS).len();
     let files = end(server, &mut cluster);
     drop(disk);
@@ -207,6 +211,7 @@ fn checkpoint(cluster: &Cluster, id: u8) {
         "no leader is known",
         "no server now",
         "does not run",
+        "died before it had taken a checkpoint",
     ];
     let fine = output.status.success() || refused.iter().any(|reason| error.contains(reason));
     assert!(fine, "no checkpoint was taken: {error}");
