@@ -51,6 +51,13 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = size_of::<SegmentHeader>() as u64;
 pub(super) const RECORD_HEADER_BYTES: usize = size_of::<RecordHeader>();
 const _: () = assert!(SEGMENT_HEADER_BYTES == 64 && RECORD_HEADER_BYTES == 48);
 
+/// No file is larger, whatever its header says: so many bytes of the disk are taken when it is opened.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+const _: () = assert!(
+    MAX_FILE_BYTES
+        >= super::SEGMENT_BYTES + SEGMENT_HEADER_BYTES + (RECORD_HEADER_BYTES + MAX_VALUE_BYTES) as u64
+);
+
 /// Why a file's first bytes are not a good header.
 pub(super) enum HeaderFault {
     Broken,
@@ -85,7 +92,8 @@ impl SegmentHeader {
         if header.cluster != cluster {
             return Err(HeaderFault::Cluster);
         }
-        if header.number.get() != number || header.size.get() < SEGMENT_HEADER_BYTES {
+        let sizes = SEGMENT_HEADER_BYTES..=MAX_FILE_BYTES;
+        if header.number.get() != number || !sizes.contains(&header.size.get()) {
             return Err(HeaderFault::Broken);
         }
         Ok(header)

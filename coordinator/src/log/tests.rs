@@ -352,6 +352,17 @@ fn a_damaged_log_that_is_set_aside_is_empty_and_marked_until_it_is_found() {
     assert_eq!(open(&disk).expect("opens").lost(), None);
 }
 
+#[test]
+fn a_header_that_promises_too_large_a_file_is_refused() {
+    let (disk, ..) = ten_entries(Durability::Memory);
+    let mut bytes = disk.contents(FIRST).expect("the file");
+    let header = record::SegmentHeader::new(CLUSTER, 1, 1, 1 << 40);
+    bytes[..record::SEGMENT_HEADER_BYTES as usize].copy_from_slice(header.as_bytes());
+    disk.set_contents(FIRST, bytes);
+    let error = open(&disk).expect_err("no file is so large").to_string();
+    assert!(error.contains("the file's header is damaged"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
