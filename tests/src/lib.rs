@@ -15,6 +15,7 @@ pub mod http;
 pub mod journal;
 pub mod layers;
 pub mod ledger;
+pub mod long_cable;
 pub mod machines;
 pub mod mariadb;
 pub mod memcache;

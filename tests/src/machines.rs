@@ -1,5 +1,5 @@
 //! Several machines for a test: network namespaces with addresses of their own on one switch, which has a namespace, too.
-//! One more machine is for clients. Links can be cut, and packets of one direction dropped.
+//! One more machine is for clients. Links can be cut, packets of one direction dropped, and cables be long.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -7,6 +7,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::long_cable;
 
 /// See the module. Machines have numbers from 1; that of the clients is the last one.
 #[derive(Debug)]
@@ -18,6 +21,23 @@ pub struct Machines {
 impl Machines {
     /// Makes `count` machines, and one for clients.
     pub fn new(count: u8) -> Self {
+        Self::joined(count, |machines, number| {
+            let (name, port, switch) = (machines.name(number), port(number), machines.switch());
+            let peer = ["type", "veth", "peer", "name", &port, "netns", &switch];
+            ip(&[&["link", "add", "eth0", "netns", &name][..], &peer].concat());
+        })
+    }
+
+    /// The same, with cables on which each frame takes `delay` in either direction; from machine to machine are two.
+    pub fn far_apart(count: u8, delay: Duration) -> Self {
+        Self::joined(count, |machines, number| {
+            let (machine, switch) = (machines.network(number), network(&machines.switch()));
+            long_cable::lay(machine, "eth0", switch, &port(number), delay);
+        })
+    }
+
+    /// Makes them, with cables between `eth0` of each and its port of the switch that `lay` makes.
+    fn joined(count: u8, lay: impl Fn(&Self, u8)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let tag = format!("bt{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let machines = Self { tag, count: count + 1 };
@@ -27,12 +47,9 @@ impl Machines {
         ip(&["-n", &switch, "link", "set", "switch", "up"]);
         for number in 1..=machines.count {
             let (name, port, address) =
-                (machines.name(number), format!("p{number}"), format!("{}/24", machines.address(number)));
+                (machines.name(number), port(number), format!("{}/24", machines.address(number)));
             ip(&["netns", "add", &name]);
-            ip(&[
-                "link", "add", "eth0", "netns", &name, "type", "veth", "peer", "name", &port, "netns",
-                &switch,
-            ]);
+            lay(&machines, number);
             ip(&["-n", &switch, "link", "set", &port, "master", "switch", "up"]);
             ip(&["-n", &name, "addr", "add", &address, "dev", "eth0"]);
             ip(&["-n", &name, "link", "set", "eth0", "up"]);
@@ -66,8 +83,7 @@ impl Machines {
 
     /// The network of a machine, to be entered.
     pub fn network(&self, number: u8) -> File {
-        let path = format!("/run/netns/{}", self.name(number));
-        File::open(&path).unwrap_or_else(|error| panic!("cannot open {path}: {error}"))
+        network(&self.name(number))
     }
 
     /// A command that runs on a machine.
@@ -81,7 +97,7 @@ impl Machines {
     /// Plugs a machine's cable in or out.
     pub fn set_link(&self, number: u8, up: bool) {
         let state = if up { "up" } else { "down" };
-        ip(&["-n", &self.switch(), "link", "set", &format!("p{number}"), state]);
+        ip(&["-n", &self.switch(), "link", "set", &port(number), state]);
     }
 
     /// Drops all packets that a machine sends to the machines `to`.
@@ -125,6 +141,16 @@ impl Drop for Machines {
             remove(&name);
         }
     }
+}
+
+/// A machine's port of the switch.
+fn port(number: u8) -> String {
+    format!("p{number}")
+}
+
+fn network(name: &str) -> File {
+    let path = format!("/run/netns/{name}");
+    File::open(&path).unwrap_or_else(|error| panic!("cannot open {path}: {error}"))
 }
 
 /// Removes all machines of this process: for one that ends without the usual cleaning up.

@@ -50,9 +50,18 @@ impl Trio {
 
     /// The same in a given directory.
     pub fn new_in(scratch: Scratch, command: &[&str]) -> Self {
+        Self::on(scratch, command, || Machines::new(3))
+    }
+
+    /// The same, far from each other: see [`Machines::far_apart`].
+    pub fn far_apart(label: &str, command: &[&str], delay: Duration) -> Self {
+        Self::on(Scratch::new(label), command, || Machines::far_apart(3, delay))
+    }
+
+    fn on(scratch: Scratch, command: &[&str], machines: impl FnOnce() -> Machines) -> Self {
         let clocks = [1, 2, 3].map(|id| Clock::make(&scratch.path().join(format!("clock-{id}"))));
         mounts::make_private();
-        let machines = Machines::new(3);
+        let machines = machines();
         let trio = Self {
             machines,
             runs: [const { None }; 3],
