@@ -4,7 +4,7 @@
 //! silently exceeded, and it is the same on every replica because it is part of the arena's layout version.
 
 /// Layout version of the arena and of the log entries. Two binaries with different values never share either.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Address at which the arena is mapped in every process of a replica's server.
 pub const ARENA_ADDRESS: usize = 0x6000_0000_0000;

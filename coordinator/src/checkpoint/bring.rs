@@ -27,6 +27,7 @@ pub struct Brought {
 }
 
 /// Loads the arena of the checkpoint, which the caller then marks as restored in `marked`, and restores files and processes.
+/// `mounted` gets the container's `mountinfo` before any process of the server is there.
 /// `fingerprint`, `preload`: what the checkpoint must be of.
 pub fn bring(
     stored: &Stored,
@@ -34,6 +35,7 @@ pub fn bring(
     kick: &EventFd,
     shared: &SharedDirectory,
     marked: impl FnOnce(),
+    mounted: impl FnOnce(&[u8]),
 ) -> Result<Brought, CheckpointError> {
     let criu = criu::find().map_err(CheckpointError::NoCriu)?;
     verify(stored, preload, fingerprint)?;
@@ -47,7 +49,12 @@ pub fn bring(
     let opened = fs::File::open(&images).map_err(CheckpointError::file("open", &images))?;
     let restore = Restore { criu: &criu, images: opened.as_fd(), last_pid: stored.manifest.last_pid };
     let ready = |init: i32| {
-        let shm = Path::new("/proc").join(init.to_string()).join("root").join(SHM_INSIDE);
+        let init = Path::new("/proc").join(init.to_string());
+        let mounts = fs::read(init.join("mountinfo"));
+        mounted(
+            &mounts.map_err(|error| ContainerError::Setup(format!("its mounts cannot be read: {error}")))?,
+        );
+        let shm = init.join("root").join(SHM_INSIDE);
         files::copy_tree(&stored.path.join(SHM), &shm)
             .map_err(|error| ContainerError::Setup(error.to_string()))
     };

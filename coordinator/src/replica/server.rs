@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use dmt::arena::{ARENA_BYTES, Arena};
+use dmt::disk::mounts::Reader;
 use dmt::link::{Link, Shared};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -86,7 +87,13 @@ impl Server {
             restored.restored();
         };
         let what = (&spec, recipe.preload.as_path(), &recipe.fingerprint);
-        let brought = bring(stored, what, kick, &directory, mark)?;
+        let mounted = |mountinfo: &[u8]| {
+            let mut reader = Reader::new();
+            let mounts = mountinfo.iter().filter_map(|&byte| reader.feed(byte));
+            // SAFETY: the mapping is an arena; no process of the server is there yet, and nobody else looks at its kernel.
+            unsafe { (*(*mapping.as_ptr::<Arena>()).kernel()).disk.devices.mounted_anew(mounts) };
+        };
+        let brought = bring(stored, what, kick, &directory, mark, mounted)?;
         let link = link.ok_or_else(|| CheckpointError::Helper("left the arena out".to_owned()))?;
         Ok(Self { container: brought.container, link, mapping, kick: Some(brought.kick), directory })
     }

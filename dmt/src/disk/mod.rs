@@ -10,6 +10,7 @@
 pub mod devices;
 pub mod listing;
 pub mod mark;
+pub mod mounts;
 pub mod shown;
 pub mod time;
 pub mod written;

@@ -37,8 +37,7 @@ fn parse(text: &[u8], base: u32) -> Option<u64> {
 /// A device `MAJOR:MINOR` as the kernel's number.
 fn device(text: &[u8], base: u32) -> Option<u64> {
     let colon = text.iter().position(|&byte| byte == b':')?;
-    let (major, minor) = (parse(&text[..colon], base)?, parse(&text[colon + 1..], base)?);
-    Some((minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32)
+    Some(crate::disk::mounts::device(parse(&text[..colon], base)?, parse(&text[colon + 1..], base)?))
 }
 
 /// `mountinfo` and `mounts`.
@@ -101,33 +100,157 @@ fn without_layers(line: &[u8], emit: Emit<'_>) {
     text(&rest[to..], emit);
 }
 
-/// A line of `maps` or `smaps`: device and inode number of the file, if there is one.
-pub fn mapping(line: &[u8], devices: &mut Devices, emit: Emit<'_>) {
-    let mut fields = line.splitn(6, |&byte| byte == b' ');
-    let (range, rights, offset) = (fields.next(), fields.next(), fields.next());
-    let (Some(real), Some(inode)) =
-        (fields.next().and_then(|field| device(field, 16)), fields.next().and_then(|field| parse(field, 10)))
-    else {
-        text(line, emit);
-        return emit(b'\n');
-    };
-    for field in [range, rights, offset] {
-        text(field.unwrap_or_default(), emit);
-        emit(b' ');
+/// Longest path of a mapping, bytes; a longer one is cut.
+const MAX_PATH_BYTES: usize = 4096;
+/// Column of the path in a line about a mapping.
+const PATH_COLUMN: usize = 73;
+/// What `smaps` says of each mapping but its size and rights: nothing that is measured.
+const DETAILS: [&[u8]; 19] = [
+    b"Rss",
+    b"Pss",
+    b"Pss_Dirty",
+    b"Shared_Clean",
+    b"Shared_Dirty",
+    b"Private_Clean",
+    b"Private_Dirty",
+    b"Referenced",
+    b"Anonymous",
+    b"KSM",
+    b"LazyFree",
+    b"AnonHugePages",
+    b"ShmemPmdMapped",
+    b"FilePmdMapped",
+    b"Shared_Hugetlb",
+    b"Private_Hugetlb",
+    b"Swap",
+    b"SwapPss",
+    b"Locked",
+];
+
+/// A mapping, as the kernel tells it.
+#[derive(Clone, Copy, Debug)]
+struct Mapping {
+    start: u64,
+    end: u64,
+    rights: [u8; 4],
+    offset: u64,
+    device: u64,
+    inode: u64,
+}
+
+impl Mapping {
+    /// The mapping and its path, if the line is about one.
+    fn parse(line: &[u8]) -> Option<(Self, &[u8])> {
+        let mut fields = line.splitn(6, |&byte| byte == b' ');
+        let range = fields.next()?;
+        let dash = range.iter().position(|&byte| byte == b'-')?;
+        let (start, end) = (parse(&range[..dash], 16)?, parse(&range[dash + 1..], 16)?);
+        let rights = fields.next()?.try_into().ok()?;
+        let offset = parse(fields.next()?, 16)?;
+        let device = device(fields.next()?, 16)?;
+        let inode = parse(fields.next()?, 10)?;
+        let path = fields.next().unwrap_or_default().trim_ascii_start();
+        Some((Self { start, end, rights, offset, device, inode }, path))
     }
-    let path = fields.next().unwrap_or_default();
-    let (mut shown, mut own) = (0, 0);
-    if inode != 0 {
-        shown = Devices::number(devices.index(real));
-        own = position(path.trim_ascii_start()) >> 32;
+
+    /// Whether `next` goes on where this one ends, in memory and in the file.
+    fn goes_on_in(&self, next: &Self) -> bool {
+        let same = (self.rights, self.device, self.inode) == (next.rights, next.device, next.inode);
+        let offset = self.offset.wrapping_add(self.end - self.start);
+        same && self.end == next.start && (self.inode == 0 || offset == next.offset)
     }
-    text(b"00:", emit);
-    number(shown, 16, 2, emit);
-    emit(b' ');
-    number(own, 10, 1, emit);
-    if !path.is_empty() {
-        emit(b' ');
-        text(path, emit);
+}
+
+/// `maps` and `smaps`. Whether the kernel keeps two neighbours apart that do not differ depends on what became of them before, and a
+/// restored process has not been through that: they are shown as one. Of what it says of each in `smaps` the same holds.
+#[derive(Debug)]
+pub struct Mappings {
+    /// The one that may go on in the next line.
+    held: Option<Mapping>,
+    path: [u8; MAX_PATH_BYTES],
+    path_bytes: usize,
+    /// This is `smaps`.
+    detailed: bool,
+}
+
+impl Mappings {
+    /// Before the first line.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self { held: None, path: [0; MAX_PATH_BYTES], path_bytes: 0, detailed: false }
+    }
+
+    /// A line, without its end.
+    pub fn row(&mut self, line: &[u8], devices: &mut Devices, emit: Emit<'_>) {
+        let Some((mapping, path)) = Mapping::parse(line) else {
+            self.detailed = true;
+            return;
+        };
+        let path = &path[..path.len().min(MAX_PATH_BYTES)];
+        match &mut self.held {
+            Some(held) if held.goes_on_in(&mapping) && self.path[..self.path_bytes] == *path => {
+                held.end = mapping.end;
+            }
+            _ => {
+                self.end(devices, emit);
+                self.held = Some(mapping);
+                self.path_bytes = path.len();
+                self.path[..path.len()].copy_from_slice(path);
+            }
+        }
+    }
+
+    /// There are no more lines.
+    pub fn end(&mut self, devices: &mut Devices, emit: Emit<'_>) {
+        let Some(mapping) = self.held.take() else { return };
+        let path = &self.path[..self.path_bytes];
+        let (mut shown, mut own) = (0, 0);
+        if mapping.inode != 0 {
+            shown = Devices::number(devices.index(mapping.device));
+            own = position(path) >> 32;
+        }
+        let mut column = 0;
+        let counted: Emit<'_> = &mut |byte| {
+            column += 1;
+            emit(byte);
+        };
+        number(mapping.start, 16, 8, counted);
+        counted(b'-');
+        number(mapping.end, 16, 8, counted);
+        counted(b' ');
+        text(&mapping.rights, counted);
+        counted(b' ');
+        number(mapping.offset, 16, 8, counted);
+        text(b" 00:", counted);
+        number(shown, 16, 2, counted);
+        counted(b' ');
+        number(own, 10, 1, counted);
+        counted(b' ');
+        if !path.is_empty() {
+            (column..PATH_COLUMN).for_each(|_| emit(b' '));
+            text(path, emit);
+        }
+        emit(b'\n');
+        if self.detailed {
+            details(&mapping, emit);
+        }
+    }
+}
+
+/// The lines of `smaps` behind that of a mapping.
+fn details(mapping: &Mapping, emit: Emit<'_>) {
+    text(b"Size: ", emit);
+    number((mapping.end - mapping.start) >> 10, 10, 1, emit);
+    text(b" kB\nKernelPageSize: 4 kB\nMMUPageSize: 4 kB\n", emit);
+    for key in DETAILS {
+        text(key, emit);
+        text(b": 0 kB\n", emit);
+    }
+    text(b"THPeligible: 0\nVmFlags:", emit);
+    for (right, flag) in [(b'r', b" rd"), (b'w', b" wr"), (b'x', b" ex"), (b's', b" sh")] {
+        if mapping.rights.contains(&right) {
+            text(flag, emit);
+        }
     }
     emit(b'\n');
 }
@@ -217,18 +340,48 @@ mod tests {
         assert_eq!(row(old), "overlay / overlay rw,relatime 0 0\n");
     }
 
+    fn mappings(lines: &[&str]) -> String {
+        let (mut mappings, mut devices) = (Mappings::new(), devices());
+        out(|emit| {
+            lines.iter().for_each(|line| mappings.row(line.as_bytes(), &mut devices, emit));
+            mappings.end(&mut devices, emit);
+        })
+    }
+
     #[test]
     fn mappings_keep_all_but_device_and_inode() {
-        let mut devices = devices();
-        let mut row = |line: &str| out(|emit| mapping(line.as_bytes(), &mut devices, emit));
         let line = "7ffff7ce2000-7ffff7ce5000 r--p 00001000 00:83 326426                     /usr/lib/a b.so";
-        let shown = row(line);
+        let shown = mappings(&[line]);
         assert!(shown.starts_with("7ffff7ce2000-7ffff7ce5000 r--p 00001000 00:20 "), "{shown}");
         assert!(shown.ends_with(" /usr/lib/a b.so\n"), "{shown}");
-        assert_eq!(row("Size:  4 kB"), "Size:  4 kB\n");
-        let heap = "5555-5556 rw-p 00000000 00:00 0                          [heap]";
-        assert_eq!(row(heap), format!("{heap}\n"));
-        assert_eq!(row("5555-5556 rw-p 00000000 00:00 0 "), "5555-5556 rw-p 00000000 00:00 0\n");
+        assert_eq!(shown.find('/'), Some(73));
+        let heap = "555555554000-555555556000 rw-p 00000000 00:00 0                          [heap]";
+        assert_eq!(mappings(&[heap]), format!("{heap}\n"));
+        let none = "555555554000-555555556000 rw-p 00000000 00:00 0 ";
+        assert_eq!(mappings(&[none]), format!("{none}\n"));
+    }
+
+    #[test]
+    fn neighbours_that_do_not_differ_are_one() {
+        let file = |range: &str, offset: &str| format!("{range} r--p {offset} 00:83 326426 /usr/lib/a");
+        let one = mappings(&[&file("00010000-00013000", "00001000")]);
+        let two = [file("00010000-00012000", "00001000"), file("00012000-00013000", "00003000")];
+        assert_eq!(mappings(&[&two[0], &two[1]]), one);
+        let apart = file("00012000-00013000", "00009000");
+        assert_eq!(mappings(&[&two[0], &apart]).lines().count(), 2, "another place in the file");
+        let heap = [
+            "00010000-00012000 rw-p 00000000 00:00 0 [heap]",
+            "Size: 8 kB",
+            "Rss: 8 kB",
+            "VmFlags: rd wr ac",
+        ];
+        let more =
+            ["00012000-00013000 rw-p 00000000 00:00 0 [heap]", "Size: 4 kB", "Rss: 0 kB", "VmFlags: rd wr"];
+        let shown = mappings(&[heap, more].concat());
+        assert!(shown.starts_with("00010000-00013000 rw-p "), "{shown}");
+        assert!(shown.contains("\nSize: 12 kB\n") && shown.contains("\nRss: 0 kB\n"), "{shown}");
+        assert!(shown.ends_with("VmFlags: rd wr\n"), "{shown}");
+        assert_eq!(shown.matches("Size: 12").count(), 1);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use core::ffi::c_int;
 
 pub use dmt::process::procfs::content;
-use dmt::process::procfs::{Content, Lines, counters, is_measured_mapping, is_measured_status, stat_line};
-use dmt::process::rows::{self, Mounts, Processor};
+use dmt::process::procfs::{Content, Lines, counters, is_measured_status, stat_line};
+use dmt::process::rows::{self, Mappings, Mounts, Processor};
 
 use crate::calls::random;
 use crate::raw;
@@ -66,11 +66,12 @@ fn write_copy(source: c_int, copy: c_int, content: Content, path: &[u8]) {
             });
         }
         Content::Mappings => {
-            let mut filter = Lines::new(is_measured_mapping);
+            let mut mappings = Mappings::new();
             lines(source, |line| {
-                let emit = &mut |byte| filter.feed(byte, &mut |byte| out.push(byte));
-                dmt(|call| call.with(|k| rows::mapping(line, &mut k.disk.devices, emit)));
+                let emit = &mut |byte| out.push(byte);
+                dmt(|call| call.with(|k| mappings.row(line, &mut k.disk.devices, emit)));
             });
+            dmt(|call| call.with(|k| mappings.end(&mut k.disk.devices, &mut |byte| out.push(byte))));
         }
         Content::Processor => {
             let mut processor = Processor::new();
