@@ -67,3 +67,44 @@ pub fn restore_web_server(mut cluster: Cluster, page: &str) {
     layers::assert_identical(&cluster.state(), 3);
     cluster.stop();
 }
+
+/// Has both followers of three take checkpoints twice, and waits until all logs are cut. `load` comes before each round of checkpoints
+/// (the number says which, from 0), and fills two segments before the first. Returns the followers.
+pub fn cut_logs(cluster: &mut Cluster, mut load: impl FnMut(&Cluster, usize)) -> Vec<u8> {
+    let leader = cluster.leader();
+    let followers: Vec<u8> = (1..=3).filter(|&id| id != leader).collect();
+    for round in 0..2 {
+        load(cluster, round);
+        followers.iter().for_each(|&id| _ = checkpoint(cluster, id));
+    }
+    cluster.await_status("all logs are cut", |status| {
+        (1..=3).all(|id| status.replica(id).is_some_and(|replica| replica.first_entry > 0)).then_some(())
+    });
+    followers
+}
+
+/// A replica comes back without its checkpoints and with a damaged log, as after a disk was replaced.
+pub fn lose_state(cluster: &mut Cluster, replica: u8) {
+    let id = replica.to_string();
+    assert!(cluster.call(&["kill", "--replica", &id]).status.success());
+    until("it has ended", PATIENCE, || cluster.status()?.replica(replica).is_none().then_some(()));
+    let own = cluster.state().join(format!("replica-{replica}"));
+    std::fs::remove_dir_all(own.join("checkpoints")).expect("remove its checkpoints");
+    for segment in cluster.log_segments(replica) {
+        let mut bytes = std::fs::read(&segment).expect("a segment");
+        bytes[100] ^= 1;
+        std::fs::write(&segment, bytes).expect("flip a bit");
+    }
+    assert!(cluster.call(&["start", "--replica", &id]).status.success());
+}
+
+/// Waits until a replica that lost its state has it from another; returns where its log begins now.
+pub fn await_fetched(cluster: &mut Cluster, replica: u8) -> u64 {
+    let first = cluster.await_status("it came back with a checkpoint of another", |status| {
+        let replica = status.replica(replica)?;
+        let restored = replica.checkpoints.restored_from.filter(|_| replica.damaged_log.is_none());
+        restored.map(|_| replica.first_entry)
+    });
+    assert!(!cluster.logged("has the checkpoint at entry").is_empty(), "it was fetched");
+    first
+}

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use coordinator::checkpoint::criu::CRIU_VARIABLE;
+
 use crate::mounts;
 use crate::process;
 use crate::scratch::Scratch;
@@ -29,13 +31,14 @@ pub struct Plan {
     options: Vec<String>,
     ports: Vec<u16>,
     open_files: Option<u64>,
+    criu: Option<PathBuf>,
 }
 
 impl Plan {
     /// Three replicas of a command.
     pub fn new<S: AsRef<str>>(command: &[S]) -> Self {
         let command = command.iter().map(|word| word.as_ref().to_owned()).collect();
-        Self { command, replicas: 3, options: Vec::new(), ports: Vec::new(), open_files: None }
+        Self { command, replicas: 3, options: Vec::new(), ports: Vec::new(), open_files: None, criu: None }
     }
 
     /// Another number of replicas.
@@ -53,6 +56,12 @@ impl Plan {
     /// The hard limit of open files under which it runs.
     pub fn open_files(mut self, limit: u64) -> Self {
         self.open_files = Some(limit);
+        self
+    }
+
+    /// Another CRIU than the one that is found.
+    pub fn criu(mut self, path: &Path) -> Self {
+        self.criu = Some(path.to_owned());
         self
     }
 
@@ -118,6 +127,7 @@ impl Cluster {
             command.args(["--publish", &format!("127.0.0.1:{outer}:{inner}")]);
         }
         command.args(&self.plan.options).arg("--").args(&self.plan.command);
+        command.envs(self.plan.criu.iter().map(|path| (CRIU_VARIABLE, path)));
         command.stdin(Stdio::null()).stdout(error.try_clone().expect("share the error file")).stderr(error);
         // A driver that dies without a word (a panic that aborts, Ctrl-C) leaves no cluster behind.
         let files = self.plan.open_files.map(|limit| libc::rlimit { rlim_cur: limit, rlim_max: limit });

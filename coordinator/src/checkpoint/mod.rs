@@ -157,6 +157,11 @@ fn told(errors: &[CheckpointError]) -> String {
 }
 
 impl CheckpointError {
+    /// Whether the same may work a little later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Criu(_) | Self::Helper(_) | Self::File { .. })
+    }
+
     fn file(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { what, path, source }

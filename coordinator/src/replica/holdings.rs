@@ -3,15 +3,26 @@
 //! A replica can start its server from its own checkpoints only if the log goes on from there. So the log is cut at the oldest
 //! checkpoint that a majority can still use as their *oldest*: whichever minority is lost, somebody is left who has a checkpoint for
 //! all, and if its newest is damaged, it has another. Only replicas that are connected count, and only with all that they keep.
+//!
+//! A leader takes none, so with no more followers than a majority needs beside it nothing could be cut. It copies a follower's then
+//! ([`Holdings::to_copy`]), which serves it as well as one of its own: it compared the copy with its sums. So a log is bounded
+//! as long as a majority is there to write it: it holds [`COPY_LOG_BYTES`], or the entries of three rounds (a round is one stretch of
+//! the schedule for each member), those of the time that a copy takes, and two segments.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::KEEP;
+use crate::log::SEGMENT_BYTES;
 
 /// How long the entries are kept that a replica needs which fetches a checkpoint, after it was heard last, nanoseconds.
 pub const NEED_NS: u64 = 300_000_000_000;
+
+/// Bytes of a log from which on a leader copies a checkpoint. A follower that is away for a moment is no reason.
+pub const COPY_LOG_BYTES: u64 = 4 * SEGMENT_BYTES;
+/// The same if enough followers could have taken some, and did not, bytes.
+pub const LONG_LOG_BYTES: u64 = 16 * SEGMENT_BYTES;
 
 /// A checkpoint that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,6 +74,21 @@ impl Holdings {
         connected.map(|(&peer, heard)| (peer, &heard.holds))
     }
 
+    /// Leader: it is to copy a checkpoint at this entry or later, because a majority that holds enough of them is not to be had
+    /// without it. `log`: bytes of its log.
+    pub fn to_copy(&self, own: &Holds, quorum: usize, log: u64, votes: impl Fn(u8) -> bool) -> Option<u64> {
+        let others: Vec<_> =
+            self.of_peers().filter(|(peer, _)| votes(*peer)).map(|(_, holds)| holds).collect();
+        let holders = others.iter().filter(|holds| holds.kept.len() >= KEEP).count();
+        let from = if others.len() >= quorum { LONG_LOG_BYTES } else { COPY_LOG_BYTES };
+        if holders + 1 != quorum || log < from {
+            return None;
+        }
+        let least = own.kept.first().map_or(0, |held| held.entry + 1);
+        let newest = others.iter().filter_map(|holds| holds.kept.first()).map(|held| held.entry).max();
+        newest.is_some_and(|newest| newest >= least).then_some(least)
+    }
+
     /// The first entry that must stay in the log; 0 if nothing may go. `own`: what this replica holds. `votes`: of learners nothing
     /// counts.
     pub fn cut_at(&self, now: u64, own: &Holds, quorum: usize, votes: impl Fn(u8) -> bool) -> u64 {
@@ -81,7 +107,7 @@ impl Holdings {
 
 #[cfg(test)]
 mod tests {
-    use super::{Held, Holdings, Holds, NEED_NS};
+    use super::{COPY_LOG_BYTES, Held, Holdings, Holds, LONG_LOG_BYTES, NEED_NS};
 
     fn holds(entries: &[u64]) -> Holds {
         let kept = entries.iter().map(|&entry| Held { entry, id: 1 }).collect();
@@ -104,6 +130,37 @@ mod tests {
             all.cut_at(0, &holds(&[]), 2, |_| true),
             0,
             "one that has no other to fall back on does not count"
+        );
+    }
+
+    #[test]
+    fn a_leader_copies_if_no_majority_can_be_had_without_it() {
+        let mut all = Holdings::default();
+        let long = COPY_LOG_BYTES;
+        let copy = |all: &Holdings, own: &[u64], log| all.to_copy(&holds(own), 2, log, |_| true);
+        assert_eq!(copy(&all, &[], long), None, "nobody has one");
+        all.hear(0, 2, holds(&[70]));
+        assert_eq!(copy(&all, &[], long), None, "a follower with one does not count yet");
+        all.hear(0, 2, holds(&[80, 70]));
+        assert_eq!(copy(&all, &[], long), Some(0));
+        assert_eq!(copy(&all, &[], long - 1), None, "the log is short");
+        assert_eq!(copy(&all, &[75], long), Some(76));
+        assert_eq!(copy(&all, &[80], long), None, "it has the newest");
+        assert_eq!(all.cut_at(0, &holds(&[80]), 2, |_| true), 0);
+        all.hear(0, 2, holds(&[90, 80]));
+        assert_eq!(copy(&all, &[80], long), Some(81));
+        assert_eq!(all.cut_at(0, &holds(&[90, 80]), 2, |_| true), 79, "and now the log is cut");
+        all.hear(0, 3, holds(&[]));
+        assert_eq!(copy(&all, &[80], long), None, "the other will take one");
+        assert_eq!(copy(&all, &[80], LONG_LOG_BYTES), Some(81), "it does not");
+        all.hear(0, 3, holds(&[95, 85]));
+        assert_eq!(copy(&all, &[80], LONG_LOG_BYTES), None, "a majority without it");
+        all.lose(3);
+        assert_eq!(all.to_copy(&holds(&[]), 2, long, |id| id == 3), None, "of learners nothing counts");
+        assert_eq!(
+            all.to_copy(&holds(&[]), 3, long, |_| true),
+            None,
+            "its copy would not make up the majority"
         );
     }
 

@@ -9,13 +9,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
 
 use super::error::ReplicaError;
 use super::server::{Recipe, Server};
-use crate::checkpoint::{Manifest, Stored};
+use crate::checkpoint::{CheckpointError, Manifest, Stored};
 use crate::container::ContainerError;
+
+/// How often a checkpoint is tried that is not damaged: what CRIU finds in its way (process ids, memory) may go.
+const TRIES: u32 = 3;
+/// Pause before the second try; the next is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 enum Job {
     /// End this server, and write its last operations to a file if one is named.
@@ -146,7 +152,7 @@ fn start(
 ) -> Result<Started, ContainerError> {
     let mut failure = None;
     for stored in checkpoints {
-        match Server::restore(recipe, kick, &stored) {
+        match restore(recipe, kick, &stored) {
             Ok(server) => {
                 return Ok(Started {
                     server: Some(Box::new(server)),
@@ -171,4 +177,24 @@ fn start(
     }
     let server = Some(Box::new(Server::start(recipe, kick)?));
     Ok(Started { server, restored: None, failure })
+}
+
+/// Tries a checkpoint several times if that may help.
+fn restore(recipe: &Recipe, kick: &EventFd, stored: &Stored) -> Result<Server, CheckpointError> {
+    let mut tries = 1;
+    loop {
+        match Server::restore(recipe, kick, stored) {
+            Err(error) if tries < TRIES && error.may_pass() => {
+                let pause = FIRST_PAUSE * 2_u32.pow(tries - 1);
+                tracing::warn!(
+                    "the checkpoint at entry {}, try {tries} of {TRIES}: {error}; tries again in {} ms",
+                    stored.manifest.place.next,
+                    pause.as_millis()
+                );
+                std::thread::sleep(pause);
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
 }

@@ -37,6 +37,7 @@ mod ports;
 mod rebuild;
 mod reception;
 mod relay;
+mod retries;
 mod run;
 pub mod schedule;
 pub(crate) mod server;

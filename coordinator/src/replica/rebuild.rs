@@ -39,6 +39,7 @@ impl Replica {
         self.driver.server_started(&server.link);
         self.status.container_pid = server.init_pid();
         self.server = Some(*server);
+        self.has_server();
         self.note_restore(started.restored.as_ref(), started.failure);
         self.status_at = 0;
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! A replica fetches one if its log ends before its leader's begins, or if its own log begins late and no checkpoint of its own can be
 //! used. It asks for one piece after the other, a few at a time and no faster than [`BYTES_PER_SECOND`], so that who gives is not
-//! kept from its clients. What has come stays on the disk over broken connections and the death of the process.
+//! kept from its clients. What has come stays on the disk over broken connections and the death of the process. A leader may also copy
+//! one that it does not need itself, so that the log can be cut ([`super::holdings`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::driver::Rebuild;
 use super::error::ReplicaError;
 use super::frames::Control;
 use super::holdings::{Held, Holdings, Holds};
+use super::retries::Retries;
 use super::run::Replica;
 use crate::checkpoint::{Expected, Fetcher, KEEP, Lender, PIECE_BYTES, Piece, Stored, Told, Want};
 
@@ -76,12 +78,15 @@ pub(super) struct Transfer {
     lender: Option<Lender>,
     lent_at: u64,
     tell_at: u64,
-    /// A checkpoint at this entry or later is wanted.
+    /// A checkpoint at this entry or later is needed.
     least: Option<u64>,
+    /// A leader is to copy one at this entry or later.
+    copy: Option<u64>,
     /// No server can be started without one.
     stateless: bool,
     /// Those that could not be restored.
     tried: BTreeSet<Held>,
+    retries: Retries,
     fetch: Option<Fetch>,
     complained_at: u64,
     /// When to look again for a checkpoint.
@@ -98,8 +103,10 @@ impl Transfer {
             lent_at: 0,
             tell_at: 0,
             least: None,
+            copy: None,
             stateless: false,
             tried: BTreeSet::new(),
+            retries: Retries::default(),
             fetch: None,
             complained_at: 0,
             choose_at: 0,
@@ -110,6 +117,13 @@ impl Transfer {
     pub fn deadline(&self, now: u64) -> u64 {
         let waits = self.fetch.as_ref().is_some_and(|fetch| fetch.total > 0 || fetch.listing);
         if waits { now + PIECE_BYTES * 1_000_000_000 / BYTES_PER_SECOND } else { self.tell_at }
+    }
+}
+
+impl Transfer {
+    /// The entry at which or behind which a checkpoint is wanted.
+    fn wanted(&self) -> Option<u64> {
+        self.least.or(self.copy)
     }
 }
 
@@ -166,8 +180,24 @@ impl Replica {
     pub(super) fn not_restored(&mut self, failure: Option<String>) {
         let kept = self.status.checkpoints.kept.iter();
         self.transfer.tried.extend(kept.map(|kept| Held { entry: kept.entry, id: kept.id }));
-        self.status.checkpoints.restore_error = failure;
         self.want_state();
+        self.restore_failed(&failure.unwrap_or_else(|| "the log needs one, and there is none".to_owned()));
+    }
+
+    /// It has a server again.
+    pub(super) fn has_server(&mut self) {
+        self.transfer.retries.succeeded();
+    }
+
+    /// Nothing is tried during the pause that follows.
+    fn restore_failed(&mut self, why: &str) {
+        let now = self.now();
+        let pause = self.transfer.retries.failed(now);
+        let failures = self.transfer.retries.failures();
+        let told = format!("{why} (failure {failures} in a row, the next try follows in {pause} s)");
+        tracing::error!("no server can be brought back: {told}");
+        self.status.checkpoints.restore_error = Some(told);
+        self.status_at = 0;
     }
 
     fn want_state(&mut self) {
@@ -200,13 +230,14 @@ impl Replica {
         if !self.transfer.stateless && self.transfer.least.is_some_and(|least| least <= commit) {
             self.transfer.least = None;
         }
-        if self.transfer.least.is_some() || self.transfer.fetch.is_some() {
+        if self.transfer.wanted().is_some() || self.transfer.fetch.is_some() {
             self.fetch(now)?;
         }
         if now >= self.transfer.tell_at {
             self.transfer.tell_at = now + TELL_NS;
             self.cut_log(now)?;
             let holds = self.holds();
+            self.transfer.copy = self.to_copy(&holds);
             for peer in self.peers.connected() {
                 self.peers.send_control(peer, &Control::Holds(holds.clone()));
             }
@@ -216,6 +247,15 @@ impl Replica {
             }
         }
         Ok(())
+    }
+
+    /// A leader copies a checkpoint if that lets the log be cut.
+    fn to_copy(&self, own: &Holds) -> Option<u64> {
+        let members = self.driver.consensus.paxos().members();
+        let votes = |id: u8| members.voters().any(|voter| voter == id);
+        let copies = self.driver.leads() && self.server.is_some();
+        let (quorum, log) = (members.quorum(), self.status.log_bytes);
+        copies.then(|| self.transfer.holdings.to_copy(own, quorum, log, votes)).flatten()
     }
 
     fn cut_log(&mut self, now: u64) -> Result<(), ReplicaError> {
@@ -313,11 +353,14 @@ impl Replica {
                 Told::At { listing, offset, total } => self.fetched(now, listing, offset, total),
                 Told::Done(stored) => {
                     self.transfer.fetch = None;
-                    self.install(now, *stored);
+                    self.fetched_whole(now, *stored);
                 }
                 Told::Failed(error) => {
-                    tracing::warn!("a checkpoint of another replica cannot be used: {error}");
                     self.transfer.tried.extend(self.transfer.fetch.take().map(|fetch| fetch.held));
+                    if self.transfer.stateless {
+                        self.restore_failed(&error.to_string());
+                    }
+                    tracing::warn!("a checkpoint of another replica cannot be used: {error}");
                 }
             }
         }
@@ -338,15 +381,19 @@ impl Replica {
     }
 
     fn begin_fetch(&mut self, now: u64) -> Result<(), ReplicaError> {
-        let Some(least) = self.transfer.least.filter(|_| now >= self.transfer.choose_at) else {
+        let may = now >= self.transfer.choose_at && self.transfer.retries.may(now);
+        let Some(least) = self.transfer.wanted().filter(|_| may) else {
             return Ok(());
         };
         self.transfer.choose_at = now + CHOOSE_NS;
         self.status.transfer = None;
-        if self.begin_from_own(now, least) {
+        let needed = self.transfer.least.is_some();
+        if needed && self.begin_from_own(now, least) {
             return Ok(());
         }
-        let Some((from, held)) = self.choose(least) else { return self.complain(now, least) };
+        let Some((from, held)) = self.choose(least) else {
+            return if needed { self.complain(now, least) } else { Ok(()) };
+        };
         tracing::info!("fetches the checkpoint at entry {} from replica {from}", held.entry);
         let expected =
             Expected { fingerprint: self.cluster_fingerprint, preload: self.keeper.preload().to_owned() };
@@ -391,6 +438,10 @@ impl Replica {
         }
         if now >= self.transfer.complained_at {
             self.transfer.complained_at = now + PROGRESS_NS;
+            // What did not work may work now. All that there is was tried, so the pause is longer each time.
+            if self.transfer.retries.failures() > 0 {
+                self.transfer.tried.clear();
+            }
             tracing::warn!("no connected replica holds a checkpoint at entry {least} or later; trying on");
         }
         Ok(())
@@ -423,7 +474,28 @@ impl Replica {
         }
     }
 
-    /// A checkpoint is here, whole: the log and the server go on behind it.
+    /// A checkpoint is here, whole. Which one is needed may have changed on the way.
+    fn fetched_whole(&mut self, now: u64, stored: Stored) {
+        if self.transfer.least.is_some_and(|least| stored.manifest.place.next >= least) {
+            return self.install(now, stored);
+        }
+        let entry = stored.manifest.place.next;
+        tracing::info!("has a copy of the checkpoint at entry {entry}");
+        self.note_kept(&stored);
+        (self.transfer.copy, self.status.transfer) = (None, None);
+        // The log may be cut now.
+        (self.transfer.tell_at, self.status_at) = (now, 0);
+    }
+
+    fn note_kept(&mut self, stored: &Stored) {
+        let kept = &mut self.status.checkpoints.kept;
+        kept.retain(|kept| kept.entry != stored.manifest.place.next);
+        kept.push(Kept::from(stored));
+        kept.sort_by_key(|kept| std::cmp::Reverse(kept.entry));
+        kept.truncate(KEEP);
+    }
+
+    /// The log and the server go on behind this checkpoint.
     fn install(&mut self, now: u64, stored: Stored) {
         let held = Held { entry: stored.manifest.place.next, id: stored.id };
         let begin = match stored.log_end() {
