@@ -35,4 +35,5 @@ pub mod stores;
 pub mod transfers;
 pub mod trio;
 pub mod wait;
+pub mod web_servers;
 pub mod workload;

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use brolga_tests::checkpoints::{PAGE_BYTES, checkpoint, kill, of as checkpoints, restore_web_server};
+use brolga_tests::checkpoints::{checkpoint, kill, of as checkpoints, restore_web_server};
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::layers;
 use brolga_tests::memcache::Memcache;
@@ -13,6 +13,7 @@ use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
 use brolga_tests::small_disk::SmallDisk;
 use brolga_tests::wait::{PATIENCE, until};
+use brolga_tests::web_servers;
 use coordinator::checkpoint::LOG_RESERVE_BYTES;
 
 /// Keys before a checkpoint, and after it.
@@ -280,24 +281,7 @@ fn memcached_comes_back_with_its_threads() {
 #[test]
 fn nginx_comes_back_with_its_processes() {
     let _turn = serial::turn();
-    let scratch = Scratch::new("checkpoint-nginx");
-    let pages = scratch.path().join("pages");
-    std::fs::create_dir(&pages).expect("make a directory");
-    std::fs::write(pages.join("page"), "x".repeat(PAGE_BYTES)).expect("write a page");
-    let configuration = scratch.path().join("nginx.conf");
-    let top = scratch.path().display();
-    let text = format!(
-        "worker_processes 2; pid {top}/pid; error_log {top}/error.log; events {{ worker_connections 256; }}\n\
-         http {{ access_log {top}/access.log; server {{ listen 8080; root {top}/pages; }} }}\n"
-    );
-    std::fs::write(&configuration, text).expect("write the configuration");
-    // Its workers are not root's.
-    std::fs::set_permissions(scratch.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("let the workers in");
-    let configuration = configuration.to_str().expect("a path in UTF-8");
-    let command = ["nginx", "-c", configuration, "-g", "daemon off;"];
-    let cluster = Plan::new(&command).port(8080).start_in(scratch);
-    restore_web_server(cluster, "/page");
+    restore_web_server(web_servers::nginx("checkpoint-nginx"), "/page");
 }
 
 /// The server of which CRIU was about to write an image is started anew, because CRIU's own code may be in it.
