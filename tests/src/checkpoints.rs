@@ -40,17 +40,21 @@ const WEB_CLIENTS: usize = 8;
 /// Requests before and after each step.
 const WEB_REQUESTS: usize = 400;
 
+/// Clients that have a page of a web server, and keep their connections.
+pub fn web_clients(cluster: &Cluster, page: &str) -> Vec<Http> {
+    let client = |_| {
+        until("the server answers", PATIENCE, || {
+            let mut http = Http::connect(cluster.port()).ok()?;
+            http.get(page).is_ok_and(|answer| answer.code == 200).then_some(http)
+        })
+    };
+    (0..WEB_CLIENTS).map(client).collect()
+}
+
 /// A web server of three replicas comes back from a checkpoint with kept connections open, on which it goes on to answer; stops it.
 pub fn restore_web_server(mut cluster: Cluster, page: &str) {
     cluster.await_complete();
-    let mut clients: Vec<Http> = (0..WEB_CLIENTS)
-        .map(|_| {
-            until("the server answers", PATIENCE, || {
-                let mut http = Http::connect(cluster.port()).ok()?;
-                http.get(page).is_ok_and(|answer| answer.code == 200).then_some(http)
-            })
-        })
-        .collect();
+    let mut clients = web_clients(&cluster, page);
     let mut load = || {
         for number in 0..WEB_REQUESTS {
             let http = &mut clients[number % WEB_CLIENTS];

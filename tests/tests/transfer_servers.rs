@@ -1,8 +1,7 @@
 //! Servers of many threads and processes that come back by a checkpoint of another replica, with clients at work.
 
-use brolga_tests::checkpoints::{PAGE_BYTES, await_fetched, cut_logs, lose_state};
+use brolga_tests::checkpoints::{PAGE_BYTES, await_fetched, cut_logs, lose_state, web_clients};
 use brolga_tests::cluster::{Cluster, Plan};
-use brolga_tests::http::Http;
 use brolga_tests::layers;
 use brolga_tests::memcache::Memcache;
 use brolga_tests::serial;
@@ -63,21 +62,13 @@ fn memcached_has_its_state_from_another() {
 
 /// Bytes of a request for a page: the servers take 8 KB in a line.
 const REQUEST_BYTES: usize = 7 << 10;
-const WEB_CLIENTS: usize = 8;
 
 fn load_web_server(cluster: &Cluster, page: &str, bytes: usize) {
-    let mut clients: Vec<Http> = (0..WEB_CLIENTS)
-        .map(|_| {
-            until("the server answers", PATIENCE, || {
-                let mut http = Http::connect(cluster.port()).ok()?;
-                http.get(page).is_ok_and(|answer| answer.code == 200).then_some(http)
-            })
-        })
-        .collect();
+    let mut clients = web_clients(cluster, page);
     let path = format!("{page}?{}", "q".repeat(REQUEST_BYTES));
     for number in 0..bytes.div_ceil(REQUEST_BYTES) {
-        let http = &mut clients[number % WEB_CLIENTS];
-        assert_eq!(http.get(&path).expect("an answer").body.len(), PAGE_BYTES);
+        let next = number % clients.len();
+        assert_eq!(clients[next].get(&path).expect("an answer").body.len(), PAGE_BYTES);
     }
 }
 
