@@ -1,7 +1,7 @@
 //! The coordinator's seccomp filter: the process that parses bytes from the network starts no program, makes no namespace and
 //! touches nothing of the kernel that it does not need.
 //!
-//! What it may call is in [`calls`]; all else ends it with a line in its log. Containers are started, and files copied, by another process,
+//! What it may call is in [`mod@calls`]; all else ends it with a line in its log. Containers are started, and files copied, by another process,
 //! which was forked before ([`crate::container::starter`]). The filter is that of a process and its threads, for good.
 
 mod calls;

@@ -1,5 +1,5 @@
 //! Cut logs. Entries that are in checkpoints may be forgotten by all ([`Paxos::cut`]), so a log may begin with any decided entry; a
-//! replica whose log ends before its leader's begins needs a checkpoint of a peer, and goes on behind it ([`Input::Begin`]).
+//! replica whose log ends before its leader's begins needs a checkpoint of a peer, and goes on behind it ([`super::Input::Begin`]).
 //!
 //! *What is known of entries whose stamps are not.* All below a replica's commit index is decided, and it knows that from a
 //! leader whose ballot it has promised. Any leader with that ballot or a higher one has everything that was decided, so the logs are
