@@ -5,6 +5,19 @@
 
 /// Layout version of the arena and of the log entries. Two binaries with different values never share either.
 pub const LAYOUT_VERSION: u32 = 6;
+/// Stands in each preload library, so that the launcher can tell for which [`LAYOUT_VERSION`] it was built.
+pub const LAYOUT_MARK: [u8; 30] = layout_mark(LAYOUT_VERSION);
+
+const fn layout_mark(version: u32) -> [u8; 30] {
+    let mut mark = *b"brolga arena layout 0000000000";
+    let (mut at, mut rest) = (mark.len(), version);
+    while rest > 0 {
+        at -= 1;
+        mark[at] += (rest % 10) as u8;
+        rest /= 10;
+    }
+    mark
+}
 
 /// Address at which the arena is mapped in every process of a replica's server.
 pub const ARENA_ADDRESS: usize = 0x6000_0000_0000;

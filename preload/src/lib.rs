@@ -53,3 +53,7 @@ mod tsc;
 mod vdso;
 mod watches;
 mod world;
+
+/// See [`dmt::bounds::LAYOUT_MARK`]. A symbol, so that no linker leaves it out.
+#[unsafe(no_mangle)]
+pub static BROLGA_LAYOUT: [u8; dmt::bounds::LAYOUT_MARK.len()] = dmt::bounds::LAYOUT_MARK;

@@ -11,6 +11,7 @@ use brolga_tests::resp::Redis;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
+use dmt::bounds::LAYOUT_MARK;
 
 const REDIS: [&str; 7] = ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"];
 
@@ -63,6 +64,28 @@ fn assert_clean(scratch: &Scratch) {
     let shared: Vec<_> =
         shared.filter(|n| n.to_string_lossy().contains(scratch.name()) && n != own).collect();
     assert!(shared.is_empty(), "left in /dev/shm: {shared:?}");
+}
+
+/// A server under it would wait for good.
+#[test]
+fn a_preload_library_of_another_build_is_refused() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("bad-library");
+    let own = cluster::brolga().with_file_name("libbrolga_preload.so");
+    let mut library = fs::read(own).expect("read the library");
+    let windows = library.windows(LAYOUT_MARK.len()).enumerate();
+    let places: Vec<usize> = windows.filter(|(_, bytes)| *bytes == LAYOUT_MARK).map(|(at, _)| at).collect();
+    assert!(!places.is_empty(), "the library tells its layout");
+    places.iter().for_each(|at| library[at + LAYOUT_MARK.len() - 1] ^= 1);
+    let other = scratch.path().join("other.so");
+    fs::write(&other, library).expect("write another library");
+    let mut run = Command::new(cluster::brolga());
+    run.args(["run", "-n", "1", "--name", scratch.name(), "--state"]).arg(scratch.path().join("state"));
+    let output = run.args(["--", "sleep", "1"]).env("BROLGA_PRELOAD", &other).output().expect("run brolga");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && error.lines().count() == 1, "{error}");
+    assert!(error.contains("other.so is of another build"), "{error}");
+    assert_clean(&scratch);
 }
 
 #[test]

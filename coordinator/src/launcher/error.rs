@@ -99,6 +99,15 @@ pub enum LauncherError {
         "libbrolga_preload.so is not beside the executable, nor in ../lib/brolga; build it, or name it in BROLGA_PRELOAD"
     )]
     NoPreload,
+    /// The preload library shares its memory with another build of the coordinator.
+    #[error(
+        "{} is of another build than this executable, and they lay out their shared memory differently: install both from one build",
+        path.display()
+    )]
+    OtherPreload {
+        /// The library.
+        path: std::path::PathBuf,
+    },
     /// A replica cannot start at all.
     #[error("replica {id} cannot start: {message}")]
     Replica {

@@ -32,6 +32,8 @@ mod tuning;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use dmt::bounds::LAYOUT_MARK;
+
 pub use error::LauncherError;
 pub use outbound::Destination;
 pub use publish::Publication;
@@ -123,13 +125,18 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
     })
 }
 
-/// Looks for the preload library: `$BROLGA_PRELOAD`, beside the executable, `../lib/brolga`.
+/// Looks for the preload library: `$BROLGA_PRELOAD`, beside the executable, `../lib/brolga`. One of another layout is refused.
 pub fn find_preload() -> Result<PathBuf, LauncherError> {
-    if let Some(path) = std::env::var_os("BROLGA_PRELOAD").map(PathBuf::from) {
-        return if path.is_file() { Ok(path) } else { Err(LauncherError::NoPreload) };
-    }
+    let named = std::env::var_os("BROLGA_PRELOAD").map(PathBuf::from);
     let executable = std::env::current_exe().map_err(LauncherError::system("find the brolga executable"))?;
-    find_preload_beside(&executable).ok_or(LauncherError::NoPreload)
+    let found = match named {
+        Some(path) => path.is_file().then_some(path),
+        None => find_preload_beside(&executable),
+    };
+    let path = found.ok_or(LauncherError::NoPreload)?;
+    let library = std::fs::read(&path).map_err(LauncherError::system("read the preload library"))?;
+    let fits = library.windows(LAYOUT_MARK.len()).any(|bytes| bytes == LAYOUT_MARK);
+    if fits { Ok(path) } else { Err(LauncherError::OtherPreload { path }) }
 }
 
 /// The preload library that belongs to an executable.
