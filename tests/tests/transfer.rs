@@ -97,6 +97,16 @@ fn fill_large(redis: &mut Redis) {
     }
 }
 
+/// Fills the server, and cuts the logs behind that; returns the followers, which have it in their checkpoints.
+fn cut_behind_much(cluster: &mut Cluster, redis: &mut Redis) -> Vec<u8> {
+    cut_logs(cluster, |_, round| {
+        if round == 0 {
+            fill_large(redis);
+        }
+        redis.must(&["SET", "round", &round.to_string()]);
+    })
+}
+
 /// Bytes of a checkpoint that have come to a replica and are not all of it.
 fn incoming_bytes(cluster: &Cluster, replica: u8) -> u64 {
     fn bytes(directory: PathBuf) -> u64 {
@@ -141,12 +151,7 @@ fn a_transfer_goes_on_after_kill_9_of_those_who_take_part() {
     let mut cluster = plain_redis().start("transfer-killed");
     cluster.await_complete();
     let mut redis = client(&cluster);
-    let followers = cut_logs(&mut cluster, |_, round| {
-        if round == 0 {
-            fill_large(&mut redis);
-        }
-        redis.must(&["SET", "round", &round.to_string()]);
-    });
+    let followers = cut_behind_much(&mut cluster, &mut redis);
     let (receiver, sender) = (followers[0], followers[1]);
     lose_state(&mut cluster, receiver);
     let resumed = |cluster: &Cluster| cluster.logged("of it are here already: goes on behind them").len();
@@ -210,12 +215,7 @@ fn a_replica_that_can_restore_nothing_tries_again_and_says_so() {
     let mut cluster = plain_redis().criu(&criu).start_in(scratch);
     cluster.await_complete();
     let mut redis = client(&cluster);
-    let followers = cut_logs(&mut cluster, |_, round| {
-        if round == 0 {
-            fill_large(&mut redis);
-        }
-        redis.must(&["SET", "round", &round.to_string()]);
-    });
+    let followers = cut_behind_much(&mut cluster, &mut redis);
     std::fs::rename(&criu, &hidden).expect("hide CRIU");
     let victim = followers[0];
     cluster.kill_replica(victim);
