@@ -62,6 +62,8 @@ pub mod listen {
     pub const UDP: u64 = 2;
     /// It shares its address with others (`SO_REUSEADDR`).
     pub const REUSE: u64 = 4;
+    /// The server asked for any port (TCP).
+    pub const ANY_PORT: u64 = 8;
 }
 
 /// A leader reports reads of a connection at least this often, bytes.

@@ -139,6 +139,31 @@ fn a_port_in_use_is_refused() {
     assert_refused(&words, &["in use", &port.to_string()]);
 }
 
+const ANY_PORT: &str = "import signal, socket
+listener = socket.create_server(('127.0.0.1', 0))
+signal.pause()";
+
+#[test]
+fn a_port_that_the_server_did_not_choose_may_be_in_use() {
+    let _turn = serial::turn();
+    let plan = || Plan::new(&["python3", "-c", ANY_PORT]);
+    let mut cluster = plan().start("any-port");
+    let published = until("the port is published", PATIENCE, || {
+        let printed = cluster.printed();
+        let (_, behind) = printed.split_once("clients of port ")?;
+        Some(behind.split_once(' ')?.0.parse::<u16>().expect("a port"))
+    });
+    cluster.stop();
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, published)).expect("bind the port");
+    let mut cluster = plan().start("any-port-taken");
+    let told = format!("asked for any port and listens on 127.0.0.1:{published}, which another program");
+    until("the port that it gets again is told to be taken", PATIENCE, || {
+        cluster.printed().contains(&told).then_some(())
+    });
+    cluster.await_complete();
+    cluster.stop();
+}
+
 #[test]
 fn two_replicas_work_with_a_warning() {
     let _turn = serial::turn();

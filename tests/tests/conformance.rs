@@ -36,13 +36,13 @@ fn build(source: &Path, binary: &Path) {
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 }
 
-/// What the program printed in each replica, and the exit code of `brolga run`. Run again in the same directory it replays
+/// What the program printed in each replica, the exit code of `brolga run`, and what that said. Run again in the same directory it replays
 /// the log of the run before.
 fn under_brolga(
     scratch: &Scratch,
     binary: &Path,
     replicas: u8,
-) -> Result<(Vec<String>, Option<i32>), String> {
+) -> Result<(Vec<String>, Option<i32>, String), String> {
     let state = scratch.path().join("state");
     let mut command = Command::new(cluster::brolga());
     command.args(["run", "-n", &replicas.to_string(), "--name", scratch.name(), "--state"]).arg(&state);
@@ -65,7 +65,7 @@ fn under_brolga(
     }
     let output =
         |id| fs::read_to_string(state.join(format!("replica-{id}/output/stdout"))).unwrap_or_default();
-    Ok(((1..=replicas).map(output).collect(), status.code()))
+    Ok(((1..=replicas).map(output).collect(), status.code(), said))
 }
 
 fn compare(replicas: u8) {
@@ -82,9 +82,10 @@ fn compare(replicas: u8) {
         let scratch = Scratch::new("conformance");
         let differs = match under_brolga(&scratch, &binary, replicas) {
             Err(error) => Some(error),
-            Ok((printed, code)) => {
+            Ok((printed, code, said)) => {
                 let same = printed.iter().all(|text| *text == expected) && code == native.status.code();
-                (!same).then(|| format!("{code:?}, natively {:?}\n{expected}\n{printed:#?}", native.status))
+                let natively = native.status;
+                (!same).then(|| format!("{code:?}, natively {natively:?}\n{expected}\n{printed:#?}\n{said}"))
             }
         };
         match differs {
@@ -117,12 +118,12 @@ fn kept(scratch: Scratch) -> String {
 
 /// Runs a program, and once more on the log of the first run; returns the number of digests that were compared.
 fn run_twice(scratch: &Scratch, binary: &Path) -> Result<usize, String> {
-    let (printed, code) = under_brolga(scratch, binary, 1)?;
+    let (printed, code, _) = under_brolga(scratch, binary, 1)?;
     let first = digests(scratch, 0);
     let length = fs::metadata(scratch.path().join("state/replica-1/coordinator.log")).map_or(0, |m| m.len());
-    let again = under_brolga(scratch, binary, 1)?;
-    if again != (printed.clone(), code) {
-        return Err(format!("the replay printed another text: {printed:#?}, then {again:#?}"));
+    let (again, code_again, said) = under_brolga(scratch, binary, 1)?;
+    if (&again, code_again) != (&printed, code) {
+        return Err(format!("the replay printed another text: {printed:#?}, then {again:#?}\n{said}"));
     }
     let second = digests(scratch, usize::try_from(length).expect("a size"));
     if first.is_empty() {

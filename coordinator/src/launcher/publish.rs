@@ -103,6 +103,8 @@ pub(super) enum Followed<'a> {
     NotHere(SocketAddr),
     /// It is an address that other machines cannot reach.
     Private(SocketAddr),
+    /// Somebody else on this machine has the port, and the server asked for any: it can do without clients there.
+    Taken(SocketAddr),
 }
 
 impl Ports {
@@ -159,7 +161,7 @@ impl Ports {
         if let Place::Machines { own, services } = self.place.clone() {
             return self.follow_on_machine(own, &services, listeners);
         }
-        let (before, mut absent) = (self.bound.len(), Vec::new());
+        let (before, mut others) = (self.bound.len(), Vec::new());
         // IPv4 first: that is the address that people expect to see first.
         let mut sorted: Vec<_> = listeners.iter().filter(|listener| !listener.udp).collect();
         sorted.sort_by_key(|listener| listener.address.is_ipv6());
@@ -170,13 +172,15 @@ impl Ports {
             }
             match self.bind(port, SocketAddr::new(ip, port), listener.v6_only) {
                 Err(LauncherError::Port { source, .. }) if self.is_spare(ip, port, &source) => {
-                    absent.push(SocketAddr::new(ip, port));
+                    others.push(Followed::NotHere(SocketAddr::new(ip, port)));
+                }
+                Err(LauncherError::Port { source, .. }) if listener.any_port && is_taken(&source) => {
+                    others.push(Followed::Taken(SocketAddr::new(ip, port)));
                 }
                 done => done?,
             }
         }
-        let absent = absent.into_iter().map(Followed::NotHere);
-        Ok(self.bound[before..].iter().map(Followed::Bound).chain(absent).collect())
+        Ok(self.bound[before..].iter().map(Followed::Bound).chain(others).collect())
     }
 
     /// On several machines a port is published once, at the machine's service address, if the server would take clients
@@ -187,7 +191,7 @@ impl Ports {
         services: &[(u8, IpAddr)],
         listeners: &[Listener],
     ) -> Result<Vec<Followed<'_>>, LauncherError> {
-        let (before, mut private) = (self.bound.len(), Vec::new());
+        let (before, mut private, mut taken) = (self.bound.len(), Vec::new(), Vec::new());
         let Some(&(_, service)) = services.iter().find(|(id, _)| *id == own) else { return Ok(vec![]) };
         for listener in listeners.iter().filter(|listener| !listener.udp) {
             let (ip, port) = (listener.address, listener.port);
@@ -199,12 +203,17 @@ impl Ports {
                     private.push((ip, port));
                 }
             } else if self.followed.insert((service, port)) {
-                self.bind(port, SocketAddr::new(service, port), false)?;
+                match self.bind(port, SocketAddr::new(service, port), false) {
+                    Err(LauncherError::Port { source, .. }) if listener.any_port && is_taken(&source) => {
+                        taken.push(Followed::Taken(SocketAddr::new(service, port)));
+                    }
+                    done => done?,
+                }
             }
         }
         private.retain(|(_, port)| !self.followed.contains(&(service, *port)));
         let private = private.into_iter().map(|(ip, port)| Followed::Private(SocketAddr::new(ip, port)));
-        Ok(self.bound[before..].iter().map(Followed::Bound).chain(private).collect())
+        Ok(self.bound[before..].iter().map(Followed::Bound).chain(private).chain(taken).collect())
     }
 
     /// A machine without IPv6 still runs a server that listens on both.
@@ -240,6 +249,10 @@ impl Ports {
     }
 }
 
+fn is_taken(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EADDRINUSE)
+}
+
 /// Where the replicas' own sockets of a port are.
 fn own_ip(address: SocketAddr, v6_only: bool) -> IpAddr {
     match address.ip() {
@@ -269,13 +282,13 @@ fn listening(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Place, Ports, Publication};
+    use super::{Followed, Place, Ports, Publication};
     use crate::launcher::LauncherError;
     use crate::replica::status::Listener;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
     fn listener(address: IpAddr, port: u16) -> Listener {
-        Listener { id: 1, port, backlog: 5, address, v6_only: true, udp: false, reuse: false }
+        Listener { id: 1, port, backlog: 5, address, v6_only: true, udp: false, reuse: false, any_port: false }
     }
 
     #[test]
@@ -297,6 +310,10 @@ mod tests {
         let mut ports = Ports::new(Place::Here(vec![1, 2]), &[]).unwrap();
         let error = ports.follow(std::slice::from_ref(&v4)).unwrap_err();
         assert!(matches!(error, LauncherError::Port { port: told, .. } if told == port));
+        let any = Listener { any_port: true, ..v4.clone() };
+        let mut ports = Ports::new(Place::Here(vec![1, 2]), &[]).unwrap();
+        let followed = ports.follow(&[any]).unwrap();
+        assert!(matches!(followed[..], [Followed::Taken(address)] if address.port() == port), "{followed:?}");
         drop(taken);
         let mut ports = Ports::new(Place::Here(vec![1, 2]), &[]).unwrap();
         assert_eq!(ports.follow(std::slice::from_ref(&v4)).unwrap().len(), 1);

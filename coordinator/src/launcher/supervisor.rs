@@ -231,6 +231,10 @@ impl Supervisor {
                 Followed::NotHere(address) => {
                     say(&format!("the server listens on {address}, but this machine has no such address"));
                 }
+                Followed::Taken(address) => say(&format!(
+                    "the server asked for any port and listens on {address}, which another program on this \
+                     machine has: clients cannot connect there"
+                )),
             }
         }
         for followed in self.udp_ports.follow(&status.listeners) {

@@ -69,6 +69,8 @@ pub struct Listener {
     pub udp: bool,
     /// It shares its address with other programs' sockets (UDP).
     pub reuse: bool,
+    /// The server asked for any port (TCP); `port` is what it was told.
+    pub any_port: bool,
 }
 
 /// How the server's first process ended.

@@ -16,7 +16,7 @@ use crate::kernel::Kernel;
 use crate::link::Shared;
 use crate::op::Op;
 use crate::park::Space;
-use crate::upcall::UpcallKind;
+use crate::upcall::{UpcallKind, listen};
 
 impl Kernel {
     fn listen(&mut self, shared: &Shared, id: FileId, backlog: i32) -> Result<i64, i64> {
@@ -33,7 +33,7 @@ impl Kernel {
             if file.kind == FileKind::Unix {
                 return Err(EDESTADDRREQ);
             }
-            let any = Inet { port: self.ephemeral_port()?, ..self.inet_of(id) };
+            let any = Inet { port: self.offered_port(id)?, ..self.inet_of(id) };
             self.files.get_mut(id).socket.local = any.to_socket();
             self.enter_bound(id);
         }
@@ -47,11 +47,12 @@ impl Kernel {
             socket.listener = listener;
             let inet = self.inet_of(id);
             let backlog = u64::from(backlog.clamp(1, MAX_BACKLOG as i32) as u32);
-            let v6_only = inet.v6 && self.option(id, V6ONLY) != 0;
+            let v6_only = if inet.v6 && self.option(id, V6ONLY) != 0 { listen::V6_ONLY } else { 0 };
+            let any_port = if self.files.get(id).socket.any_port { listen::ANY_PORT } else { 0 };
             self.upcall(
                 shared,
                 UpcallKind::Listen,
-                [listener, u64::from(inet.port), backlog, u64::from(v6_only)],
+                [listener, u64::from(inet.port), backlog, v6_only | any_port],
                 0,
                 &[&inet.address],
             );
@@ -193,7 +194,7 @@ impl Kernel {
         });
         let Some(listener) = listener else { return Ok(Some(target)) };
         if !self.files.get(id).socket.is_bound {
-            let local = Inet { port: self.ephemeral_port()?, ..target };
+            let local = Inet { port: self.calling_port()?, ..target };
             self.files.get_mut(id).socket.local = local.to_socket();
         }
         let accepted = self.queue_pair(listener, id)?;

@@ -1,5 +1,7 @@
 //! Names of sockets: bind, and who has which.
 
+use core::ops::RangeInclusive;
+
 use crate::call::Call;
 use crate::file::abi::{EADDRINUSE, EINVAL, SocketAddress};
 use crate::file::address::{Inet, is_named_unix, is_v6, parse_unix, unnamed_unix};
@@ -10,8 +12,11 @@ use crate::kernel::Kernel;
 use crate::link::Shared;
 use crate::op::Op;
 
-/// Ports that a socket which asks for any gets, as Linux has them by default.
-const EPHEMERAL_PORTS: core::ops::RangeInclusive<u32> = 32_768..=60_999;
+/// Ports for sockets that connect or send without having one, as Linux has them by default. Nobody outside sees them.
+const CALLING_PORTS: RangeInclusive<u32> = 32_768..=60_999;
+/// Ports for sockets that ask for any to be found at: those of TCP are published on the host under the same number, so
+/// they are none that the host's kernel gives to its own by default.
+const OFFERED_PORTS: RangeInclusive<u32> = 61_000..=65_535;
 
 impl Kernel {
     pub(crate) fn inet_of(&self, id: FileId) -> Inet {
@@ -92,17 +97,32 @@ impl Kernel {
         overlap && !share
     }
 
-    /// The next port that no bound socket has.
-    pub(crate) fn ephemeral_port(&mut self) -> Result<u16, i64> {
-        for _ in EPHEMERAL_PORTS {
-            let next = self.files.last_port + 1;
-            let port = if EPHEMERAL_PORTS.contains(&next) { next } else { *EPHEMERAL_PORTS.start() };
-            self.files.last_port = port;
-            if self.find_bound(|k, id| k.inet_of(id).port == port as u16).is_none() {
-                return Ok(port as u16);
+    /// A port for a socket that calls others.
+    pub(crate) fn calling_port(&mut self) -> Result<u16, i64> {
+        let port = self.free_port(CALLING_PORTS, self.files.last_calling_port).ok_or(EADDRINUSE)?;
+        self.files.last_calling_port = u32::from(port);
+        Ok(port)
+    }
+
+    /// A port for a socket that wants to be found, which is noted at it.
+    pub(crate) fn offered_port(&mut self, id: FileId) -> Result<u16, i64> {
+        let port = match self.free_port(OFFERED_PORTS, self.files.last_offered_port) {
+            Some(port) => {
+                self.files.last_offered_port = u32::from(port);
+                port
             }
-        }
-        Err(EADDRINUSE)
+            None => self.calling_port()?,
+        };
+        self.files.get_mut(id).socket.any_port = true;
+        Ok(port)
+    }
+
+    /// The first port behind `last`, in the circle of `range`, that no bound socket has.
+    fn free_port(&self, range: RangeInclusive<u32>, last: u32) -> Option<u16> {
+        let (first, end) = (*range.start(), *range.end());
+        let behind = if range.contains(&last) { last + 1 } else { first };
+        let mut ports = (behind..=end).chain(first..behind).map(|port| port as u16);
+        ports.find(|port| self.find_bound(|k, id| k.inet_of(id).port == *port).is_none())
     }
 
     fn bind(&mut self, shared: &Shared, id: FileId, address: &[u8]) -> Result<i64, i64> {
@@ -119,7 +139,7 @@ impl Kernel {
             let mut inet = Inet::parse(domain, address)?;
             service = udp && inet.port != 0;
             if inet.port == 0 {
-                inet.port = self.ephemeral_port()?;
+                inet.port = self.offered_port(id)?;
             } else if self.find_bound(|k, other| k.conflicts(id, &inet, other)).is_some() {
                 return Err(EADDRINUSE);
             }
@@ -138,10 +158,10 @@ impl Kernel {
     fn unix_name(&mut self, address: &[u8]) -> Result<SocketAddress, i64> {
         let name = parse_unix(address)?;
         if !is_named_unix(&name) {
-            self.files.last_port += 1;
+            self.files.last_unix_name += 1;
             let mut auto = *b"\x01\x00\x0000000";
             for (i, digit) in auto[3..].iter_mut().enumerate() {
-                *digit = b"0123456789abcdef"[(self.files.last_port >> (16 - 4 * i)) as usize & 15];
+                *digit = b"0123456789abcdef"[(self.files.last_unix_name >> (16 - 4 * i)) as usize & 15];
             }
             return SocketAddress::new(&auto).ok_or(EINVAL);
         }

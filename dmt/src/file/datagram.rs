@@ -40,7 +40,7 @@ impl Kernel {
         }
         let to = self.destination(id, address)?;
         let own = self.inet_of(id);
-        let port = if self.files.get(id).socket.is_bound { own.port } else { self.ephemeral_port()? };
+        let port = if self.files.get(id).socket.is_bound { own.port } else { self.calling_port()? };
         let local = if own.is_any() { self.source_of(&to, port) } else { Inet { port, ..own } };
         self.files.get_mut(id).socket.local = local.to_socket();
         if !self.files.get(id).socket.is_bound {
@@ -87,7 +87,7 @@ impl Kernel {
             return Err(EMSGSIZE);
         }
         if !self.files.get(id).socket.is_bound {
-            let any = Inet { port: self.ephemeral_port()?, ..self.inet_of(id) };
+            let any = Inet { port: self.calling_port()?, ..self.inet_of(id) };
             self.files.get_mut(id).socket.local = any.to_socket();
             self.enter_bound(id);
         }

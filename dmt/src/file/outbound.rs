@@ -115,7 +115,7 @@ impl Kernel {
             return Try::Done(-ENETUNREACH);
         };
         if !self.files.get(id).socket.is_bound {
-            let port = match self.ephemeral_port() {
+            let port = match self.calling_port() {
                 Ok(port) => port,
                 Err(errno) => return Try::Done(-errno),
             };

@@ -33,6 +33,8 @@ pub struct Socket {
     pub(crate) phase: Phase,
     /// 1 if it is in the list of bound sockets.
     pub(crate) is_bound: bool,
+    /// It asked for any port, and we chose one.
+    pub(crate) any_port: bool,
     /// `AF_INET`, `AF_INET6`, `AF_UNIX`.
     pub(crate) domain: i32,
     /// `SOCK_STREAM` and its kin.

@@ -91,8 +91,12 @@ pub struct Files {
     pub(crate) used: u32,
     /// First of the bound sockets, newest first.
     pub(crate) bound: FileId,
-    /// Last port given to a socket that asked for any.
-    pub(crate) last_port: u32,
+    /// Last port given to a socket that called others without having one.
+    pub(crate) last_calling_port: u32,
+    /// Last port given to a socket that asked for any to be found at.
+    pub(crate) last_offered_port: u32,
+    /// Last number that became a unix socket's name.
+    pub(crate) last_unix_name: u32,
     /// Listeners made; part of their ids.
     pub(crate) listeners: u32,
     pub(crate) connections: Connections,

@@ -220,6 +220,7 @@ fn other_news(upcall: &Upcall<'_>) -> Option<News> {
             v6_only: head.d.get() & listen::V6_ONLY != 0,
             udp: head.d.get() & listen::UDP != 0,
             reuse: head.d.get() & listen::REUSE != 0,
+            any_port: head.d.get() & listen::ANY_PORT != 0,
         }),
         UpcallKind::Membership => {
             let index = head.d.get() as u32;
