@@ -288,7 +288,16 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
     fn listener(address: IpAddr, port: u16) -> Listener {
-        Listener { id: 1, port, backlog: 5, address, v6_only: true, udp: false, reuse: false, any_port: false }
+        Listener {
+            id: 1,
+            port,
+            backlog: 5,
+            address,
+            v6_only: true,
+            udp: false,
+            reuse: false,
+            any_port: false,
+        }
     }
 
     #[test]

@@ -98,7 +98,16 @@ mod tests {
         let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let address = Ipv4Addr::LOCALHOST.into();
-        let listener = Listener { id: 1, port, backlog: 0, address, v6_only: false, udp: true, reuse: false, any_port: false };
+        let listener = Listener {
+            id: 1,
+            port,
+            backlog: 0,
+            address,
+            v6_only: false,
+            udp: true,
+            reuse: false,
+            any_port: false,
+        };
         let mut ports = UdpPorts::new(&[]).unwrap();
         let told = ports.follow(std::slice::from_ref(&listener));
         assert!(matches!(told[..], [FollowedUdp::Failed(..)]), "{told:?}");
