@@ -384,8 +384,20 @@ impl<'a> Call<'a> {
     /// Hands signals that are due to the kernel, which runs their handlers before this returns.
     #[inline]
     pub fn deliver_signals(&self) {
-        while let Some(signal) = self.with(|k| k.next_signal(self.me)) {
-            self.platform.deliver(&signal);
+        while self.with(|k| k.threads.get(self.me).signals_due) {
+            self.stand_still();
+            if let Some(signal) = self.with(|k| k.next_signal(self.me)) {
+                self.platform.deliver(&signal);
+            }
+        }
+    }
+
+    /// Waits here as long as this process is stopped.
+    #[cold]
+    fn stand_still(&self) {
+        while self.with(|k| k.is_stopped(self.me)) {
+            self.with(|k| k.sched.enqueue(&mut k.threads, self.me));
+            self.switch();
         }
     }
 }

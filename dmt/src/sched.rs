@@ -72,10 +72,14 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// Appends a runnable thread to the run queue.
+    /// Appends a runnable thread to the run queue, unless its process is stopped.
     pub fn enqueue(&mut self, threads: &mut Threads, id: ThreadId) {
         let thread = threads.get_mut(id);
         debug_assert_eq!(thread.state, ThreadState::Runnable);
+        if thread.stopped {
+            thread.held = true;
+            return;
+        }
         (thread.prev, thread.next) = (self.tail, 0);
         if self.tail == 0 {
             self.head = id;

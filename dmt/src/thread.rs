@@ -54,6 +54,10 @@ pub struct Thread {
     pub detached: bool,
     /// A signal may have to be taken by it; see [`crate::process::delivery`].
     pub(crate) signals_due: bool,
+    /// Its process is stopped: it gets no turn.
+    pub(crate) stopped: bool,
+    /// It is runnable, and in no queue until its process goes on.
+    pub(crate) held: bool,
     /// It stands at a spin point, and is not in the run queue.
     pub(crate) spinning: bool,
     /// It has left a spin loop since it last stood at a spin point.

@@ -17,9 +17,6 @@ pub(super) fn signal_number(text: &str) -> Result<i32, String> {
     });
     let number: i32 = number.ok_or("no signal has this name; `kill -l` lists them")?;
     match number {
-        libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => {
-            Err("a server under Brolga cannot be stopped for a while; `brolga stop` ends it".to_owned())
-        }
         libc::SIGSYS | 32 | 33 => Err("libc and Brolga use this signal themselves".to_owned()),
         _ if (1..SIGNALS as i32).contains(&number) => Ok(number),
         _ => Err(format!("signals are numbered 1 to {}", SIGNALS - 1)),
@@ -51,6 +48,7 @@ mod tests {
             ("RTMIN", 34),
             ("RTMIN+3", 37),
             ("SIGRTMAX-1", 62),
+            ("STOP", 19),
         ] {
             assert_eq!(signal_number(text), Ok(number), "{text}");
         }
@@ -58,7 +56,7 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_be_sent() {
-        for text in ["", "0", "-1", "64", "STOP", "SIGSYS", "33", "FOO", "RTMIN+40", "RTMAX-40"] {
+        for text in ["", "0", "-1", "64", "SIGSYS", "33", "FOO", "RTMIN+40", "RTMAX-40"] {
             assert!(signal_number(text).is_err(), "{text}");
         }
     }

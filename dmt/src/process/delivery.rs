@@ -29,10 +29,12 @@ impl Kernel {
         if !(1..=63).contains(&signal) {
             return -EINVAL;
         }
-        if self.processes.get(process).state != ProcessState::Live
-            || signal == SIGSYS
-            || self.would_vanish(target, process, signal)
-        {
+        if self.processes.get(process).state != ProcessState::Live || signal == SIGSYS {
+            return 0;
+        }
+        self.jobs_before(process, signal);
+        if self.would_vanish(target, process, signal) {
+            self.stop_by(process, signal);
             return 0;
         }
         let pending = self.pending_mut(target);
@@ -138,6 +140,10 @@ impl Kernel {
 
     /// Marks `id` as having signals to take and ends its wait.
     fn interrupt(&mut self, id: ThreadId) {
+        if self.deliverable(id) & bit(SIGKILL) != 0 {
+            // That ends a stopped process, too, and only this thread of it.
+            self.let_go(id);
+        }
         self.threads.get_mut(id).signals_due = true;
         let thread = self.threads.get(id);
         let waits = thread.state == ThreadState::Waiting && thread.key.space != Space::None;
@@ -221,12 +227,14 @@ impl Kernel {
         loop {
             let set = self.deliverable(me);
             if set == 0 {
-                self.threads.get_mut(me).signals_due = false;
+                let thread = self.threads.get_mut(me);
+                thread.signals_due = thread.stopped;
                 return None;
             }
             let first = if set & bit(SIGKILL) != 0 { bit(SIGKILL) } else { set };
             let mut info = self.take_signal(me, first)?;
             let signal = info.signal;
+            self.stop_by(process, signal);
             let disposition = &mut self.processes.get_mut(process).dispositions[signal as usize];
             if disposition.ignores(signal) {
                 continue;

@@ -170,11 +170,12 @@ impl Kernel {
             self.upcall(shared, UpcallKind::Exited, [status, self.sched.tick, digest, 0], 0, &[]);
         }
         self.launched(id);
-        self.processes.deaths += 1;
-        let ended = self.processes.deaths;
+        self.processes.changes += 1;
+        let changed = self.processes.changes;
         let process = self.processes.get_mut(id);
-        (process.state, process.status, process.ended) = (ProcessState::Zombie, status, ended);
+        (process.state, process.status, process.changed) = (ProcessState::Zombie, status, changed);
         let parent = process.parent;
+        self.hang_up_jobs(id, parent);
         if parent == 0 {
             self.processes.release(id);
             return;
@@ -192,6 +193,8 @@ impl Kernel {
             process.parent = 0;
             if process.state == ProcessState::Zombie {
                 self.processes.release(id);
+            } else {
+                self.hang_up_jobs(id, parent);
             }
         }
     }

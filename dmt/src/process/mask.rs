@@ -29,6 +29,7 @@ impl Kernel {
         if self.processes.get(process).pending & newly_blocked != 0 {
             self.retarget(process);
         }
+        self.stop_by_unblocked(me, old & !mask);
         if self.deliverable(me) != 0 {
             self.threads.get_mut(me).signals_due = true;
         }
@@ -58,7 +59,7 @@ impl Call<'_> {
         self.quick(Op::SignalAction, signal as u64 | u64::from(new.flags) << 32, |k, me| {
             let process = k.process_of(me);
             k.processes.get_mut(process).dispositions[signal as usize] = new;
-            if new.ignores(signal) {
+            if new.ignores(signal) && !new.stops(signal) {
                 k.drop_pending(process, bit(signal));
             }
             0

@@ -3,8 +3,7 @@
 //! The real processes and threads are the kernel's; here stands what the log decides about them: who exists, who is
 //! whose child, which signal waits for whom and which thread takes it. Preload carries it out with real calls.
 //!
-//! What is left out on purpose: job control (stop signals with the default action do nothing), permission checks of
-//! `kill`, and core dumps in wait statuses.
+//! What is left out on purpose: permission checks of `kill`, and core dumps in wait statuses.
 
 pub mod abi;
 pub mod cancel;
@@ -12,6 +11,7 @@ pub mod clock;
 pub mod delivery;
 pub mod group;
 pub mod interval;
+pub mod jobs;
 pub mod kill;
 pub mod lifecycle;
 pub mod mask;

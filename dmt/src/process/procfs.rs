@@ -169,7 +169,7 @@ pub fn is_measured_status(key: &[u8]) -> bool {
 pub struct Shown {
     /// Threads of the process.
     pub threads: u16,
-    /// `R`, `S` or `Z`.
+    /// `R`, `S`, `T` or `Z`.
     pub state: u8,
 }
 
@@ -187,6 +187,7 @@ impl Shown {
     fn state_name(self) -> &'static [u8] {
         match self.state {
             b'Z' => b"Z (zombie)",
+            b'T' => b"T (stopped)",
             b'R' => b"R (running)",
             _ => b"S (sleeping)",
         }
@@ -220,8 +221,13 @@ impl Kernel {
             return Shown { threads: 1, state: b'Z' };
         }
         let thread = thread.and_then(|tid| self.thread_by_tid(pid, tid)).unwrap_or(process.main);
-        let runs = self.threads.get(thread).state == ThreadState::Runnable;
-        Shown { threads: process.threads.max(1), state: if runs { b'R' } else { b'S' } }
+        let thread = self.threads.get(thread);
+        let state = match thread.state {
+            _ if thread.stopped => b'T',
+            ThreadState::Runnable => b'R',
+            _ => b'S',
+        };
+        Shown { threads: process.threads.max(1), state }
     }
 }
 

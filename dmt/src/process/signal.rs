@@ -19,8 +19,9 @@ pub const fn bit(signal: i32) -> SignalSet {
 pub const UNBLOCKABLE: SignalSet = bit(SIGKILL) | bit(SIGSTOP) | bit(SIGSYS) | bit(PREEMPT_SIGNAL);
 /// Signals whose default action is to do nothing.
 const IGNORED_BY_DEFAULT: SignalSet = bit(SIGCHLD) | bit(SIGCONT) | bit(SIGURG) | bit(SIGWINCH);
-/// Signals whose default action stops the process; here it does nothing, there is no job control.
-const STOPS: SignalSet = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);
+/// Signals whose default action stops the process, which is done when they are sent or no longer blocked
+/// ([`crate::process::jobs`]): no thread takes them.
+pub(crate) const STOPS: SignalSet = bit(SIGSTOP) | bit(SIGTSTP) | bit(SIGTTIN) | bit(SIGTTOU);
 
 /// A signal to be delivered to the calling thread. It comes from the arena and is copied to the program's stack, so it has no bytes
 /// that nobody sets.
@@ -74,13 +75,18 @@ pub struct Disposition {
 }
 
 impl Disposition {
-    /// True if `signal` does nothing to the process.
+    /// True if no thread takes `signal`: it does nothing to the process, or stops it as a whole.
     pub fn ignores(&self, signal: i32) -> bool {
         match self.handling {
             Handling::Handler => false,
             Handling::Ignore => signal != SIGKILL,
             Handling::Default => (IGNORED_BY_DEFAULT | STOPS) & bit(signal) != 0,
         }
+    }
+
+    /// True if `signal` stops the process.
+    pub fn stops(&self, signal: i32) -> bool {
+        self.handling == Handling::Default && STOPS & bit(signal) != 0
     }
 
     /// True if `signal` ends the process.

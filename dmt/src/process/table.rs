@@ -26,6 +26,18 @@ pub enum ProcessState {
     Zombie = 2,
 }
 
+/// A change of a process that its parent was not yet told of by `wait`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Report {
+    /// None.
+    None = 0,
+    /// It is stopped.
+    Stopped = 1,
+    /// It goes on again.
+    Continued = 2,
+}
+
 /// One process.
 #[repr(C)]
 pub struct Process {
@@ -53,8 +65,12 @@ pub struct Process {
     pub(crate) vfork_error: i32,
     /// Wait status of a zombie.
     pub(crate) status: i32,
-    /// Order in which zombies ended.
-    pub(crate) ended: u64,
+    /// The signal that stopped it, or 0.
+    pub(crate) stopped: i32,
+    /// What its parent may still wait for, unless it ended.
+    pub(crate) report: Report,
+    /// Order, among all processes, of its end or else of what `report` says.
+    pub(crate) changed: u64,
     /// Signals sent to the process and not yet taken by a thread.
     pub(crate) pending: u64,
     /// Logical time that its ended threads ran, ticks.
@@ -76,11 +92,12 @@ pub struct Processes {
     pub(crate) queue: SignalQueue,
     pub(crate) signalfds: SignalFds,
     pub(crate) outside: OutsideSignals,
-    pub(crate) deaths: u64,
+    /// Ends, stops and continuations so far.
+    pub(crate) changes: u64,
 }
 
 // What zeroing a slot relies on.
-const _: () = assert!(ProcessState::Free as u8 == 0);
+const _: () = assert!(ProcessState::Free as u8 == 0 && Report::None as u8 == 0);
 // An interval timer's number and its process share a u16.
 const _: () = assert!(MAX_PROCESSES < 256);
 

@@ -20,7 +20,9 @@ impl Kernel {
     /// A new thread of `process`, not yet runnable.
     pub(crate) fn add_thread(&mut self, process: u16) -> Option<ThreadId> {
         let id = self.threads.allocate(process)?;
-        self.processes.get_mut(process).threads += 1;
+        let slot = self.processes.get_mut(process);
+        slot.threads += 1;
+        self.threads.get_mut(id).stopped = slot.stopped != 0;
         Some(id)
     }
 
@@ -35,7 +37,9 @@ impl Kernel {
         let process = thread.process;
         match thread.state {
             ThreadState::Waiting if thread.key.space != Space::None => self.cancel_wait(id),
-            ThreadState::Runnable if id != self.sched.turn => self.sched.remove(&mut self.threads, id),
+            ThreadState::Runnable if id != self.sched.turn && !thread.held => {
+                self.sched.remove(&mut self.threads, id)
+            }
             _ => {}
         }
         if self.threads.get(id).state != ThreadState::Ended {

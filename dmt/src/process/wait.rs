@@ -5,11 +5,8 @@ use crate::kernel::{Kernel, Step};
 use crate::op::Op;
 use crate::park::{Space, WaitKey};
 use crate::process::abi::*;
-use crate::process::table::ProcessState;
+use crate::process::table::{Process, ProcessState, Report};
 use crate::thread::Wake;
-
-/// Option of [`Call::wait_child`] beside the kernel's: the ends of children are of no interest.
-pub const STOPS_ONLY: i32 = 1 << 30;
 
 /// What a process waits for that waits for its children.
 pub(crate) fn child_key(parent: u16) -> WaitKey {
@@ -17,20 +14,22 @@ pub(crate) fn child_key(parent: u16) -> WaitKey {
 }
 
 impl Call<'_> {
-    /// `wait4`, `waitpid`, `waitid`: returns the pid of a child that ended, in order of their ends, and its wait status;
-    /// 0 with `WNOHANG` if none has; -`ECHILD`, -`EINTR`. `selector`: a pid, -1 = any, 0 = own group, -group.
-    /// Preload then reaps the real child under the same turn, unless `WNOWAIT` keeps it waitable. Stops and
-    /// continuations are never reported.
+    /// `wait4`, `waitpid`, `waitid`: returns the pid of a child that ended (`WEXITED`), was stopped (`WSTOPPED`) or went on
+    /// (`WCONTINUED`), in order of these changes, and its wait status; 0 with `WNOHANG` if there is none; -`ECHILD`,
+    /// -`EINTR`. `selector`: a pid, -1 = any, 0 = own group, -group. Of a child that ended preload then reaps the real
+    /// one under the same turn, unless `WNOWAIT` keeps it waitable.
     pub fn wait_child(&self, selector: i32, options: i32, status: &mut i32) -> i64 {
         let mut waited = false;
         self.op(Op::Wait, selector as u64, |k, me| {
             let parent = k.process_of(me);
-            let (child, any) = k.ended_child(parent, selector);
-            if let Some(child) = child.filter(|_| options & STOPS_ONLY == 0) {
-                let process = k.processes.get(child);
+            let (child, any) = k.changed_child(parent, selector, options);
+            if let Some(child) = child {
+                let process = k.processes.get_mut(child);
                 let pid = process.pid;
-                *status = process.status;
-                if options & WNOWAIT == 0 {
+                *status = process.wait_status();
+                if options & WNOWAIT == 0 && process.state == ProcessState::Live {
+                    process.report = Report::None;
+                } else if options & WNOWAIT == 0 {
                     k.reap(parent, child);
                 }
                 return Step::Done(i64::from(pid));
@@ -52,8 +51,9 @@ impl Call<'_> {
 }
 
 impl Kernel {
-    /// The child of `parent` that ended first and that `selector` names; and whether it names any child at all.
-    fn ended_child(&self, parent: u16, selector: i32) -> (Option<u16>, bool) {
+    /// The child of `parent` that changed first, of those that `selector` names, in a way that `options` ask for; and
+    /// whether it names any child at all.
+    fn changed_child(&self, parent: u16, selector: i32, options: i32) -> (Option<u16>, bool) {
         let own_group = self.processes.get(parent).group;
         let (mut first, mut any) = (None, false);
         for id in 1..=self.processes.high() {
@@ -68,11 +68,9 @@ impl Kernel {
                 continue;
             }
             any = true;
-            if process.state == ProcessState::Zombie {
-                let earlier = first.is_none_or(|other| process.ended < self.processes.get(other).ended);
-                if earlier {
-                    first = Some(id);
-                }
+            let earlier = first.is_none_or(|other| process.changed < self.processes.get(other).changed);
+            if process.change() & options != 0 && earlier {
+                first = Some(id);
             }
         }
         (first, any)
@@ -84,5 +82,28 @@ impl Kernel {
         let ticks = process.ticks + process.children_ticks;
         self.processes.get_mut(parent).children_ticks += ticks;
         self.processes.release(child);
+    }
+}
+
+/// Wait status of a process that goes on.
+const CONTINUED: i32 = 0xffff;
+
+impl Process {
+    /// Which option of `wait` asks for what became of it; 0 = none.
+    fn change(&self) -> i32 {
+        match (self.state, self.report) {
+            (ProcessState::Zombie, _) => WEXITED,
+            (_, Report::Stopped) => WSTOPPED,
+            (_, Report::Continued) => WCONTINUED,
+            (_, Report::None) => 0,
+        }
+    }
+
+    fn wait_status(&self) -> i32 {
+        match self.change() {
+            WSTOPPED => self.stopped << 8 | 0x7f,
+            WCONTINUED => CONTINUED,
+            _ => self.status,
+        }
     }
 }

@@ -3,7 +3,6 @@
 use core::ffi::c_int;
 
 use dmt::process::vfork::Launch;
-use dmt::process::wait::STOPS_ONLY;
 
 use crate::calls::disk::writing;
 use crate::calls::refuse::{self, Other};
@@ -85,14 +84,24 @@ fn launch(number: usize, a: [usize; 6], child: u16, pid: isize) -> isize {
     }
 }
 
-/// `wait4` in dmt, then the real child is reaped.
+/// All options of `wait4`.
+const WAIT4_OPTIONS: i32 =
+    libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED | libc::__WALL | libc::__WCLONE | libc::__WNOTHREAD;
+
+/// `wait4` in dmt, then a real child that ended is reaped.
 pub unsafe fn wait4(a: [usize; 6]) -> isize {
+    let options = a[2] as i32;
+    if options & !WAIT4_OPTIONS != 0 {
+        return -(libc::EINVAL as isize);
+    }
     let mut status = 0;
-    let pid = dmt(|call| call.wait_child(a[0] as i32, a[2] as i32, &mut status)) as isize;
+    let pid = dmt(|call| call.wait_child(a[0] as i32, options | libc::WEXITED, &mut status)) as isize;
     if pid <= 0 {
         return pid;
     }
-    reap(pid as i32);
+    if has_ended(status) {
+        reap(pid as i32);
+    }
     // SAFETY: the program's pointers, if it gave any.
     unsafe {
         if a[1] != 0 {
@@ -105,16 +114,21 @@ pub unsafe fn wait4(a: [usize; 6]) -> isize {
     pid
 }
 
+/// Whether a wait status tells the end of a child, not that it was stopped or goes on.
+fn has_ended(status: i32) -> bool {
+    libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
+}
+
 fn reap(pid: i32) {
     // SAFETY: waits for a child that has ended, or is about to, in dmt's eyes.
     while unsafe { raw!(libc::SYS_wait4, pid, 0, libc::__WALL, 0) } == -(libc::EINTR as isize) {}
 }
 
-/// Options of `waitid` that ask for stops and continuations, which never happen here.
-const STOPS: i32 = libc::WSTOPPED | libc::WCONTINUED;
+/// Options of `waitid` that say what to wait for; at least one of them is needed.
+const CHANGES: i32 = libc::WEXITED | libc::WSTOPPED | libc::WCONTINUED;
 /// All options of `waitid`.
 const WAITID_OPTIONS: i32 =
-    libc::WEXITED | STOPS | libc::WNOHANG | libc::WNOWAIT | libc::__WALL | libc::__WCLONE | libc::__WNOTHREAD;
+    CHANGES | libc::WNOHANG | libc::WNOWAIT | libc::__WALL | libc::__WCLONE | libc::__WNOTHREAD;
 
 /// `waitid`, but for descriptors of processes.
 pub unsafe fn waitid(a: [usize; 6]) -> isize {
@@ -125,15 +139,12 @@ pub unsafe fn waitid(a: [usize; 6]) -> isize {
         _ => return -(libc::EINVAL as isize),
     };
     let options = a[3] as i32;
-    if options & !WAITID_OPTIONS != 0 || options & (libc::WEXITED | STOPS) == 0 {
+    if options & !WAITID_OPTIONS != 0 || options & CHANGES == 0 {
         return -(libc::EINVAL as isize);
     }
     let mut status = 0;
-    let keep = options & libc::WNOWAIT != 0;
-    let only_stops = if options & libc::WEXITED == 0 { STOPS_ONLY } else { 0 };
-    let options = options & (libc::WNOHANG | libc::WNOWAIT) | only_stops;
     let pid = dmt(|call| call.wait_child(selector, options, &mut status)) as isize;
-    if pid > 0 && !keep {
+    if pid > 0 && options & libc::WNOWAIT == 0 && has_ended(status) {
         reap(pid as i32);
     }
     if pid >= 0 && a[2] != 0 {
@@ -151,11 +162,16 @@ unsafe fn fill_siginfo(info: *mut libc::siginfo_t, pid: i32, status: i32) {
             return;
         }
         (*info).si_signo = libc::SIGCHLD;
-        let exited = libc::WIFEXITED(status);
-        (*info).si_code = if exited { libc::CLD_EXITED } else { libc::CLD_KILLED };
+        let (code, value) = match status {
+            _ if libc::WIFEXITED(status) => (libc::CLD_EXITED, libc::WEXITSTATUS(status)),
+            _ if libc::WIFSTOPPED(status) => (libc::CLD_STOPPED, libc::WSTOPSIG(status)),
+            _ if libc::WIFCONTINUED(status) => (libc::CLD_CONTINUED, libc::SIGCONT),
+            _ => (libc::CLD_KILLED, libc::WTERMSIG(status)),
+        };
+        (*info).si_code = code;
         let fields = info.cast::<u8>().add(16).cast::<i32>();
         fields.write(pid);
-        fields.add(2).write(if exited { libc::WEXITSTATUS(status) } else { libc::WTERMSIG(status) });
+        fields.add(2).write(value);
     }
 }
 

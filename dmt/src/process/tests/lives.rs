@@ -13,14 +13,14 @@ fn children_are_waited_for_in_the_order_of_their_ends() {
         });
         let fast = world.fork(call, |_, _| 4);
         let mut status = 0;
-        assert_eq!(call.wait_child(slow, WNOHANG, &mut status), 0);
-        assert_eq!(call.wait_child(-1, 0, &mut status), i64::from(fast));
+        assert_eq!(call.wait_child(slow, WEXITED | WNOHANG, &mut status), 0);
+        assert_eq!(call.wait_child(-1, WEXITED, &mut status), i64::from(fast));
         world.say(format!("fast {status:#x}"));
-        assert_eq!(call.wait_child(fast, 0, &mut status), -ECHILD);
-        assert_eq!(call.wait_child(slow, WNOWAIT, &mut status), i64::from(slow));
-        assert_eq!(call.wait_child(0, 0, &mut status), i64::from(slow));
+        assert_eq!(call.wait_child(fast, WEXITED, &mut status), -ECHILD);
+        assert_eq!(call.wait_child(slow, WEXITED | WNOWAIT, &mut status), i64::from(slow));
+        assert_eq!(call.wait_child(0, WEXITED, &mut status), i64::from(slow));
         world.say(format!("slow {status:#x}"));
-        assert_eq!(call.wait_child(-1, 0, &mut status), -ECHILD);
+        assert_eq!(call.wait_child(-1, WEXITED, &mut status), -ECHILD);
     });
     assert_eq!(said, ["fast 0x400", "slow 0x300"]);
 }
@@ -39,8 +39,8 @@ fn orphans_become_inits_and_leave_no_zombie() {
             0
         });
         let mut status = 0;
-        assert_eq!(call.wait_child(-1, 0, &mut status), i64::from(child));
-        assert_eq!(call.wait_child(-1, 0, &mut status), -ECHILD);
+        assert_eq!(call.wait_child(-1, WEXITED, &mut status), i64::from(child));
+        assert_eq!(call.wait_child(-1, WEXITED, &mut status), -ECHILD);
         call.sleep_until(call.realtime() + 100 * MS);
         world.say(format!("{} processes", call.with(|k| k.processes.ids().count())));
     });
@@ -52,7 +52,7 @@ fn an_ignored_sigchld_reaps_by_itself() {
     run(|world, call| {
         assert_eq!(call.signal_action(SIGCHLD, 1, 0), 0);
         world.fork(call, |_, _| 0);
-        assert_eq!(call.wait_child(-1, 0, &mut 0), -ECHILD);
+        assert_eq!(call.wait_child(-1, WEXITED, &mut 0), -ECHILD);
         assert_eq!(call.with(|k| k.processes.ids().count()), 1);
     });
 }
@@ -71,7 +71,7 @@ fn sigchld_says_who_ended_and_how() {
         assert_eq!(call.signal_wait(1 << (SIGCHLD - 1), None, &mut info), i64::from(SIGCHLD));
         assert_eq!((info.pid, info.code, info.value), (child, CLD_KILLED, SIGTERM as u64));
         let mut status = 0;
-        call.wait_child(child, 0, &mut status);
+        call.wait_child(child, WEXITED, &mut status);
         world.say(format!("status {status}"));
     });
     assert_eq!(said, ["status 15"]);
@@ -97,7 +97,7 @@ fn a_process_dies_with_all_its_threads_whatever_they_wait_for() {
         assert_eq!(threads(call), 5);
         assert_eq!(call.kill(child, SIGKILL), 0);
         let mut status = 0;
-        assert_eq!(call.wait_child(-1, 0, &mut status), i64::from(child));
+        assert_eq!(call.wait_child(-1, WEXITED, &mut status), i64::from(child));
         assert_eq!((status, threads(call)), (SIGKILL, 1));
         assert!(call.with(|k| k.timers.earliest().is_none()), "its timers are disarmed");
     });
@@ -174,7 +174,7 @@ fn the_tables_are_bounded() {
         assert_eq!(reserved.len(), MAX_THREADS - 1);
         reserved.drain(..).for_each(|id| call.thread_abandon(id));
         let child = world.fork(call, |_, _| 0);
-        assert_eq!(call.wait_child(child, 0, &mut 0), i64::from(child));
+        assert_eq!(call.wait_child(child, WEXITED, &mut 0), i64::from(child));
     });
 }
 
@@ -215,7 +215,7 @@ fn groups_and_sessions_follow_the_calls() {
         assert_eq!(call.session_of(child), i64::from(FIRST_PID));
         call.yield_turn();
         assert_eq!(call.kill(-child, SIGTERM), 0);
-        assert_eq!(call.wait_child(-child, 0, &mut 0), i64::from(child));
+        assert_eq!(call.wait_child(-child, WEXITED, &mut 0), i64::from(child));
         assert_eq!(call.kill(-child, SIGTERM), -ESRCH);
     });
 }
@@ -237,7 +237,7 @@ fn a_parent_that_called_vfork_waits_until_its_child_has_ended_and_hears_why_it_f
             call.fork_done(child, pid);
             let launch = call.await_launch(child, pid, spawns);
             let mut status = 0;
-            let waited = call.wait_child(pid, 0, &mut status);
+            let waited = call.wait_child(pid, WEXITED, &mut status);
             world.say(format!(
                 "{name}: {launch:?}, then {}",
                 if waited == i64::from(pid) { 0 } else { waited }

@@ -37,10 +37,10 @@ fn sa_restart_decides_whether_a_wait_goes_on() {
                 0
             });
             let mut status = 0;
-            let result = call.wait_child(child, 0, &mut status);
+            let result = call.wait_child(child, WEXITED, &mut status);
             world.say(format!("{parent}: waited {}", if result == i64::from(child) { 1 } else { result }));
         }
-        assert!(call.wait_child(-1, 0, &mut 0) > 0);
+        assert!(call.wait_child(-1, WEXITED, &mut 0) > 0);
     });
     assert_eq!(said, ["1: signal 10 value 0", "1: waited 1", "1: signal 10 value 0", "1: waited -4"]);
 }
@@ -193,7 +193,7 @@ fn handlers_with_resethand_run_once() {
             unreachable!("the second one is fatal")
         });
         let mut status = 0;
-        call.wait_child(child, 0, &mut status);
+        call.wait_child(child, WEXITED, &mut status);
         world.say(format!("{status}"));
     });
     assert_eq!(said, ["2: signal 10 value 0", "10"]);
@@ -293,7 +293,7 @@ fn cpu_time_counts_what_was_done() {
             0
         });
         assert_eq!(call.cpu_time(RUSAGE_CHILDREN), 0);
-        call.wait_child(child, 0, &mut 0);
+        call.wait_child(child, WEXITED, &mut 0);
         assert!(call.cpu_time(RUSAGE_CHILDREN) >= 500 * crate::process::usage::TICK_CPU_NS);
         assert!(call.cpu_time(RUSAGE_SELF) - before < 500 * crate::process::usage::TICK_CPU_NS);
         assert!(call.clock_gettime(CLOCK_THREAD_CPUTIME_ID) > 0);
