@@ -31,9 +31,9 @@ pub unsafe fn quiet_call(number: i64, a: [usize; 6]) -> isize {
     // SAFETY: forwarded promise.
     let result = unsafe { gate::syscall(number, a) };
     inside.store(0, Ordering::Relaxed);
-    if result == failed::EIO {
+    if result == failed::EIO || result == failed::EROFS {
         // SAFETY: forwarded promise.
-        unsafe { failed::failed(number, a) };
+        unsafe { failed::failed(number, a, result) };
     }
     result
 }

@@ -47,6 +47,36 @@ static void names(void) {
     SAY("closed: %d", ERR(mq_close(made)));
 }
 
+// What read gives, from where the last one ended.
+static void status(const char *what, mqd_t of) {
+    char text[100];
+    ssize_t some = read(of, text, 6), rest = some == 6 ? read(of, text + 6, 90) : 0;
+    if (some < 0) { SAY("%s: %s", what, strerrorname_np(errno)); return; }
+    text[some + rest] = 0;
+    char *pid = strstr(text, "NOTIFY_PID:");
+    int told = pid ? atoi(pid + 11) : -1, own = told == getpid();
+    if (pid) *pid = 0;
+    SAY("%s: %s, told %d %d", what, text, told != 0, own);
+    SAY("then %d", (int)read(of, text, 90));
+}
+
+static void statuses(void) {
+    struct mq_attr size = {.mq_maxmsg = 3, .mq_msgsize = 16};
+    mqd_t first = mq_open("/bq.s", O_RDWR | O_CREAT | O_EXCL, 0600, &size), second = mq_open("/bq.s", O_RDONLY), writer = mq_open("/bq.s", O_WRONLY);
+    MUST(first >= 0 && second >= 0 && writer >= 0);
+    status("empty", first);
+    status("for writing", writer);
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR2};
+    signal(SIGUSR2, SIG_IGN);
+    MUST(mq_notify(first, &event) == 0);
+    status("to be told", second);
+    MUST(mq_send(first, "12345", 5, 0) == 0 && mq_send(first, "1234567", 7, 1) == 0);
+    mqd_t third = mq_open("/bq.s", O_RDONLY);
+    status("two messages", third);
+    SAY("write: %s", strerrorname_np(ERR((int)write(writer, "x", 1))));
+    MUST(mq_close(first) == 0 && mq_close(second) == 0 && mq_close(third) == 0 && mq_close(writer) == 0 && mq_unlink("/bq.s") == 0);
+}
+
 static void order(void) {
     MUST(mq_send(queue, "a1", 2, 1) == 0 && mq_send(queue, "b5", 2, 5) == 0 && mq_send(queue, "c1", 2, 1) == 0);
     MUST(mq_send(queue, "d5", 2, 5) == 0);
@@ -163,6 +193,7 @@ static void notices(void) {
 
 int main(void) {
     names();
+    statuses();
     struct mq_attr size = {.mq_maxmsg = 4, .mq_msgsize = 64};
     mq_unlink("/bq.b");
     queue = mq_open("/bq.b", O_RDWR | O_CREAT, 0600, &size);

@@ -1,6 +1,7 @@
 // How many threads a process has, as /proc tells it of itself and of its children.
 #include "check.h"
 #include <dirent.h>
+#include <sys/stat.h>
 
 static pthread_barrier_t gate;
 
@@ -52,8 +53,54 @@ static void say(const char *when, pid_t pid, int expected) {
     SAY("%s: %d %d %d", when, seen[0], seen[1], seen[2]);
 }
 
+// The names in a directory of /proc, as a number. Natively it is another one each time.
+static uint64_t names(const char *path) {
+    DIR *all = opendir(path);
+    uint64_t hash = 1;
+    MUST(all);
+    for (struct dirent *one; (one = readdir(all));) hash = hashed(hash, one->d_name, strlen(one->d_name)) + one->d_ino;
+    closedir(all);
+    return hash;
+}
+
+static void *brief(void *unused) { return unused; }
+
+// Threads and processes end at once where replicas look, those that nobody waits for, too.
+static void ends(void) {
+    char path[64];
+    for (int i = 0; i < 20; i++) {
+        pthread_t thread;
+        int gone[2];
+        char byte;
+        MUST(pthread_create(&thread, 0, brief, 0) == 0);
+        if (i % 2) pthread_join(thread, 0);
+        else { pthread_detach(thread); usleep(100); }
+        witness(names("/proc/self/task"));
+        MUST(pipe(gone) == 0);
+        pid_t child = fork();
+        if (child == 0) { pid_t orphan = fork(); if (orphan) MUST(write(gone[1], &orphan, sizeof orphan) == sizeof orphan); _exit(0); }
+        pid_t orphan;
+        close(gone[1]);
+        MUST(read(gone[0], &orphan, sizeof orphan) == sizeof orphan && read(gone[0], &byte, 1) == 0);
+        struct stat found;
+        snprintf(path, sizeof path, "/proc/%d", orphan);
+        int there = stat(path, &found);
+        strcat(path, "/stat");
+        int file = open(path, O_RDONLY);
+        witness(100 + there + 10 * (file >= 0));
+        if (file >= 0) close(file);
+        snprintf(path, sizeof path, "/proc/%d/task", child);
+        witness(names("/proc") + names(path));
+        MUST(waitpid(child, 0, 0) == child);
+        MUST(stat(path, &found) < 0 && errno == ENOENT);
+        witness(names("/proc"));
+        close(gone[0]);
+    }
+}
+
 int main(void) {
     pthread_t threads[5];
+    ends();
     pthread_barrier_init(&gate, 0, 6);
     say("alone", getpid(), 1);
     for (int i = 0; i < 5; i++) pthread_create(&threads[i], 0, stay, 0);

@@ -73,6 +73,20 @@ impl Drop for Disk<'_> {
     }
 }
 
+/// Has ext4 find an error, for which it was told to make the file system read-only.
+fn make_read_only(disk: &Disk<'_>) {
+    run(Command::new("mount").args(["-o", "remount,errors=remount-ro"]).arg(disk.directory));
+    let mounted = Command::new("findmnt").args(["-nro", "SOURCE"]).arg(disk.directory).output();
+    let device = String::from_utf8(mounted.expect("run findmnt").stdout).expect("a device");
+    let device = Path::new(device.trim()).file_name().expect("a name").to_owned();
+    let trigger = Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error");
+    fs::write(&trigger, "an error of a test").unwrap_or_else(|e| panic!("{}: {e}", trigger.display()));
+    let options = fs::read_to_string("/proc/self/mounts").expect("read the mounts");
+    let line = options.lines().find(|line| line.contains(&*disk.directory.to_string_lossy()));
+    // Newer kernels leave the mount as it is, and refuse to write.
+    assert!(line.is_some_and(|line| line.contains(" ro,") || line.contains("emergency_ro")), "{line:?}");
+}
+
 fn redis(cluster: &Cluster) -> Redis {
     until("redis answers", PATIENCE, || {
         let mut redis = Redis::connect(cluster.port()).ok()?;
@@ -94,8 +108,13 @@ fn start(scratch: Scratch, options: &[&str]) -> Cluster {
 
 /// Writes until the supervisor says `text`.
 fn write_until_told(cluster: &Cluster, text: &str) {
+    ask_until_told(cluster, &["INCR", "during"], text);
+}
+
+/// Asks redis for something again and again until the supervisor says `text`.
+fn ask_until_told(cluster: &Cluster, command: &[&str], text: &str) {
     let told = poll(PATIENCE, || {
-        let _ = redis(cluster).call(&["INCR", "during"]);
+        let _ = redis(cluster).call(command);
         cluster.printed().contains(text).then_some(())
     });
     assert!(told.is_some(), "{}", cluster.printed());
@@ -135,5 +154,20 @@ fn a_replica_comes_back_when_its_disk_is_well_again() {
     assert_eq!(client.must(&["INCR", "during"]).number(), before + 1);
     cluster.await_level();
     layers::assert_identical(&cluster.state(), 3);
+    drop(cluster);
+}
+
+#[test]
+fn a_disk_that_became_read_only_is_one_that_failed() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("disk-read-only");
+    let (image, directory) = (scratch.path().join("image"), scratch.path().join("state/replica-2"));
+    let disk = Disk::make(&image, &directory);
+    let cluster = start(scratch, &[]);
+    make_read_only(&disk);
+    // Natively redis would answer with an error.
+    ask_until_told(&cluster, &["SAVE"], "gave EROFS: it is read-only");
+    ask_until_told(&cluster, &["SAVE"], "tried again until its disk is well");
+    assert_eq!(redis(&cluster).must(&["GET", "before"]).bytes(), b"yes");
     drop(cluster);
 }

@@ -54,7 +54,8 @@ impl Kernel {
             FileKind::SignalFd => self.read_signalfd(me, id, target),
             FileKind::Random => Try::Done(self.read_random(target)),
             FileKind::Inotify => self.read_inotify(id, target),
-            FileKind::Epoll | FileKind::MessageQueue => Try::Done(-EINVAL),
+            FileKind::MessageQueue => Try::Done(self.read_posix_status(id, target)),
+            FileKind::Epoll => Try::Done(-EINVAL),
             FileKind::PipeWrite | FileKind::Mailed | FileKind::Free => Try::Done(-EBADF),
         }
     }

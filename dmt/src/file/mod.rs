@@ -32,7 +32,7 @@ pub mod inotify;
 pub mod io;
 pub mod lock;
 pub mod mailed;
-mod memory;
+pub(crate) mod memory;
 mod message;
 pub(crate) mod notify;
 mod options;

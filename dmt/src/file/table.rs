@@ -50,7 +50,7 @@ pub struct File {
     pub(crate) watches: ItemId,
     /// The other end of a pipe or pair; 0 if it is gone or there never was one.
     pub(crate) peer: FileId,
-    /// Error that the next call reports (`SO_ERROR`).
+    /// Error that the next call reports (`SO_ERROR`). Message queue: bytes of its status that were read.
     pub(crate) error: i32,
     /// Bytes to read.
     pub(crate) input: Queue,

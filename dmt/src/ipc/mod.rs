@@ -6,6 +6,7 @@
 pub mod message_queue;
 mod posix_message;
 pub mod posix_queue;
+mod posix_status;
 pub mod semaphore_set;
 
 use crate::kernel::Kernel;

@@ -22,6 +22,7 @@ pub mod rows;
 pub mod signal;
 pub mod signal_wait;
 pub mod table;
+pub mod tasks;
 pub mod threads;
 pub mod usage;
 pub mod vfork;

@@ -67,6 +67,11 @@ fn special(fd: usize, flags: c_int) -> isize {
     if flags & libc::O_ACCMODE == libc::O_RDONLY && is_measured {
         let mut room = [0; MAX_PATH_BYTES];
         let path = path_of(fd, &mut room);
+        if !dmt(|call| call.with(|k| k.has_task(path))) {
+            // SAFETY: closes what was opened just now.
+            unsafe { raw!(libc::SYS_close, fd) };
+            return -(libc::ENOENT as isize);
+        }
         if let Some(content) = procfs::content(path) {
             return procfs::replace(fd, flags, content, path);
         }

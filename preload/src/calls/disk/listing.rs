@@ -10,15 +10,17 @@ use core::ffi::c_int;
 use dmt::disk::devices::Measured;
 use dmt::disk::listing::{END, position};
 
-use super::stat;
+use super::{MAX_PATH_BYTES, path_of, stat};
 use crate::raw;
 use crate::watches;
-use crate::world::dmt;
+use crate::world::{apart, dmt};
 
 /// Address space for the entries of one directory, bytes.
 const ENTRIES_BYTES: usize = 192 << 20;
 /// Address space for their order, bytes.
 const ORDER_BYTES: usize = 64 << 20;
+/// Entries of a directory that is read without being sorted, bytes at a time.
+const CHUNK_BYTES: usize = 4096;
 /// Bytes of an entry before its name, as in the kernel's `struct linux_dirent64`.
 const NAME_AT: usize = 19;
 const POSITION_AT: usize = 8;
@@ -32,6 +34,10 @@ struct Place {
     position: u64,
     at: u64,
 }
+
+/// Room for entries, aligned as the kernel writes them.
+#[repr(align(8))]
+struct Chunk([u8; CHUNK_BYTES]);
 
 /// A directory that has been read.
 #[derive(Clone, Copy)]
@@ -97,17 +103,44 @@ fn lost_bits(fd: usize) -> u32 {
     }
 }
 
-/// A directory without positions of our own (/proc): the kernel's order, with our numbers.
+/// A directory without positions of our own (/proc): the kernel's order, with our numbers, and of processes and threads only
+/// those that dmt knows. What else the kernel lists never comes to the program's memory.
 unsafe fn unsorted(a: [usize; 6]) -> isize {
-    // SAFETY: the program's own call; after success the entries are in its buffer.
+    // SAFETY: forwarded promise.
+    apart(|| unsafe { known(a[0], a[1], a[2]) })
+}
+
+unsafe fn known(fd: usize, out: usize, room: usize) -> isize {
+    let mut path = [0; MAX_PATH_BYTES];
+    let directory = path_of(fd, &mut path);
+    let mut chunk = Chunk([0; CHUNK_BYTES]);
+    let entries = chunk.0.as_mut_ptr() as usize;
+    let (mut used, mut position) = (0, 0);
+    // SAFETY: the kernel writes entries into our buffer, and they are copied to the program's, which has room for them.
     unsafe {
-        let given = watches::observed(|| raw!(libc::SYS_getdents64, a[0], a[1], a[2]));
-        let mut at = 0;
-        while (at as isize) < given {
-            number(a[0], a[1] + at);
-            at += length(a[1] + at);
+        position = position.max(raw!(libc::SYS_lseek, fd, 0, libc::SEEK_CUR));
+        loop {
+            let got = watches::observed(|| raw!(libc::SYS_getdents64, fd, entries, CHUNK_BYTES));
+            if got <= 0 {
+                return if used > 0 { used as isize } else { got };
+            }
+            let mut at = 0;
+            while (at as isize) < got {
+                let (entry, bytes) = (entries + at, length(entries + at));
+                if dmt(|call| call.with(|k| k.lists_task(directory, name(entry)))) {
+                    if used + bytes > room {
+                        raw!(libc::SYS_lseek, fd, position, libc::SEEK_SET);
+                        return if used > 0 { used as isize } else { EINVAL };
+                    }
+                    let copy = out + used;
+                    core::ptr::copy_nonoverlapping(entry as *const u8, copy as *mut u8, bytes);
+                    number(fd, copy);
+                    used += bytes;
+                }
+                position = ((entry + POSITION_AT) as *const isize).read_unaligned();
+                at += bytes;
+            }
         }
-        given
     }
 }
 

@@ -12,6 +12,8 @@ use crate::world::{apart, dmt};
 /// Inode numbers of files of dmt's (sockets, pipes) are above all others.
 const VIRTUAL_INODES: u64 = 1 << 41;
 
+const GONE: isize = -(libc::ENOENT as isize);
+
 /// The calls of this family.
 ///
 /// # Safety
@@ -49,7 +51,7 @@ unsafe fn fill(number: i64, a: [usize; 6], file: [usize; 3], out: usize) -> isiz
         let done = gate::syscall(number, a);
         if done == 0 {
             let out = &mut *(out as *mut libc::stat);
-            let shown = shown(&real(out), file);
+            let Some(shown) = shown(&real(out), file) else { return GONE };
             out.st_dev = shown.device;
             out.st_ino = shown.inode;
             out.st_nlink = shown.links;
@@ -95,7 +97,7 @@ unsafe fn fill_x(mut a: [usize; 6]) -> isize {
             modified: time(&out.stx_mtime),
             changed: time(&out.stx_ctime),
         };
-        let shown = shown(&real, [a[0], a[1], a[2]]);
+        let Some(shown) = shown(&real, [a[0], a[1], a[2]]) else { return GONE };
         (out.stx_dev_major, out.stx_dev_minor) = (libc::major(shown.device), libc::minor(shown.device));
         out.stx_nlink = shown.links as u32;
         (out.stx_ino, out.stx_size, out.stx_blocks) = (shown.inode, shown.size, shown.blocks);
@@ -112,9 +114,9 @@ unsafe fn fill_x(mut a: [usize; 6]) -> isize {
     }
 }
 
-/// What the program sees of the file at `file`.
+/// What the program sees of the file at `file`; `None` if it is of a process that does not exist any more.
 #[inline]
-unsafe fn shown(real: &Real, file: [usize; 3]) -> Shown {
+unsafe fn shown(real: &Real, file: [usize; 3]) -> Option<Shown> {
     let mut shown = show(real);
     // SAFETY: forwarded promise.
     let is_descriptor = unsafe { is_empty(file[1]) };
@@ -123,11 +125,11 @@ unsafe fn shown(real: &Real, file: [usize; 3]) -> Shown {
         let id = dmt(|call| call.file_of(file[0] as c_int)).unwrap_or(0);
         shown.inode = VIRTUAL_INODES + u64::from(id);
         (shown.modified, shown.changed) = (start, start);
-        return shown;
+        return Some(shown);
     }
     if dmt(|call| call.with(|k| k.disk.devices.is_measured(real.device))) {
         // SAFETY: as above.
-        unsafe { measured::show(real, &mut shown, file) };
+        return unsafe { measured::show(real, &mut shown, file) }.then_some(shown);
     }
-    shown
+    Some(shown)
 }
