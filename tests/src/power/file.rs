@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 
 /// What is kept or lost as a whole.
 pub const SECTOR_BYTES: usize = 512;
+/// The beginning of the disk, which is kept or lost as a whole, too: ext4 has its superblock there, longer than a sector, and
+/// mounts nothing of which half a superblock was written, whatever its journal has.
+pub const SUPERBLOCK_BYTES: usize = 4096;
 
 /// See the module.
 #[derive(Debug)]
@@ -106,8 +109,10 @@ impl VolatileFile {
     /// Cuts the power, if it has not failed yet; what is on the disk when it comes back.
     pub fn cut(&mut self, mut keep: impl FnMut() -> bool) -> Self {
         self.dead = true;
+        let keep_superblock = keep();
         for sector in std::mem::take(&mut self.dirty) {
-            if keep() {
+            let kept = if sector < SUPERBLOCK_BYTES / SECTOR_BYTES { keep_superblock } else { keep() };
+            if kept {
                 self.keep(sector);
             }
         }
@@ -124,21 +129,25 @@ impl VolatileFile {
 
 #[cfg(test)]
 mod tests {
-    use super::{NoPower, SECTOR_BYTES, VolatileFile};
+    use super::{NoPower, SECTOR_BYTES, SUPERBLOCK_BYTES, VolatileFile};
 
     #[test]
     fn a_cut_loses_what_was_not_flushed_and_nothing_else() {
-        let mut file = VolatileFile::new(4 * SECTOR_BYTES);
-        file.write(10, b"flushed").unwrap();
+        let begin = SUPERBLOCK_BYTES;
+        let mut file = VolatileFile::new(begin + 4 * SECTOR_BYTES);
+        file.write(begin + 10, b"flushed").unwrap();
         file.flush().unwrap();
-        file.write(SECTOR_BYTES - 2, b"lost").unwrap();
-        assert_eq!((file.unflushed(), file.read(SECTOR_BYTES - 2, 4)), (2, Ok(&b"lost"[..])));
-        let mut first = true;
-        let mut left = file.cut(|| std::mem::take(&mut first));
+        let border = begin + SECTOR_BYTES;
+        file.write(border - 2, b"lost").unwrap();
+        file.write(SECTOR_BYTES - 2, b"gone").unwrap();
+        assert_eq!((file.unflushed(), file.read(border - 2, 4)), (4, Ok(&b"lost"[..])));
+        let mut answers = [false, true, false].into_iter();
+        let mut left = file.cut(|| answers.next().unwrap());
         assert_eq!(file.read(0, 1), Err(NoPower));
         assert_eq!((file.write(0, b"x"), file.flush()), (Err(NoPower), Err(NoPower)));
-        assert_eq!(left.read(10, 7), Ok(&b"flushed"[..]));
-        assert_eq!(left.read(SECTOR_BYTES - 2, 4), Ok(&b"lo\0\0"[..]), "the first sector was kept");
-        assert_eq!(left.write(4 * SECTOR_BYTES - 1, b"ab"), Ok(1), "there is no room for more");
+        assert_eq!(left.read(begin + 10, 7), Ok(&b"flushed"[..]));
+        assert_eq!(left.read(border - 2, 4), Ok(&b"lo\0\0"[..]), "the first sector was kept");
+        assert_eq!(left.read(SECTOR_BYTES - 2, 4), Ok(&[0; 4][..]), "the superblock was lost");
+        assert_eq!(left.write(border + 3 * SECTOR_BYTES - 1, b"ab"), Ok(1), "there is no room for more");
     }
 }
