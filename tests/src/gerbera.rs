@@ -74,6 +74,43 @@ pub fn container(answer: &str, title: &str) -> Option<String> {
     Some(id.split_once("&quot;")?.0.to_owned())
 }
 
+/// Starts three replicas in which gerbera watches a directory. SIGUSR1 brings `second.mp3` there, SIGUSR2 takes `first.mp3` away.
+pub fn start_scanning(label: &str) -> Cluster {
+    let scratch = Scratch::new(label);
+    let data = scratch.path().join("data");
+    let (home, media) = (data.join("home"), data.join("media"));
+    fs::create_dir_all(home.join("cfg")).expect("make the home directory");
+    fs::create_dir_all(&media).expect("make the media directory");
+    fs::write(media.join("first.mp3"), vec![0; 20_000]).expect("write a file");
+    let (h, m) = (home.display(), media.display());
+    let configuration = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<config version=\"2\" xmlns=\"http://mediatomb.cc/config/2\">\n\
+         <server><ui enabled=\"yes\"/><name>G</name><udn>uuid:0d8a5b9c-0000-4000-8000-000000000001</udn>\
+         <home>{h}/cfg</home><webroot>/usr/share/gerbera/web</webroot><storage><sqlite3 enabled=\"yes\">\
+         <database-file>gerbera.db</database-file></sqlite3></storage></server>\n\
+         <import hidden-files=\"no\"><autoscan use-inotify=\"yes\"><directory location=\"{m}\" mode=\"inotify\" \
+         level=\"full\" recursive=\"yes\" hidden-files=\"no\"/></autoscan>\n\
+         <scripting script-charset=\"UTF-8\"><virtual-layout type=\"builtin\"/></scripting>\n\
+         <mappings><extension-mimetype ignore-unknown=\"no\"><map from=\"mp3\" to=\"audio/mpeg\"/>\
+         </extension-mimetype></mappings></import></config>\n"
+    );
+    fs::write(home.join("cfg/config.xml"), configuration).expect("write the configuration");
+    let script = format!(
+        "trap 'cp {m}/first.mp3 {m}/second.mp3' USR1; trap 'rm {m}/first.mp3' USR2
+         gerbera --home {h} --cfgdir cfg --port {PORT} --interface upnp0 &
+         while kill -0 $!; do wait $!; done"
+    );
+    await_listening(Plan::new(&["bash", "-c", &script]).start_in(scratch))
+}
+
+fn await_listening(mut cluster: Cluster) -> Cluster {
+    cluster.await_status("the media server listens", |status| {
+        let leader = status.leader().filter(|_| status.complete(3))?;
+        leader.listeners.iter().any(|listener| listener.port == PORT).then_some(())
+    });
+    cluster
+}
+
 /// Starts three replicas with some songs.
 pub fn start(label: &str) -> Cluster {
     let scratch = Scratch::new(label);
@@ -86,12 +123,7 @@ pub fn start(label: &str) -> Cluster {
     let path = |name: &str| data.join(name).to_str().expect("a plain path").to_owned();
     let (home, media, port) = (path("home"), path("media"), PORT.to_string());
     let command = ["gerbera", "--home", &home, "--cfgdir", "cfg", "--port", &port, "--interface", "upnp0"];
-    let mut cluster = Plan::new(&[&command[..], &["--add", &media]].concat()).start_in(scratch);
-    cluster.await_status("the media server listens", |status| {
-        let leader = status.leader().filter(|_| status.complete(3))?;
-        leader.listeners.iter().any(|listener| listener.port == PORT).then_some(())
-    });
-    cluster
+    await_listening(Plan::new(&[&command[..], &["--add", &media]].concat()).start_in(scratch))
 }
 
 /// Waits until the songs have been added; the container that holds their directory.

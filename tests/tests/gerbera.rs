@@ -1,13 +1,16 @@
 //! Three replicas of an unmodified Gerbera, a UPnP media server: found by SSDP on a veth address, browsed by SOAP, looked at by
 //! HTTP, while replicas are killed.
 
+use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use brolga_tests::cluster::Cluster;
-use brolga_tests::gerbera::{ADDRESS, ANSWER_LIMIT, PORT, await_files, browse, get, own_network, start};
+use brolga_tests::gerbera::{
+    ADDRESS, ANSWER_LIMIT, PORT, await_files, browse, get, own_network, start, start_scanning,
+};
 use brolga_tests::layers;
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, poll, until};
@@ -89,5 +92,43 @@ fn a_media_server_is_found_and_browsed_while_replicas_die() {
     cluster.await_level();
     let (compared, bytes) = layers::assert_identical(&cluster.state(), 3);
     println!("{count} browses answered; {compared} files, {bytes} bytes are the same");
+    cluster.stop();
+}
+
+/// Whether a file with this title is in a container of the media server or in one below.
+fn is_listed(object: &str, title: &str) -> bool {
+    let Some(answer) = browse(object) else { return false };
+    let listed = answer.contains(&format!("&lt;dc:title&gt;{title}"));
+    let ids = answer.split("container id=&quot;").skip(1).filter_map(|rest| rest.split_once("&quot;"));
+    listed || ids.map(|(id, _)| id.to_owned()).any(|id| is_listed(&id, title))
+}
+
+/// Gerbera watches a directory by inotify; a process of the replica puts files there, and takes them away, when it gets a signal.
+#[test]
+fn a_watched_directory_is_scanned_when_files_come_and_go() {
+    let _turn = serial::turn();
+    own_network();
+    let mut cluster = start_scanning("gerbera-scan");
+    let listed = |title: &str, expected: bool| {
+        let what = format!("{title} is listed: {expected}");
+        until(&what, PATIENCE, || (browse("0").is_some() && is_listed("0", title) == expected).then_some(()));
+    };
+    let signal = |cluster: &Cluster, name: &str| {
+        let done = cluster.call(&["signal", name]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    listed("first", true);
+    listed("second", false);
+    signal(&cluster, "USR1");
+    listed("second", true);
+    let old = cluster.leader();
+    cluster.kill_replica(old);
+    cluster.await_status("three replicas again", |status| status.complete(3).then_some(()));
+    signal(&cluster, "USR2");
+    listed("first", false);
+    listed("second", true);
+    cluster.await_level();
+    layers::assert_identical(&cluster.state(), 3);
+    assert!(fs::exists(cluster.data().join("media/first.mp3")).expect("look"), "the host's file stays");
     cluster.stop();
 }
