@@ -1,7 +1,6 @@
 //! Checkpoints of real servers with their clients connected: a replica that died comes back from one, and is in the state of the
 //! others.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use brolga_tests::checkpoints::{checkpoint, kill, of as checkpoints, restore_web_server};
@@ -223,32 +222,6 @@ fn a_nearly_full_disk_keeps_its_room_for_the_log() {
     disk.make_room();
     checkpoint(&cluster, victim);
     cluster.await_level();
-    cluster.stop();
-    drop(disk);
-}
-
-/// On a file system that can, the files of a checkpoint share their blocks with the server's.
-#[test]
-fn copies_share_blocks_where_the_file_system_can() {
-    let _turn = serial::turn();
-    let scratch = Scratch::new("checkpoint-xfs");
-    let state = scratch.path().join("state");
-    let disk = SmallDisk::mount_xfs(&state, &scratch.path().join("image"), 1 << 30);
-    let mut cluster = redis().start_in(scratch);
-    cluster.await_complete();
-    fill(&mut client(&cluster), 0);
-    let victim = cluster.follower();
-    let entry = checkpoint(&cluster, victim);
-    let files = state.join(format!("replica-{victim}/checkpoints/{entry}/files"));
-    let list = Command::new("find").arg(&files).args(["-name", "*.incr.aof"]).output().expect("run find");
-    let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    let copy = list.lines().next().expect("the append-only file is in the checkpoint");
-    let extents = Command::new("filefrag").args(["-v", copy]).output().expect("run filefrag");
-    let extents = String::from_utf8_lossy(&extents.stdout).into_owned();
-    assert!(extents.contains("shared"), "{extents}");
-    assert_eq!(kill(&mut cluster, victim).restored_from, Some(entry));
-    cluster.await_level();
-    layers::assert_identical(&cluster.state(), 3);
     cluster.stop();
     drop(disk);
 }

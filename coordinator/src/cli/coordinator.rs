@@ -9,7 +9,6 @@ use crate::channel::Channel;
 use crate::container::ContainerSpec;
 use crate::launcher::cluster::Cluster;
 use crate::launcher::{LauncherError, interfaces, keys, state};
-use crate::paxos::MAX_ID;
 use crate::replica::config::{CHANNEL_VERSION, FromReplica, Member, ReplicaConfig};
 use crate::replica::outbound;
 
@@ -87,13 +86,8 @@ fn configure(args: CoordinatorArgs, supervisor: Channel) -> Result<ReplicaConfig
 }
 
 fn server(cluster: &Cluster, args: &CoordinatorArgs, directory: PathBuf) -> ContainerSpec {
-    // The server must see the same files on every replica, and no keys: all of Brolga's own directories look empty. On
-    // several machines the replicas' directories have different names, and it sees none.
-    let hidden = if cluster.machines.is_empty() {
-        (1..=MAX_ID).map(|id| state::replica_directory(&args.state, id)).chain([args.keys.clone()]).collect()
-    } else {
-        vec![args.state.clone(), args.keys.clone()]
-    };
+    let mut hidden = cluster.hidden(&args.state);
+    hidden.push(args.keys.clone());
     cluster.server(directory, hidden)
 }
 

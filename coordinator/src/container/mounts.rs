@@ -64,7 +64,8 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
         plant_root(&layers, &root, kind)?;
     } else {
         overlay(Path::new("/"), &layers, &root, kind)?;
-        others = other_file_systems(&directory)?;
+        let hidden: Vec<PathBuf> = config.hidden.iter().map(|hidden| path(hidden)).collect();
+        others = other_file_systems(&directory, &hidden)?;
         for (number, source) in others.iter().enumerate() {
             let layers = layers.join("mounts").join(number.to_string());
             mirror(source, &layers, &inside(&root, source), kind)?;
@@ -200,14 +201,15 @@ fn plant(
     Ok(())
 }
 
-/// Mount points of the host, other than `/`, that hold files.
-fn other_file_systems(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
+/// Mount points of the host, other than `/`, that hold files and are not to be hidden.
+fn other_file_systems(directory: &Path, hidden: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut found: Vec<PathBuf> = Vec::new();
     for (point, kind) in mount_table()? {
         let skipped = SKIPPED_TYPES.iter().any(|skipped| skipped.as_bytes() == kind.as_slice())
             || SKIPPED_ROOTS.iter().any(|root| point.starts_with(root))
             || point == Path::new("/")
             || point.starts_with(directory)
+            || hidden.iter().any(|hidden| point.starts_with(hidden))
             || found.contains(&point)
             // Only what a path reaches: a mount point that a later mount covers is not a directory any more.
             || fs::metadata(&point).is_err();
@@ -278,7 +280,11 @@ fn tmpfs(target: &Path, flags: MsFlags, options: &str) -> Result<(), Failure> {
 }
 
 fn hide(target: &Path) -> Result<(), Failure> {
-    if target.is_dir() { tmpfs(target, MsFlags::MS_RDONLY, "mode=000,size=4k") } else { Ok(()) }
+    match fs::symlink_metadata(target) {
+        Ok(data) if data.is_dir() => tmpfs(target, MsFlags::MS_RDONLY, "mode=000,size=4k"),
+        Ok(data) if data.is_file() => bind(Path::new("/dev/null"), target),
+        _ => Ok(()),
+    }
 }
 
 fn fresh_proc_and_sys(root: &Path) -> Result<(), Failure> {

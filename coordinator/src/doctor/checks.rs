@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 use super::Outcome;
 use crate::checkpoint::criu;
 use crate::container::{Container, ContainerError, ContainerSpec, Report, remove_tree};
-use crate::launcher::find_preload;
+use crate::launcher::{find_preload, state_fs};
 
 /// `close_range` with close-on-exec (5.11) and overlays in user namespaces (5.11); what the tests run on is newer.
 const OLDEST_KERNEL: (u32, u32) = (5, 11);
@@ -30,6 +30,7 @@ pub(super) fn all(state: &Path) -> Vec<(&'static str, Outcome)> {
         ("preload library", preload()),
         ("CPU time of threads", schedstat()),
         ("CRIU", checkpoints()),
+        ("state file system", state_file_system(state)),
     ]
 }
 
@@ -180,6 +181,24 @@ fn checkpoints() -> Outcome {
     match tried {
         Ok(found) => Outcome::Pass(found),
         Err(error) => Outcome::warning(lost(error), remedy),
+    }
+}
+
+/// `--state-fs` is an extra, too.
+fn state_file_system(state: &Path) -> Outcome {
+    let image = state_fs::image_of(state);
+    let shown = image.display();
+    match (image.exists(), state_fs::is_mounted(state), state_fs::check()) {
+        (true, true, _) => Outcome::Pass(format!("{shown}, mounted on {}", state.display())),
+        (true, false, Ok(())) => Outcome::warning(
+            format!("{shown} is not mounted, so what is stored there is not seen"),
+            "the next `brolga run` or `brolga replica` mounts it",
+        ),
+        (true, false, Err(error)) => {
+            Outcome::fail(format!("{shown} cannot be mounted: {error}"), "see there")
+        }
+        (false, _, Ok(())) => Outcome::Pass(format!("can be made (--state-fs); none in {shown}")),
+        (false, _, Err(error)) => Outcome::Pass(format!("none in {shown}, and none can be made: {error}")),
     }
 }
 

@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
 use super::interfaces::Interface;
+use super::state::{keys_directory, replica_directory};
+use super::state_fs::image_of;
 use crate::container::{ContainerSpec, SYNC_VARIABLE};
 use crate::line_sums::{self, Damage};
-use crate::paxos::Members;
+use crate::paxos::{MAX_ID, Members};
 use crate::replica::config::{Admission, Durability};
 use crate::replica::outbound::Rule;
 use crate::replica::schedule::Every;
@@ -115,6 +117,16 @@ impl From<&Text> for OsString {
 }
 
 impl Cluster {
+    /// What of Brolga's own in and beside a state directory the server must not see: it must see the same on every replica, and no keys.
+    /// On several machines the replicas' directories have different names, and it sees none.
+    pub fn hidden(&self, state: &Path) -> Vec<PathBuf> {
+        let own: Vec<_> = match self.machines.is_empty() {
+            true => (1..=MAX_ID).map(|id| replica_directory(state, id)).collect(),
+            false => vec![state.to_owned()],
+        };
+        own.into_iter().chain([keys_directory(state), image_of(state)]).collect()
+    }
+
     /// The server in a container of its own: `directory` is the container's, and those in `hidden` look empty in it.
     pub fn server(&self, directory: PathBuf, hidden: Vec<PathBuf>) -> ContainerSpec {
         ContainerSpec {

@@ -13,6 +13,7 @@ use super::cluster::{Cluster, MAX_REPLICAS, Machine, Text};
 use super::cluster_file_error::ClusterFileError;
 use super::interfaces::Interface;
 use super::packages::FileDigest;
+use super::state_fs::Size;
 use super::{Destination, Publication, outbound};
 use crate::replica::config::{Admission, Durability};
 use crate::replica::schedule::Every;
@@ -61,6 +62,9 @@ pub struct ClusterFile {
     /// How often one of the followers takes a checkpoint: a time as `60s`, or a number of entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<String>,
+    /// Size, as `20G`, of a file system of its own for each member's state directory ([`super::state_fs`]), made at its first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_fs: Option<String>,
     /// `PORT:SERVERPORT`, with `/udp` behind it for UDP: ports at which a member publishes ports of the server.
     #[serde(default)]
     pub publish: Vec<String>,
@@ -179,6 +183,7 @@ impl ClusterFile {
         self.publications(1).map(drop)?;
         self.destinations().map(drop)?;
         self.every().map(drop)?;
+        self.state_fs().map(drop)?;
         self.interface.iter().try_for_each(|entry| entry.interface().map(drop))?;
         self.id_bytes().map(drop)
     }
@@ -214,6 +219,12 @@ impl ClusterFile {
     fn every(&self) -> Result<Option<Every>, String> {
         let read = |text: &String| text.parse().map_err(|why| format!("checkpoint_every: {why}"));
         self.checkpoint_every.as_ref().map(read).transpose()
+    }
+
+    /// How large the file system of each state directory is.
+    pub fn state_fs(&self) -> Result<Option<Size>, String> {
+        let read = |text: &String| text.parse().map_err(|why| format!("state_fs: {why}"));
+        self.state_fs.as_ref().map(read).transpose()
     }
 
     fn id_bytes(&self) -> Result<[u8; 16], String> {

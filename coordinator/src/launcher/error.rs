@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::cluster_file_error::ClusterFileError;
 use super::program::ProgramError;
+use super::state_fs::StateFsError;
 
 /// Why `brolga` gives up.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,9 @@ pub enum LauncherError {
     /// A file's new content cannot be taken.
     #[error("{0}")]
     Replacement(String),
+    /// The file system for the state directory cannot be made or mounted.
+    #[error(transparent)]
+    StateFs(#[from] StateFsError),
     /// The state directory cannot be used.
     #[error("cannot use {path}: {source}")]
     State {

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use super::cluster::Cluster;
 use super::cluster_file::{ClusterFile, FILE_NAME, FORMAT, InterfaceEntry, KEYS_NAME, MemberEntry};
 use super::cluster_file_error::ClusterFileError;
-use super::{LauncherError, Tuning, environment, interfaces, keys, packages, program};
+use super::{LauncherError, Tuning, environment, interfaces, keys, packages, program, state_fs};
 use crate::replica::config::Durability;
 use crate::replica::schedule::Every;
 
@@ -73,6 +73,9 @@ pub fn init(options: &InitOptions) -> Result<PathBuf, LauncherError> {
             return Err(ClusterFileError::Exists(path.clone()).into());
         }
     }
+    if options.tuning.state_fs.is_some() {
+        state_fs::check()?;
+    }
     let text = describe(options)?.text()?;
     // What the command line gave is checked as if it came from the file.
     ClusterFile::parse(&text, &path)?;
@@ -122,6 +125,7 @@ fn describe(options: &InitOptions) -> Result<ClusterFile, LauncherError> {
             Every::Seconds(seconds) => format!("{seconds}s"),
             Every::Entries(entries) => entries.to_string(),
         }),
+        state_fs: options.tuning.state_fs.map(|size| size.to_string()),
         publish: options.publish.clone(),
         allow_outbound: options.allow_outbound.clone(),
         member: members

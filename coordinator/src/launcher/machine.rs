@@ -13,7 +13,7 @@ use super::cluster_file::ClusterFile;
 use super::cluster_file_error::ClusterFileError;
 use super::state::{StateDirectory, default_path};
 use super::supervisor::{Seats, Supervisor};
-use super::{LauncherError, find_preload, keys, packages};
+use super::{LauncherError, find_preload, keys, packages, state_fs};
 use crate::replica::tls;
 
 /// Permissions that a private key must not have.
@@ -53,6 +53,7 @@ pub fn run_machine(options: &MachineOptions) -> Result<i32, LauncherError> {
     let content = |why| ClusterFileError::Content { path: path.clone(), why };
     let publish = file.publications(options.id).map_err(content)?;
     let state = options.state.clone().unwrap_or_else(|| default_path(&cluster.name));
+    state_fs::ensure(&state, file.state_fs().map_err(content)?)?;
     let state = StateDirectory::open(&state)?;
     if options.fresh {
         state.wipe()?;

@@ -12,6 +12,7 @@ pub mod init;
 pub mod interfaces;
 pub mod join;
 pub mod keys;
+mod loop_device;
 pub mod machine;
 mod membership;
 mod others;
@@ -25,6 +26,7 @@ mod requests;
 mod seats;
 mod signals;
 pub mod state;
+pub mod state_fs;
 mod supervisor;
 mod telling;
 mod tuning;
@@ -73,6 +75,7 @@ pub struct RunOptions {
 pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
     let wanted = describe(options)?;
     let preload = find_preload()?;
+    state_fs::ensure(&options.state, options.tuning.state_fs)?;
     let state = StateDirectory::open(&options.state)?;
     if options.fresh {
         state.wipe()?;

@@ -13,7 +13,8 @@ use super::cluster::Cluster;
 use crate::container::{SharedDirectory, remove_tree};
 use crate::paxos::MAX_ID;
 
-const LOCK: &str = "lock";
+/// Name of the file that the supervisor holds.
+pub(super) const LOCK: &str = "lock";
 const CONTROL: &str = "control.sock";
 const KEYS: &str = "keys";
 

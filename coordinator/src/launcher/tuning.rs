@@ -1,5 +1,6 @@
 //! What `brolga run` and `brolga init` are asked for alike, and what has good defaults.
 
+use super::state_fs::Size;
 use crate::replica::config::Admission;
 use crate::replica::schedule::Every;
 
@@ -18,4 +19,6 @@ pub struct Tuning {
     pub poll_us: u32,
     /// How often one of the replicas takes a checkpoint.
     pub checkpoint_every: Option<Every>,
+    /// The state directory gets a file system of its own.
+    pub state_fs: Option<Size>,
 }

@@ -210,7 +210,8 @@ pub(super) fn remove(path: &Path) {
     }
 }
 
-fn allocate(file: &File, len: u64) -> io::Result<()> {
+/// Takes the room for the first `len` bytes of a file.
+pub fn allocate(file: &File, len: u64) -> io::Result<()> {
     let len = i64::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the descriptor is open; the call touches no memory of this process.
     match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, len) } {

@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 pub use boot::current_boot_id;
 pub use damage::set_aside;
-pub use disk::{Directory, Disk, DiskFile, MappedFile};
+pub use disk::{Directory, Disk, DiskFile, MappedFile, allocate};
 pub use error::LogError;
 #[cfg(fuzzing)]
 pub(crate) use fuzzing::fuzz;

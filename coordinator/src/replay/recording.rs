@@ -11,9 +11,8 @@ use std::sync::Arc;
 use super::ReplayError;
 use crate::container::{ContainerSpec, remove_tree};
 use crate::launcher::cluster::Cluster;
-use crate::launcher::state::{keys_directory, replica_directory};
+use crate::launcher::state::replica_directory;
 use crate::log::{self, Directory, Log, Options, SEGMENT_BYTES};
-use crate::paxos::MAX_ID;
 use crate::replica::digest_file;
 use crate::replica::digests::Digest;
 use crate::replica::membership::members_of;
@@ -114,8 +113,8 @@ impl Recording {
 
     /// The server, as the replica started it, in a directory of its own.
     pub fn container(&self) -> ContainerSpec {
-        let all = (1..=MAX_ID).map(|id| replica_directory(&self.state, id));
-        let hidden = all.chain([keys_directory(&self.state), self.scratch.clone()]).collect();
+        let mut hidden = self.cluster.hidden(&self.state);
+        hidden.push(self.scratch.clone());
         self.cluster.server(self.container_directory(), hidden)
     }
 }
