@@ -16,4 +16,5 @@ pub mod paxos;
 pub mod privileges;
 pub mod replay;
 pub mod replica;
+pub mod slices;
 mod stderr;

@@ -10,6 +10,8 @@ use super::CheckpointError;
 
 /// Bytes of a page, by which an arena is copied.
 const PAGE: usize = 4096;
+/// Bytes that are read at once.
+const PIECE: usize = 64 * PAGE;
 /// Bytes of a record: the offset, and the page.
 const RECORD: usize = 8 + PAGE;
 
@@ -19,18 +21,23 @@ pub(super) fn save(from: &Path, to: &Path) -> Result<(), CheckpointError> {
         let arena = File::open(from)?;
         let mut out = BufWriter::with_capacity(1 << 20, File::create_new(to)?);
         let end = arena.metadata()?.len();
-        let mut page = [0; PAGE];
+        let mut piece = vec![0; PIECE];
         let mut at = 0;
         while let Some(start) = seek(&arena, at, libc::SEEK_DATA)? {
             let hole = seek(&arena, start, libc::SEEK_HOLE)?.unwrap_or(end);
             at = start - start % PAGE as u64;
             while at < hole {
-                arena.read_exact_at(&mut page, at)?;
-                if page.iter().any(|&byte| byte != 0) {
-                    out.write_all(&at.to_le_bytes())?;
-                    out.write_all(&page)?;
+                let pages = (hole - at).div_ceil(PAGE as u64).min((PIECE / PAGE) as u64) as usize;
+                let piece = &mut piece[..pages * PAGE];
+                arena.read_exact_at(piece, at)?;
+                for page in piece.chunks_exact(PAGE) {
+                    if page.iter().any(|&byte| byte != 0) {
+                        out.write_all(&at.to_le_bytes())?;
+                        out.write_all(page)?;
+                    }
+                    at += PAGE as u64;
                 }
-                at += PAGE as u64;
+                std::thread::yield_now();
             }
         }
         out.flush()

@@ -39,6 +39,7 @@ pub fn bring(
 ) -> Result<Brought, CheckpointError> {
     let criu = criu::find().map_err(CheckpointError::NoCriu)?;
     verify(stored, preload, fingerprint)?;
+    criu::look_ahead(shared.path());
     arena::load(&stored.path.join(ARENA), &shared.path().join(ARENA_FILE))?;
     marked();
     prepare(&spec.directory).map_err(|error| CheckpointError::Helper(error.to_string()))?;

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::container::probe::NOTES;
+use crate::container::starter;
+
 /// Environment variable that names CRIU's executable.
 pub const CRIU_VARIABLE: &str = "BROLGA_CRIU";
 /// Where `scripts/setup-criu` puts it.
@@ -24,6 +27,19 @@ pub fn find() -> Result<PathBuf, String> {
     places.find(|path| path.is_file()).ok_or_else(|| {
         format!("neither {CRIU_PATH} nor one in the usual directories; run scripts/setup-criu, or set {CRIU_VARIABLE}")
     })
+}
+
+/// Has CRIU look at the kernel, if it has left no notes of that in `shared`, the directory that a container sees as CRIU's run
+/// directory. Without them it does so at its next dump, which then takes longer, or restore. That leaves a copy of /tmp among the
+/// server's files, which other replicas have not.
+pub fn look_ahead(shared: &Path) {
+    let (Ok(criu), Some(starter)) = (find(), starter::of_process()) else { return };
+    if shared.join(NOTES).exists() {
+        return;
+    }
+    if let Err(error) = starter.probe(&criu, shared) {
+        tracing::debug!("{} cannot look at the kernel ahead of a checkpoint: {error}", criu.display());
+    }
 }
 
 /// The version of the executable at `path`, if it is new enough.

@@ -9,6 +9,7 @@
 mod arena;
 mod bring;
 pub mod criu;
+mod disk;
 mod fetching;
 mod files;
 mod lending;

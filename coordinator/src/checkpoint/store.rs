@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::manifest::Manifest;
-use super::{CheckpointError, KEEP};
+use super::{CheckpointError, KEEP, disk};
 use crate::container::criu::CRIU_LOG;
 use crate::container::remove_tree;
 
@@ -102,14 +102,10 @@ impl Store {
     pub(super) fn finish(&self, made: &Path, manifest: &Manifest) -> Result<Stored, CheckpointError> {
         let path = self.directory.join(manifest.place.next.to_string());
         remove_tree(&path).map_err(CheckpointError::file("remove", &path))?;
-        let sync = |path: &Path| {
-            let failed = CheckpointError::file("store", path);
-            let open = fs::File::open(path);
-            open.and_then(|file| nix::unistd::syncfs(file).map_err(Into::into)).map_err(failed)
-        };
-        sync(made)?;
+        disk::store(made).map_err(CheckpointError::file("store", made))?;
         fs::rename(made, &path).map_err(CheckpointError::file("rename", made))?;
-        sync(&self.directory)?;
+        let directory = fs::File::open(&self.directory).and_then(|directory| directory.sync_all());
+        directory.map_err(CheckpointError::file("store", &self.directory))?;
         let lent = self.lent.load(Ordering::Relaxed);
         for old in self.list().into_iter().skip(KEEP).filter(|old| old.manifest.place.next != lent) {
             Self::remove(&old.path);

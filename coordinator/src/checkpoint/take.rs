@@ -15,6 +15,7 @@ use super::{ARENA, CheckpointError, IMAGES, LAYERS, LogEnd, OUTPUT, SHM, Store, 
 use crate::channel::{Channel, Received};
 use crate::container::criu::{CRIU_LOG, GoOn, Word};
 use crate::container::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY};
+use crate::slices::{briefly, modestly};
 
 /// How long CRIU may take to freeze and dump the processes, seconds.
 const PATIENCE_SECONDS: i64 = 120;
@@ -96,6 +97,7 @@ impl Plan {
 pub fn take(plan: &Plan, helper: &Channel) -> Result<Taken, CheckpointError> {
     let taken = dump(plan, helper).and_then(|(last_pid, mut phases)| {
         let begun = Instant::now();
+        modestly();
         let stored = complete(plan, last_pid)?;
         phases.store = milliseconds(begun);
         Ok(Taken { stored, phases })
@@ -116,6 +118,7 @@ fn dump(plan: &Plan, helper: &Channel) -> Result<(i32, Phases), CheckpointError>
     std::thread::scope(|scope| {
         let copying = std::thread::Builder::new().name("copies".to_owned()).spawn_scoped(scope, || {
             let begun = Instant::now();
+            briefly();
             copy(plan).map(|()| milliseconds(begun))
         });
         let died = || CheckpointError::Helper("has no thread to copy files beside it".to_owned());

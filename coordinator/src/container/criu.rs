@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SERVER_PID;
 use crate::channel::{Channel, Received};
+use crate::slices::briefly;
 
 /// Name of the hidden subcommand that is this helper.
 pub const CRIU_COMMAND: &str = "container-criu";
@@ -96,9 +97,13 @@ pub(super) fn start(order: &Order, fds: &[OwnedFd]) -> Result<Helper, String> {
     let criu: OsString = std::os::unix::ffi::OsStringExt::from_vec(order.criu.clone());
     command.arg0("brolga").args([CRIU_COMMAND, task]).arg(criu).arg(last_pid.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null());
+    let dumps = order.task == Task::Dump;
     // SAFETY: only async-signal-safe calls on values made before.
     unsafe {
         command.pre_exec(move || {
+            if dumps {
+                briefly();
+            }
             // Ours are blocked, and CRIU waits for its children's.
             let mut none = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);

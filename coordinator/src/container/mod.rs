@@ -6,6 +6,7 @@
 //! (`PR_SET_PDEATHSIG`), so call it from a thread that lives as long as the process. Where the process has a [`starter`], that
 //! is its first thread.
 
+mod copies;
 pub mod criu;
 mod deaths;
 mod directory;
@@ -15,6 +16,7 @@ mod killed;
 mod marks;
 mod mounts;
 mod network;
+pub mod probe;
 mod replaced;
 mod server;
 mod shared;

@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
@@ -18,9 +17,11 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::copies;
 use super::spawn::{self, Init, Parent};
 use super::{ContainerError, ContainerSpec};
 use crate::channel::{Channel, Received};
+use crate::slices::briefly;
 
 /// Coordinator to starter. The first descriptor beside it is a channel for the answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,11 +33,13 @@ enum Order {
     },
     /// Copy a directory with all that is in it.
     Copy { from: Vec<u8>, to: Vec<u8> },
+    /// Have CRIU look at the kernel ([`super::probe`]).
+    Probe { criu: Vec<u8>, shared: Vec<u8> },
 }
 
 /// Answer to [`Order::Start`]; beside it the descriptors of [`Init`].
 type Started = Result<i32, String>;
-/// Answer to [`Order::Copy`].
+/// Answer to [`Order::Copy`] and to [`Order::Probe`].
 type Copied = Result<(), String>;
 
 /// A process that starts containers for this one.
@@ -104,6 +107,14 @@ impl Starter {
         copied.map_err(io::Error::other)
     }
 
+    /// Has CRIU look at the kernel, and leave what it finds in the directory `shared`.
+    pub fn probe(&self, criu: &Path, shared: &Path) -> io::Result<()> {
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let order = Order::Probe { criu: bytes(criu), shared: bytes(shared) };
+        let (probed, _) = self.ask::<Copied>(&order, &[])?;
+        probed.map_err(io::Error::other)
+    }
+
     /// Each order has a channel of its own for the answer: a copy takes long, and others do not wait for it.
     fn ask<T: serde::de::DeserializeOwned>(
         &self,
@@ -161,6 +172,7 @@ fn hear(channel: &Channel, spec: &ContainerSpec) {
 fn perform(spec: &ContainerSpec, order: Order, fds: Vec<OwnedFd>) {
     let mut fds = fds.into_iter();
     let Some(answer) = fds.next().map(Channel::from_socket) else { return };
+    let path = |bytes: &[u8]| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
     match order {
         Order::Start { restores } => {
             let Some(theirs) = fds.next().map(Channel::from_socket) else { return };
@@ -175,23 +187,26 @@ fn perform(spec: &ContainerSpec, order: Order, fds: Vec<OwnedFd>) {
                 Err(error) => answer.send::<Started>(&Err(error.to_string())),
             };
         }
-        Order::Copy { from, to } => {
-            let path = |bytes: &[u8]| Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned();
-            // SAFETY: this process has one thread, so the child is a whole process.
-            match unsafe { libc::fork() } {
-                -1 => {
-                    let error = io::Error::last_os_error();
-                    let _ = answer.send::<Copied>(&Err(format!("no process to copy in: {error}")));
-                }
-                0 => {
-                    let copied = copy(&path(&from), &path(&to)).map_err(|error| error.to_string());
-                    let sent = answer.send::<Copied>(&copied);
-                    // SAFETY: as above.
-                    unsafe { libc::_exit(i32::from(sent.is_err())) }
-                }
-                _ => {}
-            }
+        Order::Copy { from, to } => apart(&answer, || copies::copy(&path(&from), &path(&to))),
+        Order::Probe { criu, shared } => apart(&answer, || super::probe::run(&path(&criu), &path(&shared))),
+    }
+}
+
+/// Does something in a process of its own, which answers when it is done.
+fn apart(answer: &Channel, act: impl FnOnce() -> io::Result<()>) {
+    // SAFETY: this process has one thread, so the child is a whole process.
+    match unsafe { libc::fork() } {
+        -1 => {
+            let error = io::Error::last_os_error();
+            let _ = answer.send::<Copied>(&Err(format!("no process to work in: {error}")));
         }
+        0 => {
+            briefly();
+            let sent = answer.send::<Copied>(&act().map_err(|error| error.to_string()));
+            // SAFETY: as above.
+            unsafe { libc::_exit(i32::from(sent.is_err())) }
+        }
+        _ => {}
     }
 }
 
@@ -200,17 +215,6 @@ fn perform(spec: &ContainerSpec, order: Order, fds: Vec<OwnedFd>) {
 pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     match of_process() {
         Some(starter) => starter.copy(from, to),
-        None => copy(from, to),
-    }
-}
-
-fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    let mut command = Command::new("cp");
-    command.args(["-a", "--reflink=auto", "--"]).arg(from.join(".")).arg(to);
-    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output()?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        None => copies::copy(from, to),
     }
 }

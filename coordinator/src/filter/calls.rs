@@ -74,7 +74,8 @@ const ALWAYS: &[Call] = always! {
     "pread64" SYS_pread64, "pwrite64" SYS_pwrite64, "preadv" SYS_preadv, "pwritev" SYS_pwritev,
     "lseek" SYS_lseek, "getdents64" SYS_getdents64, "readlink" SYS_readlink, "readlinkat" SYS_readlinkat,
     "getcwd" SYS_getcwd, "fcntl" SYS_fcntl, "flock" SYS_flock, "dup" SYS_dup, "dup2" SYS_dup2, "dup3" SYS_dup3,
-    "ftruncate" SYS_ftruncate, "fallocate" SYS_fallocate, "fsync" SYS_fsync, "syncfs" SYS_syncfs, "msync" SYS_msync,
+    "ftruncate" SYS_ftruncate, "fallocate" SYS_fallocate, "fsync" SYS_fsync, "sync_file_range" SYS_sync_file_range,
+    "msync" SYS_msync,
     "fadvise64" SYS_fadvise64, "copy_file_range" SYS_copy_file_range, "sendfile" SYS_sendfile,
     "splice" SYS_splice, "mkdir" SYS_mkdir, "mkdirat" SYS_mkdirat, "rmdir" SYS_rmdir, "unlink" SYS_unlink,
     "unlinkat" SYS_unlinkat, "rename" SYS_rename, "renameat" SYS_renameat, "renameat2" SYS_renameat2,
@@ -150,6 +151,18 @@ const SOMETIMES: &[Call] = &[
     Call {
         name: "sched_setscheduler",
         number: libc::SYS_sched_setscheduler,
+        when: When::Masked(0, ANY, 0),
+        text: "its own",
+    },
+    Call {
+        name: "sched_getattr",
+        number: libc::SYS_sched_getattr,
+        when: When::Masked(0, ANY, 0),
+        text: "its own",
+    },
+    Call {
+        name: "sched_setattr",
+        number: libc::SYS_sched_setattr,
         when: When::Masked(0, ANY, 0),
         text: "its own",
     },

@@ -7,9 +7,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, yield_now};
 
 use super::disk::{DiskFile, MappedFile};
+use crate::slices::briefly;
 
 /// Bytes of a new file that are touched at a time. In between, others may change the process's mappings.
 const TOUCH_BYTES: u64 = 256 << 10;
@@ -90,6 +91,8 @@ impl Drop for Spare {
 }
 
 fn work(jobs: &Receiver<Job>, tell: &Sender<io::Result<MappedFile>>) {
+    // All replicas are about as far as each other, and their clients should not wait for three new files at once.
+    briefly();
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Close(file) => drop(file),
@@ -116,6 +119,7 @@ fn touch(file: &mut MappedFile) -> io::Result<()> {
         let bytes = TOUCH_BYTES.min(file.len() - at);
         file.write_at(at, &zeros[..bytes as usize])?;
         at += bytes;
+        yield_now();
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::checkpoint::{
 };
 use crate::clock::wall_clock;
 use crate::container::{ARENA_FILE, ExitStatus};
+use crate::slices::briefly;
 
 /// How long the server may take to apply what it has, nanoseconds.
 const PARK_NS: u64 = 10_000_000_000;
@@ -43,7 +44,7 @@ pub struct CheckpointStatus {
     pub last_error: Option<String>,
     /// One is being taken.
     pub running: bool,
-    /// How long the server was given nothing to do for the last one, milliseconds.
+    /// How long the server stood still for the last one, milliseconds: from the last look at which it still had entries to apply.
     pub pause_ms: u64,
     /// What of that took how long.
     pub phases: Phases,
@@ -87,14 +88,25 @@ enum Stage {
     /// None is.
     #[default]
     None,
-    /// A thread looks whether there is room.
+    /// A thread looks whether there is room, and has CRIU look at the kernel.
     Looking { done: Receiver<Result<(), CheckpointError>> },
     /// The server is not fed since then, and has not applied all.
-    Parking { since: u64 },
+    Parking {
+        since: u64,
+        /// When it was last seen at work.
+        worked: u64,
+    },
     /// The thread works; the server is not fed until the helper has ended.
     Dumping { since: u64, done: Receiver<Result<Taken, CheckpointError>> },
     /// The thread works, the server runs.
     Storing { done: Receiver<Result<Taken, CheckpointError>> },
+}
+
+/// What is done for a checkpoint while the server works on.
+fn prepare(site: &Site) -> Result<(), CheckpointError> {
+    check_room(site)?;
+    site.arena.parent().into_iter().for_each(criu::look_ahead);
+    Ok(())
 }
 
 /// See the module.
@@ -102,7 +114,8 @@ enum Stage {
 pub(super) struct Checkpointing {
     store: Store,
     stage: Stage,
-    /// How long the server was not fed for the one that is being taken, and how long of it until it rested, nanoseconds.
+    /// How long the server stood still for the one that is being taken (or since when it does), and how long before that it was
+    /// fed nothing new, nanoseconds.
     pause: (u64, u64),
     /// The server was restored from a checkpoint at this entry, and its digest was not compared with the leader's since.
     unproven: Option<u64>,
@@ -195,7 +208,7 @@ impl Replica {
         self.status.checkpoints.running = true;
         self.status_at = 0;
         match (self.refusal(), self.site()) {
-            (None, Some(site)) => match self.aside(move || check_room(&site)) {
+            (None, Some(site)) => match self.aside(move || prepare(&site)) {
                 Ok(done) => self.checkpointing.stage = Stage::Looking { done },
                 Err(error) => self.checkpoint_failed(error.to_string()),
             },
@@ -211,6 +224,7 @@ impl Replica {
         let (tell, done) = channel();
         let kick = self.checkpointing.kick.clone();
         let work = move || {
+            briefly();
             let _ = tell.send(work());
             let _ = kick.write(1);
         };
@@ -229,7 +243,7 @@ impl Replica {
                 Ok(Ok(())) => match self.refusal() {
                     None => {
                         self.driver.hold(true);
-                        self.checkpointing.stage = Stage::Parking { since: now };
+                        self.checkpointing.stage = Stage::Parking { since: now, worked: now };
                     }
                     Some(reason) => self.checkpoint_failed(reason.to_owned()),
                 },
@@ -237,9 +251,9 @@ impl Replica {
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => self.checkpoint_failed(DIED.to_owned()),
             },
-            Stage::Parking { since } => {
-                let since = *since;
-                if let Err(reason) = self.go_on_parking(since, now) {
+            Stage::Parking { since, worked } => {
+                let (since, worked) = (*since, *worked);
+                if let Err(reason) = self.go_on_parking(since, worked, now) {
                     self.end_checkpoint(reason);
                 }
             }
@@ -257,7 +271,7 @@ impl Replica {
         }
     }
 
-    fn go_on_parking(&mut self, since: u64, now: u64) -> Result<(), String> {
+    fn go_on_parking(&mut self, since: u64, worked: u64, now: u64) -> Result<(), String> {
         if self.server.is_none() {
             return Err("the server was ended".to_owned());
         }
@@ -266,12 +280,15 @@ impl Replica {
         }
         let rests = self.server.as_ref().is_some_and(|server| self.driver.rests(&server.link));
         if rests {
-            self.checkpointing.pause = (since, now - since);
+            self.checkpointing.pause = (worked, worked - since);
             return self.dump(now).map_err(|error| error.to_string());
         }
         match now >= since + PARK_NS {
             true => Err("the server does not come to rest".to_owned()),
-            false => Ok(()),
+            false => {
+                self.checkpointing.stage = Stage::Parking { since, worked: now };
+                Ok(())
+            }
         }
     }
 
