@@ -479,7 +479,7 @@ mod tests {
             "brolga replica --id 2",
             "brolga status --json --watch",
             "brolga signal",
-            "brolga signal STOP",
+            "brolga signal FROBNICATE",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
