@@ -79,6 +79,15 @@ fn the_server_sees_the_same_world_everywhere() {
 }
 
 #[test]
+fn the_server_sees_none_of_the_machines_disks() {
+    let scratch = Scratch::new("disks");
+    assert!(fs::read_dir("/sys/block").unwrap().next().is_some(), "this machine has disks");
+    let script = "find /sys/block/ /sys/class/block/ /sys/dev/block/ -mindepth 1; ls -d /sys/class";
+    let (status, printed, said) = run(&scratch, script);
+    assert_eq!((status, printed.as_str()), (ExitStatus::Code(0), "/sys/class\n"), "{said}");
+}
+
+#[test]
 fn files_stay_in_the_upper_layer_and_nothing_else_stays() {
     let scratch = Scratch::new("overlay");
     fs::create_dir(scratch.0.join("keys")).unwrap();

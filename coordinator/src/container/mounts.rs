@@ -39,6 +39,9 @@ const SKIPPED_TYPES: &[&str] = &[
     "rootfs",
 ];
 const SKIPPED_ROOTS: &[&str] = &["/proc", "/sys", "/dev"];
+/// Lists of the machine's disks in `/sys`, which are empty in the container: disks and loop devices come and go, and
+/// another machine has others. InnoDB keeps the numbers of all that do not rotate.
+const DISKS: &[&str] = &["block", "class/block", "dev/block"];
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Says what failed, on which path, and why.
@@ -297,6 +300,12 @@ fn fresh_proc_and_sys(root: &Path) -> Result<(), Failure> {
     let read_only = flags | MsFlags::MS_RDONLY;
     if mount(Some("sysfs"), &sys, Some("sysfs"), read_only, none).is_err() {
         tmpfs(&sys, read_only, "mode=555,size=4k")?;
+    }
+    for list in DISKS {
+        let list = sys.join(list);
+        if list.is_dir() {
+            tmpfs(&list, read_only, "mode=555,size=4k")?;
+        }
     }
     Ok(())
 }

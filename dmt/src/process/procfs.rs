@@ -58,6 +58,11 @@ const BOOT: &[u8] = b"b2016a00-0000-4000-8000-000000000001\n";
 const SOCKETS: &[u8] =
     b"sockets: used 1\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nUDPLITE: inuse 0\n\
 RAW: inuse 0\nFRAG: inuse 0 memory 0\n";
+// Disks and modules of the kernel come and go, and another machine has others.
+const PARTITIONS: &[u8] = b"major minor  #blocks  name\n\n";
+const SWAPS: &[u8] = b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+const FILE_SYSTEMS: &[u8] =
+    b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\nnodev\toverlay\n\text4\n";
 const UNIX_SOCKETS: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n";
 
 /// What to give for the file of /proc or /sys that the kernel knows by `path`; `None` = the kernel's own file.
@@ -81,10 +86,12 @@ pub fn content(path: &[u8]) -> Option<Content> {
             b"version" => Some(Content::Fixed(KERNEL_LINE)),
             b"cmdline" => Some(Content::Fixed(b"\n")),
             b"cpuinfo" => Some(Content::Processor),
+            b"partitions" => Some(Content::Fixed(PARTITIONS)),
+            b"swaps" => Some(Content::Fixed(SWAPS)),
+            b"filesystems" => Some(Content::Fixed(FILE_SYSTEMS)),
             b"vmstat" | b"diskstats" | b"interrupts" | b"softirqs" | b"zoneinfo" | b"buddyinfo"
-            | b"pagetypeinfo" | b"slabinfo" | b"schedstat" | b"timer_list" | b"key-users" | b"locks" => {
-                Some(Content::Fixed(b""))
-            }
+            | b"pagetypeinfo" | b"slabinfo" | b"schedstat" | b"timer_list" | b"key-users" | b"locks"
+            | b"modules" => Some(Content::Fixed(b"")),
             _ => None,
         };
     };
