@@ -101,8 +101,15 @@ impl<D: Disk> Consensus<D> {
     pub fn cut(&mut self, first: u64) -> Result<bool, LogError> {
         let first = first.min(self.paxos.commit().saturating_sub(1));
         // While writes wait, the log may not know yet that it is to begin anew.
-        if self.disk_full() || !self.log.cut(first)? {
+        if self.disk_full() {
             return Ok(false);
+        }
+        match self.log.cut(first) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            // There is no room for the small files that say so: nothing has changed, and it is tried again.
+            Err(error) if error.is_full() => return Ok(false),
+            Err(error) => return Err(error),
         }
         self.paxos.cut(self.log.first());
         Ok(true)
@@ -229,13 +236,16 @@ impl<D: Disk> Consensus<D> {
         Ok(())
     }
 
-    /// Up to `max_bytes` of the entries `from..to` (at least one), from memory or from the log.
+    /// Up to `max_bytes` of the entries `from..to` (at least one), from memory or from the log; never from both at once, so who
+    /// wants all asks again.
     pub fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Arc<[u8]>>, LogError> {
         if from >= self.paxos.tail_start() {
             return Ok((from..to).map_while(|index| Some(self.paxos.entry(index)?.value.clone())).collect());
         }
+        // While writes wait for space, the log may still have what was replaced in memory.
+        let to = to.min(self.log.len()).min(self.paxos.tail_start());
         let mut entries = Vec::new();
-        self.log.read(from, to.min(self.log.len()), max_bytes, &mut entries)?;
+        self.log.read(from, to, max_bytes, &mut entries)?;
         Ok(entries.into_iter().map(|entry| entry.value).collect())
     }
 
@@ -282,5 +292,55 @@ impl<D: Disk> Consensus<D> {
         }
         self.paxos.step(now, Input::OldEntries { peer, first: from, entries }, &mut self.outputs);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use super::Consensus;
+    use crate::log::{Durability, Log, MemoryDisk, Options};
+    use crate::paxos::{Ballot, Config, Entry, Input, Message, Paxos, Recovered, no_members};
+
+    const VALUE_BYTES: usize = 700;
+
+    fn hear(consensus: &mut Consensus<MemoryDisk>, leader: u8, first: u64, bytes: &[u8]) {
+        let ballot = Ballot::new(u64::from(leader), leader);
+        let previous = if first == 0 { Ballot::ZERO } else { Ballot::new(1, 1) };
+        let value = |byte: &u8| Entry { ballot, value: Arc::from([*byte; VALUE_BYTES]) };
+        let entries = bytes.iter().map(value).collect();
+        let message = Message::Accept { ballot, first, previous, commit: 0, entries };
+        consensus.input(1, Input::Message { from: leader, message });
+        consensus.collect(1, &mut VecDeque::new()).unwrap();
+        consensus.make_durable(1).unwrap();
+    }
+
+    #[test]
+    fn while_the_disk_is_full_nothing_is_read_from_the_log_that_was_replaced_in_memory() {
+        let disk = MemoryDisk::default();
+        let options = Options {
+            cluster: [1; 16],
+            durability: Durability::Memory,
+            boot_id: "boot".to_owned(),
+            segment_bytes: 4096,
+            members_of: no_members,
+        };
+        let mut config = Config::new(2, vec![1, 2, 3], 7);
+        (config.tail_entries, config.tail_bytes) = (2, 1 << 20);
+        let log = Log::open(disk.clone(), options).unwrap();
+        let mut consensus = Consensus::new(Paxos::new(config, Recovered::default(), 0), log);
+        hear(&mut consensus, 1, 0, &[10, 11, 12, 13, 14]);
+        disk.set_capacity(Some(0));
+        hear(&mut consensus, 3, 3, &[33, 34, 35, 36, 37]);
+        assert!(consensus.disk_full());
+        let mut all = Vec::new();
+        while all.len() < 8 {
+            let read = consensus.read(all.len() as u64, 8, 1 << 20).unwrap();
+            assert!(!read.is_empty(), "all that follows {all:?} is missing");
+            all.extend(read.iter().map(|value| value[0]));
+        }
+        assert_eq!(all, [10, 11, 12, 33, 34, 35, 36, 37]);
     }
 }

@@ -61,6 +61,12 @@ impl Given {
         if same { Ok(()) } else { Err(Tainted { index }) }
     }
 
+    /// The first undecided entry that the server applied, if it stands before `from`: the log went on from there behind a checkpoint of
+    /// another replica, and nobody will say any more whether it was decided.
+    pub fn overtaken(&self, from: u64) -> Option<Tainted> {
+        self.undecided.front().filter(|(index, _)| *index < from).map(|(index, _)| Tainted { index: *index })
+    }
+
     /// Whether every undecided entry that the server applied stands in the log, of which `entry` is one. If not, a leader
     /// must not build on its server's state: nobody else will ever be in it.
     pub fn is_in_log<'a>(&self, entry: impl Fn(u64) -> Option<&'a Arc<[u8]>>) -> bool {
@@ -147,6 +153,15 @@ mod tests {
         let mut given = Given::default();
         given.give(&entry(&[]), false);
         assert_eq!(given.decide(0, None), Err(Tainted { index: 0 }));
+    }
+
+    #[test]
+    fn an_undecided_entry_before_the_log_s_new_beginning_taints() {
+        let mut given = Given::default();
+        given.give(&entry(&[]), true);
+        (0..3).for_each(|_| given.give(&entry(&[]), false));
+        assert_eq!(given.overtaken(1), None, "it is decided next");
+        assert_eq!(given.overtaken(3), Some(Tainted { index: 1 }), "though the server has applied entry 3");
     }
 
     #[test]

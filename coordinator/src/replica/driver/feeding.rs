@@ -23,6 +23,9 @@ impl<D: Disk> Driver<D> {
         link: Option<&mut Link>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), LogError> {
+        if let Some(tainted) = self.given.overtaken(from) {
+            self.rebuild = Some(Rebuild::Overruled(tainted.index));
+        }
         for index in from..to {
             let value = self.consensus.recent(index).cloned();
             self.bubbles += u64::from(value.as_ref().is_some_and(|value| is_bubble(value)));

@@ -9,7 +9,7 @@ use crate::paxos::ProposeError;
 pub enum Rebuild {
     /// This replica leads, and its server applied entries that are not in its log: nobody else will ever be in that state.
     NotInLog,
-    /// Another entry was decided at this index than the server applied.
+    /// Another entry was decided at this index than the server applied, or may have been.
     Overruled(u64),
     /// The server made this entry when it led no more, or for another leadership.
     Late(u64),
@@ -27,7 +27,9 @@ impl fmt::Display for Rebuild {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotInLog => f.write_str("it ran entries that are not in the log under which it leads"),
-            Self::Overruled(index) => write!(f, "another entry {index} was decided than the one it ran"),
+            Self::Overruled(index) => {
+                write!(f, "entry {index}, which it ran, was not decided as far as is known")
+            }
             Self::Late(index) => write!(f, "its server made entry {index} for a leadership that has ended"),
             Self::NotProposed(index, error) => write!(f, "entry {index} was not proposed: {error}"),
             Self::Checkpoint(reason) => write!(f, "a checkpoint of it went wrong: {reason}"),
