@@ -30,6 +30,8 @@ mod recover;
 mod spare;
 
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 mod cut_tests;
 #[cfg(test)]
 mod tests;

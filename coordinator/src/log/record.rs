@@ -51,12 +51,9 @@ pub(super) const SEGMENT_HEADER_BYTES: u64 = size_of::<SegmentHeader>() as u64;
 pub(super) const RECORD_HEADER_BYTES: usize = size_of::<RecordHeader>();
 const _: () = assert!(SEGMENT_HEADER_BYTES == 64 && RECORD_HEADER_BYTES == 48);
 
-/// No file is larger, whatever its header says: so many bytes of the disk are taken when it is opened.
-const MAX_FILE_BYTES: u64 = 256 << 20;
-const _: () = assert!(
-    MAX_FILE_BYTES
-        >= super::SEGMENT_BYTES + SEGMENT_HEADER_BYTES + (RECORD_HEADER_BYTES + MAX_VALUE_BYTES) as u64
-);
+/// No file is larger, whatever its header says: so many bytes of the disk are taken and looked at when it is opened, bytes.
+pub(super) const MAX_FILE_BYTES: u64 =
+    super::SEGMENT_BYTES + SEGMENT_HEADER_BYTES + (RECORD_HEADER_BYTES + MAX_VALUE_BYTES) as u64;
 
 /// Why a file's first bytes are not a good header.
 pub(super) enum HeaderFault {
@@ -185,9 +182,9 @@ pub(super) fn announced_size(bytes: &[u8]) -> Option<u64> {
     plausible.then(|| record_bytes(len))
 }
 
-/// Sequence number in these header bytes, unchecked.
-pub(super) fn announced_sequence(bytes: &[u8]) -> u64 {
-    RecordHeader::ref_from_bytes(bytes).map_or(0, |header| header.sequence.get())
+/// Sequence number in these header bytes, and below which one records were durable, unchecked.
+pub(super) fn announced_numbers(bytes: &[u8]) -> (u64, u64) {
+    RecordHeader::ref_from_bytes(bytes).map_or((0, 0), |header| (header.sequence.get(), header.durable.get()))
 }
 
 /// Checks one whole record, padding included.

@@ -6,11 +6,13 @@ use super::points::Place;
 use super::reader::Reader;
 use super::record::{
     self, ALIGN, FORMAT_VERSION, HeaderFault, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
-    announced_sequence,
+    announced_numbers, announced_size,
 };
 use super::{Log, Segment, TEMPORARY_NAME, boot, io_error, segment_name, segment_number};
 use crate::paxos::Ballot;
 
+/// Behind a bad record so many times the file's length is checksummed at the most, in places that look like records.
+const CHECKED_LENGTHS: u64 = 4;
 /// Zeros are written in pieces of this size.
 const ZEROS: [u8; 4096] = [0; 4096];
 
@@ -143,12 +145,20 @@ impl<D: Disk> Log<D> {
         let missing = self.next_sequence;
         let most = missing + file.len() / RECORD_HEADER_BYTES as u64;
         let mut reader = Reader::new(file);
+        let mut left = CHECKED_LENGTHS * file.len();
         let mut offset = bad + ALIGN;
         while let Some(head) =
             reader.view(offset, RECORD_HEADER_BYTES as u64).map_err(io_error(&self.disk, "read", &name))?
         {
-            // The sequence number tells most places apart from records without a checksum.
-            if (missing + 1..=most).contains(&announced_sequence(head)) {
+            // The numbers tell most places apart from records without a checksum. Values come from clients, so many others may look
+            // like long records that overlap.
+            let (sequence, durable) = announced_numbers(head);
+            if (missing + 1..=most).contains(&sequence) && durable > missing {
+                let Some(rest) = left.checked_sub(announced_size(head).unwrap_or(0)) else {
+                    let why = "a record is damaged, and too many places behind it look like records to tell whether one is";
+                    return Err(self.bad(number, bad, why));
+                };
+                left = rest;
                 let record = reader.record(offset, salt).map_err(io_error(&self.disk, "read", &name))?;
                 if record.is_some_and(|record| record.durable > missing) {
                     return Ok(true);
