@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -23,6 +24,8 @@ const REDIS: [&str; 9] =
 /// Bytes of a value; each value is one write to the log of every replica and to the server's file.
 const VALUE_BYTES: usize = 1 << 20;
 const VALUES: usize = 24;
+/// User and group of nobody.
+const NOBODY: u32 = 65_534;
 
 fn output(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).output().expect("start a command")
@@ -225,4 +228,74 @@ fn what_cannot_be_is_refused_in_one_line() {
         assert!(error.contains(part) || error.contains("loop devices") || error.contains("root"), "{error}");
         assert!(!image_of(&state).exists());
     }
+}
+
+/// Runs a shell's commands, in which `"$@"` is a `brolga run` with `--state-fs`, in mounts of their own, and returns what is said, which is
+/// one line; it must fail.
+fn refused(scratch: &Scratch, state: &Path, script: &str) -> String {
+    let bin = scratch.path().join("bin");
+    fs::create_dir_all(&bin).expect("make a directory for programs");
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("let anybody in");
+    // Others may not be able to look where this was built; and a machine need not have XFS to get that far.
+    for program in [brolga(), brolga().with_file_name("libbrolga_preload.so")] {
+        fs::copy(&program, bin.join(program.file_name().expect("a file"))).expect("copy a program");
+    }
+    let mkfs = bin.join("mkfs.xfs");
+    fs::write(&mkfs, "#!/bin/sh\n").expect("write a program");
+    fs::set_permissions(&mkfs, fs::Permissions::from_mode(0o755)).expect("make it one");
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.display());
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]).env("PATH", path);
+    shell.arg(bin.join("brolga")).args(["run", "-n", "1", "--name", scratch.name(), "--state-fs", "512M"]);
+    let ended = output(shell.arg("--state").arg(state).args(["--", "/bin/true"]));
+    let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.code().is_some_and(|code| code != 0), "{:?}: {error}", ended.status);
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(ended.stdout.is_empty(), "{}", String::from_utf8_lossy(&ended.stdout));
+    assert!(fs::read_dir(state).is_ok_and(|mut entries| entries.next().is_none()), "nothing was begun");
+    error
+}
+
+#[test]
+fn who_is_not_root_is_told_so() {
+    let scratch = Scratch::new("state-fs-user");
+    let state = scratch.path().join("state");
+    fs::create_dir_all(&state).expect("make the state directory");
+    chown(&state, Some(NOBODY), Some(NOBODY)).expect("give it away");
+    let script = format!(r#"exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups "$@""#);
+    let error = refused(&scratch, &state, &script);
+    assert!(
+        error.contains("--state-fs mounts a file system, which only root may: run it as root"),
+        "{error}"
+    );
+    assert!(!image_of(&state).exists());
+}
+
+/// A /dev in which the commands that follow find what they need, and nothing of loop devices.
+const BARE_DEV: &str =
+    "mount -t tmpfs tmpfs /dev; mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/urandom c 1 9";
+
+#[test]
+fn a_machine_without_loop_devices_is_named() {
+    let scratch = Scratch::new("state-fs-loop");
+    let state = scratch.path().join("state");
+    let error = refused(&scratch, &state, &format!(r#"{BARE_DEV}; exec "$@""#));
+    assert!(
+        error.contains("needs loop devices, and there is no /dev/loop-control: modprobe loop"),
+        "{error}"
+    );
+    assert!(!image_of(&state).exists());
+}
+
+/// Who hands out devices is there, but no device is, or the kernel knows of none.
+#[test]
+fn a_machine_whose_loop_devices_cannot_be_opened_is_named() {
+    let scratch = Scratch::new("state-fs-device");
+    let state = scratch.path().join("state");
+    let error =
+        refused(&scratch, &state, &format!(r#"{BARE_DEV}; mknod /dev/loop-control c 10 237; exec "$@""#));
+    assert!(
+        error.contains("--state-fs cannot mount ") && error.contains("mend that (loop devices"),
+        "{error}"
+    );
 }

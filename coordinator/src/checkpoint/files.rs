@@ -245,6 +245,32 @@ mod tests {
         fs::remove_dir_all(&directory).unwrap();
     }
 
+    /// A file that is larger than any bound for other things here, most of it holes, goes to a checkpoint and back.
+    #[test]
+    fn a_large_file_with_holes_comes_back_whole() {
+        use std::os::unix::fs::FileExt;
+        const BYTES: u64 = (64 << 20) + 3 * BLOCK as u64 + 100;
+        let directory = std::env::temp_dir().join(format!("brolga-large-{}", std::process::id()));
+        let [one, kept, back] = ["one", "kept", "back"].map(|name| directory.join(name));
+        fs::create_dir_all(&one).unwrap();
+        let file = fs::File::create_new(one.join("large")).unwrap();
+        file.set_len(BYTES).unwrap();
+        for (at, byte) in [(0, 1), (BYTES / 2 - 7, 2), (64 << 20, 3), (BYTES - 20, 4)] {
+            file.write_all_at(&[byte; 20], at).unwrap();
+        }
+        copy_tree(&one, &kept).unwrap();
+        crate::checkpoint::disk::store(&kept).unwrap();
+        let expected = sums(&kept, "").unwrap();
+        assert_eq!((expected[0].size, expected[0].crc.split(' ').count()), (BYTES, 68));
+        copy_tree(&kept, &back).unwrap();
+        for copy in [&one, &back] {
+            compare(copy, &expected, &sums(copy, "").unwrap()).unwrap();
+        }
+        fs::OpenOptions::new().write(true).open(back.join("large")).unwrap().set_len(BYTES - 1).unwrap();
+        assert!(compare(&back, &expected, &sums(&back, "").unwrap()).is_err());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
     /// Each byte of a file of several blocks, and of its neighbours, is covered by the sum of its block.
     #[test]
     fn the_damaged_block_is_named() {
