@@ -18,6 +18,26 @@ pub fn checkpoint(cluster: &Cluster, replica: u8) -> u64 {
     of(&status, replica).kept.first().expect("a checkpoint is kept").entry
 }
 
+/// Has some follower take a checkpoint; returns the follower and the entry at which it is. On a busy machine leaders change.
+pub fn checkpoint_of_follower(cluster: &mut Cluster) -> (u8, u64) {
+    for _ in 0..MOST_LEADERS {
+        let follower = cluster.follower();
+        let output = cluster.call(&["checkpoint", "--replica", &follower.to_string()]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            let status = cluster.status().expect("a status");
+            return (follower, of(&status, follower).kept.first().expect("a checkpoint is kept").entry);
+        }
+        assert!(is_of_role(&error), "no checkpoint was taken: {error}");
+    }
+    panic!("the leader changed {MOST_LEADERS} times");
+}
+
+/// Whether a checkpoint was not taken because the replica leads, or no leader is known to it, or that changed.
+pub fn is_of_role(error: &str) -> bool {
+    ["it leads", "no leader is known", "the replica's role changed"].iter().any(|text| error.contains(text))
+}
+
 /// What a replica tells of its checkpoints.
 pub fn of(status: &Status, replica: u8) -> CheckpointStatus {
     status.replica(replica).map(|replica| replica.checkpoints.clone()).unwrap_or_default()
@@ -34,6 +54,8 @@ pub fn kill(cluster: &mut Cluster, replica: u8) -> CheckpointStatus {
     })
 }
 
+/// A machine on which the leader changes more often than this is too slow for any test.
+const MOST_LEADERS: usize = 10;
 /// Bytes of the page that a web server has for [`restore_web_server`].
 pub const PAGE_BYTES: usize = 5000;
 const WEB_CLIENTS: usize = 8;

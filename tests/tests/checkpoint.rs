@@ -1,9 +1,13 @@
 //! Checkpoints of real servers with their clients connected: a replica that died comes back from one, and is in the state of the
 //! others.
 
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use brolga_tests::checkpoints::{checkpoint, kill, of as checkpoints, restore_web_server};
+use brolga_tests::checkpoints::{
+    checkpoint, checkpoint_of_follower, is_of_role, kill, of as checkpoints, restore_web_server,
+};
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::layers;
 use brolga_tests::memcache::Memcache;
@@ -17,6 +21,8 @@ use coordinator::checkpoint::LOG_RESERVE_BYTES;
 
 /// Keys before a checkpoint, and after it.
 const KEYS: usize = 2000;
+/// Checkpoints that may be taken before one is caught in the middle.
+const MOST_MISSED: usize = 10;
 
 fn redis() -> Plan {
     let command =
@@ -130,8 +136,7 @@ fn the_usual_limit_of_open_files_is_enough_for_a_restore() {
     let mut cluster = redis().open_files(16_384).start("checkpoint-files");
     cluster.await_complete();
     fill(&mut client(&cluster), 0);
-    let victim = cluster.follower();
-    let entry = checkpoint(&cluster, victim);
+    let (victim, entry) = checkpoint_of_follower(&mut cluster);
     let restored = kill(&mut cluster, victim);
     assert_eq!((restored.restored_from, restored.restore_error), (Some(entry), None));
     cluster.await_level();
@@ -265,26 +270,12 @@ fn a_replica_survives_the_death_of_criu() {
     cluster.await_complete();
     let mut redis = client(&cluster);
     fill(&mut redis, 0);
-    let victim = cluster.follower();
-    let init = cluster.status().and_then(|s| s.replica(victim).map(|r| r.container_pid)).expect("it runs");
-    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let own = namespace(&init.to_string()).expect("init lives");
-    let mut asked =
-        cluster.brolga(&["checkpoint", "--replica", &victim.to_string()]).spawn().expect("run brolga");
-    until("CRIU works in the replica", PATIENCE, || {
-        let processes = std::fs::read_dir("/proc").ok()?.flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
-        let criu =
-            pids.filter(|pid| namespace(pid).is_some_and(|namespace| namespace == own)).find(|pid| {
-                std::fs::read(format!("/proc/{pid}/cmdline"))
-                    .is_ok_and(|line| line.windows(6).any(|word| word == b"\0swrk\0"))
-            })?;
-        kill_process(criu.parse().ok()?)
-    });
-    assert!(!asked.wait().expect("the command ends").success(), "no checkpoint was taken");
+    // On a busy machine CRIU may be done before anybody sees it, or when the signal comes, and leaders change: then it is asked for again.
+    let caught = (0..MOST_MISSED).find_map(|_| kill_criu(&mut cluster));
+    let (victim, kept) = caught.expect("CRIU was killed before it was done");
     cluster.await_status("the failure is told", |status| {
         let checkpoints = checkpoints(status, victim);
-        (checkpoints.failed == 1 && checkpoints.kept.is_empty()).then_some(())
+        (checkpoints.failed > 0 && checkpoints.kept.len() == kept).then_some(())
     });
     fill(&mut redis, KEYS);
     cluster.await_complete();
@@ -292,6 +283,46 @@ fn a_replica_survives_the_death_of_criu() {
     assert!(cluster.logged("DIVERGED").is_empty(), "a server with CRIU's code in it ran on");
     layers::assert_identical(&cluster.state(), 3);
     cluster.stop();
+}
+
+/// Asks a follower for a checkpoint and kills the CRIU that takes it. Returns the follower, and how many it had before; `None` if that came
+/// too late.
+fn kill_criu(cluster: &mut Cluster) -> Option<(u8, usize)> {
+    let victim = cluster.follower();
+    let replica = cluster.status()?.replica(victim)?.clone();
+    let own = namespace_of(&replica.container_pid.to_string())?;
+    let mut asked = cluster.brolga(&["checkpoint", "--replica", &victim.to_string()]);
+    let mut asked = asked.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("run brolga");
+    let killed = until("CRIU works in the replica, or has ended", PATIENCE, || {
+        if asked.try_wait().expect("look at the command").is_some() {
+            return Some(false);
+        }
+        kill_process(criu_in(&own)?).map(|()| true)
+    });
+    let ended = asked.wait_with_output().expect("the command ends");
+    let error = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let failed = !ended.status.success();
+    assert!(
+        !failed || killed || is_of_role(&error),
+        "no checkpoint was taken, though nobody killed CRIU: {error}"
+    );
+    (failed && killed).then_some((victim, replica.checkpoints.kept.len()))
+}
+
+fn namespace_of(pid: &str) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok()
+}
+
+/// CRIU's process in this namespace, if there is one.
+fn criu_in(namespace: &Path) -> Option<i32> {
+    let pids = std::fs::read_dir("/proc").ok()?.flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().into_string().ok());
+    // There are few of them, so this is looked at first.
+    let mut works = pids.filter(|pid| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.windows(6).any(|word| word == b"\0swrk\0"))
+    });
+    works.find(|pid| namespace_of(pid).as_deref() == Some(namespace))?.parse().ok()
 }
 
 fn kill_process(pid: i32) -> Option<()> {
