@@ -57,6 +57,9 @@ fn simulator_keeps_every_invariant_on_every_schedule() {
         assert!(total.usurpations > 0, "no promiser crashed between two leaders");
         assert!(total.full_disks > 0, "no disk was ever full");
         assert!(total.bulk > 0, "no flow window was ever filled");
+        assert!(total.cuts > 0 && total.restores > 0, "no log was cut, or no server restored");
+        assert!(total.transfers > 0, "no replica went on behind a checkpoint of another");
+        assert!(total.epochs >= count / 4, "members hardly ever changed");
         assert!(
             total.calls >= count && total.datagrams >= count,
             "hardly anything came from or went outside"
@@ -78,6 +81,12 @@ struct Total {
     bulk: u64,
     calls: u64,
     datagrams: u64,
+    cuts: u64,
+    restores: u64,
+    transfers: u64,
+    copies: u64,
+    lost_checkpoints: u64,
+    epochs: u64,
 }
 
 impl Total {
@@ -93,6 +102,12 @@ impl Total {
         self.bulk += report.bulk;
         self.calls += report.calls;
         self.datagrams += report.datagrams;
+        self.cuts += report.cuts;
+        self.restores += report.restores;
+        self.transfers += report.transfers;
+        self.copies += report.copies;
+        self.lost_checkpoints += report.lost_checkpoints;
+        self.epochs += report.epochs;
     }
 }
 
@@ -149,4 +164,14 @@ fn simulator_notices_a_forgotten_promise() {
 #[test]
 fn simulator_notices_a_connection_that_is_made_twice() {
     assert_eq!(caught(Broken::DialTwice), rule::I5_EXACTLY_ONCE);
+}
+
+#[test]
+fn simulator_notices_a_restored_server_that_lacks_an_entry() {
+    assert!([rule::DIVERGED, rule::DIGESTS, rule::I2_INSIDE].contains(&caught(Broken::DropTail)));
+}
+
+#[test]
+fn simulator_notices_a_log_that_is_cut_before_a_majority_has_checkpoints() {
+    assert_eq!(caught(Broken::CutEarly), rule::CHECKPOINTS);
 }

@@ -110,6 +110,12 @@ struct Run {
     usurpations: AtomicU64,
     full_disks: AtomicU64,
     bulk: AtomicU64,
+    checkpoints: AtomicU64,
+    restores: AtomicU64,
+    cuts: AtomicU64,
+    transfers: AtomicU64,
+    copies: AtomicU64,
+    epochs: AtomicU64,
 }
 
 fn run_many(arguments: &Arguments) -> ExitCode {
@@ -129,6 +135,12 @@ fn run_many(arguments: &Arguments) -> ExitCode {
         usurpations: zero(),
         full_disks: zero(),
         bulk: zero(),
+        checkpoints: zero(),
+        restores: zero(),
+        cuts: zero(),
+        transfers: zero(),
+        copies: zero(),
+        epochs: zero(),
     };
     let begun = Instant::now();
     std::thread::scope(|scope| {
@@ -141,7 +153,8 @@ fn run_many(arguments: &Arguments) -> ExitCode {
     println!(
         "{done} schedules in {took:.1} s ({:.0}/s): {} events, {} entries, {} of {} requests answered, {} digests \
          compared, {} preemptions, {} schedules of crane, {} promisers crashed between two leaders, {} full disks, \
-         {} uploads and downloads",
+         {} uploads and downloads, {} checkpoints taken, {} restored, {} logs cut, {} replicas went on behind a checkpoint of \
+         another, {} checkpoints copied by leaders, {} changes of members",
         done as f64 / took,
         total(&run.events),
         total(&run.entries),
@@ -152,7 +165,13 @@ fn run_many(arguments: &Arguments) -> ExitCode {
         total(&run.crane),
         total(&run.usurpations),
         total(&run.full_disks),
-        total(&run.bulk)
+        total(&run.bulk),
+        total(&run.checkpoints),
+        total(&run.restores),
+        total(&run.cuts),
+        total(&run.transfers),
+        total(&run.copies),
+        total(&run.epochs)
     );
     if run.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -186,6 +205,12 @@ fn count(run: &Run, report: Report) {
     add(&run.usurpations, report.usurpations);
     add(&run.full_disks, report.full_disks);
     add(&run.bulk, report.bulk);
+    add(&run.checkpoints, report.checkpoints);
+    add(&run.restores, report.restores);
+    add(&run.cuts, report.cuts);
+    add(&run.transfers, report.transfers);
+    add(&run.copies, report.copies);
+    add(&run.epochs, report.epochs);
 }
 
 fn fail(run: &Run, seed: u64, why: &str) {

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use coordinator::paxos::Members;
 use dmt::entry::{Entry, EntryHeader, EntryKind, EventKind, OUTBOUND_CONNECTION, STAMP_AUTO};
 use zerocopy::FromBytes;
 
 use super::platform::Admission;
+use super::quorums::Quorums;
 
 /// A bubble ends where an operation would begin after its last tick; until then the turn may be handed over, a tick each,
 /// once to each thread.
@@ -53,6 +55,10 @@ pub mod rule {
     pub const LIVENESS: &str = "liveness";
     /// A log could not be opened again after a crash.
     pub const RECOVERY: &str = "log recovery";
+    /// Configurations follow each other by one voter at a time, and who was removed leads no more.
+    pub const MEMBERS: &str = "members";
+    /// A log is cut only where a majority has checkpoints.
+    pub const CHECKPOINTS: &str = "checkpoints";
     /// A server stopped because it found itself wrong.
     pub const DIVERGED: &str = "server divergence";
 }
@@ -81,11 +87,10 @@ fn is_of_crane(head: &EntryHeader) -> bool {
 
 /// See the module.
 pub struct Checker {
-    quorum: usize,
+    /// Who has what, and who counts.
+    pub quorums: Quorums,
     /// The decided log.
     pub decided: Vec<Arc<[u8]>>,
-    /// Each replica's log as far as it is durable, by replica id - 1.
-    durable: Vec<Vec<Arc<[u8]>>>,
     digests: BTreeMap<u64, (u8, ServerDigest)>,
     sequences: BTreeMap<u64, u64>,
     /// Highest virtual clock, to see that it never runs back.
@@ -105,9 +110,8 @@ impl Checker {
     /// For a cluster of `replicas`.
     pub fn new(replicas: usize) -> Self {
         Self {
-            quorum: replicas / 2 + 1,
+            quorums: Quorums::new(replicas),
             decided: Vec::new(),
-            durable: vec![Vec::new(); replicas],
             digests: BTreeMap::new(),
             sequences: BTreeMap::new(),
             clock: 0,
@@ -147,6 +151,9 @@ impl Checker {
                     );
                 }
                 self.check_entry(index, value);
+                if let Err(detail) = self.quorums.decided(value) {
+                    self.fail(rule::MEMBERS, format!("entry {index}: {detail}"));
+                }
                 self.decided.push(value.clone());
             }
             None => self.fail(
@@ -241,30 +248,18 @@ impl Checker {
         }
     }
 
-    /// Replica `id` made its log durable: `value(i)` for `i` in `0..len`.
-    pub fn durable(&mut self, id: u8, len: u64, value: impl Fn(u64) -> Option<Arc<[u8]>>) {
-        let shadow = &mut self.durable[id as usize - 1];
-        shadow.truncate(len as usize);
-        // Logs that have an entry in common have all before it in common.
-        let mut same = shadow.len();
-        while same > 0 && value(same as u64 - 1).is_some_and(|now| now != shadow[same - 1]) {
-            same -= 1;
-        }
-        shadow.truncate(same);
-        for index in same as u64..len {
-            let Some(value) = value(index) else { break };
-            shadow.push(value);
-        }
-    }
-
-    /// Replica `id` came back with this log.
-    pub fn recovered(&mut self, id: u8, log: Vec<Arc<[u8]>>) {
-        self.durable[id as usize - 1] = log;
-    }
-
     fn is_on_majority(&self, index: u64, value: &Arc<[u8]>) -> bool {
-        let has = |log: &&Vec<Arc<[u8]>>| log.get(index as usize).is_some_and(|known| known == value);
-        self.durable.iter().filter(has).count() >= self.quorum
+        self.quorums.is_on_majority(&self.decided, index, value)
+    }
+
+    /// Replica `id` leads, or is about to, and knows of no configuration that is decided and later than this one.
+    pub fn leads(&mut self, id: u8, known: &Members) {
+        if id <= known.highest && !known.has(id) {
+            self.fail(
+                rule::MEMBERS,
+                format!("replica {id} leads, and knows that it was removed by epoch {}", known.epoch),
+            );
+        }
     }
 
     /// I3: replica `id` hands output to a client that its server produced in the bubble of entry `tag`, which it applied

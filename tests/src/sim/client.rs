@@ -65,7 +65,8 @@ pub struct Client {
     downloads: bool,
     /// The request that waits for an answer is an upload or a download.
     bulky: bool,
-    replicas: usize,
+    /// Replicas that it knows of.
+    pub replicas: usize,
     rng: Rng,
 }
 

@@ -88,6 +88,11 @@ pub enum Fault {
         /// How long, nanoseconds.
         lasts: u64,
     },
+    /// A replica's checkpoints turn out to be damaged, if others hold some that it could go on behind.
+    LoseCheckpoints {
+        /// Whose.
+        victim: Victim,
+    },
     /// A connection between the victim and another breaks.
     Break {
         /// Whose.

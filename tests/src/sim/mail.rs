@@ -1,6 +1,7 @@
 //! What travels between replicas, clients and the world.
 
 use super::check::Checker;
+use super::image::Images;
 use super::plan::Plan;
 use super::rng::Rng;
 
@@ -68,6 +69,8 @@ pub struct Around<'a> {
     pub plan: &'a Plan,
     /// The checkers.
     pub checker: &'a mut Checker,
+    /// All checkpoints.
+    pub images: &'a mut Images,
     /// What was sent.
     pub sent: &'a mut Vec<Sent>,
     /// Chance.

@@ -29,7 +29,8 @@ pub(super) fn open(
     (config.heartbeat, config.election) = (plan.heartbeat, plan.election);
     (config.tail_entries, config.tail_bytes) = (plan.tail_entries, 1 << 20);
     let everything = log.recovered(u64::MAX, usize::MAX)?;
-    around.checker.recovered(id, everything.tail.iter().map(|entry| entry.value.clone()).collect());
+    let values = everything.tail.iter().map(|entry| entry.value.clone());
+    around.checker.quorums.recovered(id, log.first(), values.collect());
     let mut recovered = log.recovered(config.tail_entries as u64, config.tail_bytes)?;
     if plan.broken == Some(Broken::ForgetPromise) {
         recovered.promised = Ballot::ZERO;

@@ -23,11 +23,15 @@ pub enum Broken {
     DialTwice,
     /// A new leader builds on a server that applied entries which its log does not have.
     LeadTainted,
+    /// A server that was restored is not given the first entry behind its checkpoint.
+    DropTail,
+    /// Each replica cuts its log where its own server can do without, whatever checkpoints there are.
+    CutEarly,
 }
 
 impl Broken {
     /// All, with the names that the command line knows them by.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("release-early", Self::ReleaseEarly),
         ("skip-sync", Self::SkipSync),
         ("admit-inside", Self::AdmitInside),
@@ -35,6 +39,8 @@ impl Broken {
         ("apply-twice", Self::ApplyTwice),
         ("dial-twice", Self::DialTwice),
         ("lead-tainted", Self::LeadTainted),
+        ("drop-tail", Self::DropTail),
+        ("cut-early", Self::CutEarly),
     ];
 }
 
@@ -79,6 +85,23 @@ pub struct Plan {
     pub usurpations: Vec<u64>,
     /// When whose disk is full, and how long: nanoseconds, replica, nanoseconds.
     pub full_disks: Vec<(u64, usize, u64)>,
+    /// Entries after which one of the replicas takes a checkpoint; 0 = none does.
+    pub checkpoint_every: u64,
+    /// When whose checkpoints are damaged: nanoseconds, replica.
+    pub lost_checkpoints: Vec<(u64, usize)>,
+    /// When the members are to change, nanoseconds, and how.
+    pub changes: Vec<(u64, Wanted)>,
+}
+
+/// A change of the members that somebody wants. Numbers choose one of those that there are then.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted {
+    /// One more.
+    Add,
+    /// A new one takes this one's place.
+    Replace(u64),
+    /// One less.
+    Remove(u64),
 }
 
 /// Where the toy server spins, if its loop can be recognised.
@@ -110,6 +133,10 @@ impl Plan {
             .map(|at| (at, rng.below(replicas as u64) as usize, rng.between(5, 300) * MILLIS));
         let full_disks = full_disks.collect();
         let call_every = rng.pick(&[0, 0, 2, 5]);
+        // Drawn apart, so that the rest of a seed's plan is what it would be without.
+        let apart = Apart::new(seed, broken, faults_until);
+        // Logs are cut by whole segments.
+        let most_segment = if apart.checkpoint_every > 0 { 8 << 10 } else { u64::MAX };
         Self {
             seed,
             broken,
@@ -135,11 +162,43 @@ impl Plan {
             faults: rng.between(0, 7) as usize,
             crane,
             slowness: (0..replicas).map(|_| rng.pick(&[100, 100, 100, 150, 400, 2000])).collect(),
-            segment_bytes: rng.pick(&[4 << 10, 32 << 10, 128 << 10]),
+            segment_bytes: rng.pick(&[4 << 10, 32 << 10, 128 << 10]).min(most_segment),
             tail_entries: rng.pick(&[16, 256, 8192]),
             socket_bytes: if bulk { rng.pick(&[1 << 10, 16 << 10, 64 << 10]) } else { 1 << 20 },
             usurpations,
             full_disks,
+            checkpoint_every: apart.checkpoint_every,
+            lost_checkpoints: apart.lost_checkpoints,
+            changes: apart.changes,
         }
+    }
+}
+
+/// Checkpoints, and members that change.
+struct Apart {
+    checkpoint_every: u64,
+    lost_checkpoints: Vec<(u64, usize)>,
+    changes: Vec<(u64, Wanted)>,
+}
+
+impl Apart {
+    fn new(seed: u64, broken: Option<Broken>, until: u64) -> Self {
+        let mut rng = Rng::new(seed.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        let restores = matches!(broken, Some(Broken::DropTail | Broken::CutEarly));
+        let checkpoints = rng.percent(if restores { 100 } else { 50 });
+        let checkpoint_every = if checkpoints { rng.pick(&[4, 8, 20]) } else { 0 };
+        let count = if rng.percent(40) { rng.between(1, 5) } else { 0 };
+        let changes: Vec<_> = (0..count)
+            .map(|_| {
+                let which = rng.below(8);
+                let wanted = rng.pick(&[Wanted::Add, Wanted::Replace(which), Wanted::Remove(which)]);
+                (rng.between(10 * MILLIS, until), wanted)
+            })
+            .collect();
+        // A member that is on its way out may hold the only ones that are left.
+        let lost = if changes.is_empty() && rng.percent(35) { rng.between(1, 3) } else { 0 };
+        let lost = (0..lost).map(|_| (rng.between(10 * MILLIS, until), rng.below(8) as usize));
+        let lost_checkpoints = lost.collect();
+        Self { checkpoint_every, lost_checkpoints, changes }
     }
 }

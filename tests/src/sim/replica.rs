@@ -4,24 +4,28 @@
 //! comes in is handed to the driver, and what the driver wants done is done.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use coordinator::log::{Durability, MemoryDisk};
-use coordinator::paxos::{Ballot, Input, MILLIS, Message};
+use coordinator::paxos::{MILLIS, Message};
 use coordinator::replica::clients::Clients;
 use coordinator::replica::datagrams::Stream;
 use coordinator::replica::driver::{Driver, Effect, Moment, News, Next, Origin, Rebuild};
 use coordinator::replica::frames;
 use coordinator::replica::outbound::{self, Rule};
+use coordinator::replica::schedule::{Every, Schedule};
 
-use super::check::{Checker, header, rule};
+use super::check::rule;
+use super::checkpoints::Stage;
+use super::image::Shelf;
 use super::mail::{Around, Mail, Reply, Sent};
+use super::members::Stewardship;
 use super::opening::open;
 use super::plan::Broken;
 use super::server::Server;
 use super::socket::{SimSocket, Wire};
+use super::transfers::Transfer;
 use super::wiretap::Wiretap;
 
 /// A killed server's successor starts after this, nanoseconds.
@@ -42,11 +46,19 @@ pub struct Replica {
     /// When a server is to be started.
     pub start_server_at: u64,
     pub(super) tap: Wiretap,
+    /// Its checkpoints, which outlive it.
+    pub(super) shelf: Shelf,
+    pub(super) schedule: Schedule,
+    pub(super) stage: Stage,
+    pub(super) transfer: Transfer,
+    pub(super) stewardship: Stewardship,
+    /// Peers with which it is connected.
+    pub(super) connected: BTreeSet<u8>,
     mail: VecDeque<Mail>,
     /// Leadership under which clients are served.
     pub(super) ballot: u64,
     /// Decided entries that the checkers know of from this replica.
-    told: u64,
+    pub(super) told: u64,
     was_full: bool,
     /// A sync is under way until then.
     pub syncing_until: Option<u64>,
@@ -58,7 +70,12 @@ pub struct Replica {
 
 impl Replica {
     /// Opens the log on `disk` and starts; `None` if the disk is full.
-    pub fn start(id: u8, disk: MemoryDisk, slowness: u64, around: &mut Around<'_>) -> Option<Self> {
+    pub fn start(
+        id: u8,
+        (disk, shelf): (MemoryDisk, Shelf),
+        slowness: u64,
+        around: &mut Around<'_>,
+    ) -> Option<Self> {
         let consensus = match open(id, &disk, around) {
             Ok(consensus) => consensus,
             Err(error) if error.is_full() => return None,
@@ -76,6 +93,8 @@ impl Replica {
             fingerprint: [0; 16],
         };
         let told = consensus.paxos().commit();
+        let every =
+            (around.plan.checkpoint_every > 0).then_some(Every::Entries(around.plan.checkpoint_every));
         let mut replica = Self {
             id,
             disk,
@@ -86,6 +105,12 @@ impl Replica {
             server: None,
             start_server_at: around.now,
             tap: Wiretap::default(),
+            shelf,
+            schedule: Schedule::new(every, id, around.plan.replicas as u8),
+            stage: Stage::None,
+            transfer: Transfer::default(),
+            stewardship: Stewardship::default(),
+            connected: BTreeSet::new(),
             mail: VecDeque::new(),
             ballot: 0,
             told,
@@ -100,19 +125,38 @@ impl Replica {
         Some(replica)
     }
 
+    /// Starts a server from a checkpoint or, if the log is whole, from nothing. Else a checkpoint is fetched first.
     fn start_server(&mut self, around: &mut Around<'_>) {
-        let server = Server::start(around.plan.toy, self.slowness, around.now, around.rng.fork());
+        self.start_server_at = u64::MAX;
+        let (toy, rng) = (around.plan.toy, around.rng.fork());
+        let image = self.usable_image(around);
+        let server = match &image {
+            Some(image) => {
+                let of = (self.id, &**image, &mut *around.checker);
+                Server::restore(toy, self.slowness, around.now, rng, of)
+            }
+            None if self.driver.consensus.paxos().first() > 0 => return self.want_state(),
+            None => Server::start(toy, self.slowness, around.now, rng),
+        };
+        self.has_state();
         server.platform.clock_offset.set(self.clock_offset);
         self.driver.server_started(&server.link);
-        self.server = Some(server);
         self.tap = Wiretap::default();
-        self.start_server_at = u64::MAX;
+        if let Some(image) = image {
+            (around.trace)(format!("{} restores the checkpoint at entry {}", self.id, image.held.entry));
+            around.images.restores += 1;
+            self.tap = Wiretap::restored(&image, &server.arena().shared);
+            let skips = u64::from(around.plan.broken == Some(Broken::DropTail));
+            self.driver.server_restored(image.held.entry + skips, &image.connections);
+        }
+        self.server = Some(server);
     }
 
     fn kill_server(&mut self, around: &mut Around<'_>, why: &Rebuild) {
         (around.trace)(format!("{} kills its server: {why}", self.id));
         self.server = None;
         self.start_server_at = around.now + SERVER_START_NS;
+        self.checkpoint_lost_server();
         self.clients.close_all();
         self.driver.server_ended();
     }
@@ -127,11 +171,15 @@ impl Replica {
         if let Some(until) = self.syncing_until {
             return until;
         }
+        if self.driver.consensus.has_outputs() {
+            return now;
+        }
         let link = self.server.as_ref().map(|server| &server.link);
         let crane = self.driver.crane_deadline(now, link).unwrap_or(u64::MAX);
         let room = if self.clients.waits_for_room() { now + ROOM_RETRY_NS } else { u64::MAX };
         let wake = self.driver.wake_deadline().unwrap_or(u64::MAX);
-        self.driver.consensus.deadline().min(self.start_server_at).min(crane).min(room).min(wake)
+        let tends = self.stage.deadline(now).min(self.transfer.deadline());
+        self.driver.consensus.deadline().min(self.start_server_at).min(crane).min(room).min(wake).min(tends)
     }
 
     /// True, once, if it found its disk full.
@@ -143,6 +191,11 @@ impl Replica {
     /// True while it leads.
     pub fn is_leader(&self) -> bool {
         self.driver.leads()
+    }
+
+    /// True if it is no member any more, and has to end.
+    pub fn is_removed(&self) -> bool {
+        self.stewardship.removed
     }
 
     /// Entries that it knows to be decided, and those that its server applied.
@@ -174,10 +227,7 @@ impl Replica {
         }
         let mut of_peers = Vec::new();
         while let Some(mail) = self.mail.pop_front() {
-            match self.read_mail(mail, around) {
-                Ok(input) => of_peers.push(input),
-                Err(client) => self.hear_client(client, around),
-            }
+            of_peers.extend(self.read_mail(mail, around));
         }
         self.serve_clients(around);
         self.read_upcalls(around);
@@ -191,8 +241,19 @@ impl Replica {
         let (moment, link) = (self.moment(around), self.server.as_ref().map(|server| &server.link));
         self.driver.run_crane(moment, link);
         self.act(around);
+        if self.syncing_until.is_none() {
+            self.tend_checkpoint(around);
+            self.tend_transfers(around);
+        }
+        match self.driver.take_rebuild() {
+            Some(Rebuild::NotInLog) if around.plan.broken == Some(Broken::LeadTainted) => {}
+            Some(why) => self.kill_server(around, &why),
+            None => {}
+        }
+        self.tend_members(around);
         self.send_to_clients(around);
-        if self.server.is_some() {
+        // What a checkpoint that was just taken over means for the server is found out in the next turn.
+        if self.server.is_some() && !self.driver.consensus.has_outputs() {
             self.tap.check(self.id, self.driver.consensus.paxos().commit(), around.checker);
         }
         if let Some(server) = &mut self.server
@@ -218,42 +279,6 @@ impl Replica {
         }
         if !skips {
             self.tell_durable(around);
-        }
-    }
-
-    fn tell_durable(&mut self, around: &mut Around<'_>) {
-        let (paxos, log) = (self.driver.consensus.paxos(), self.driver.consensus.log());
-        let blocked = self.driver.consensus.disk_full();
-        let len = if blocked { log.len() } else { paxos.len() };
-        around.checker.durable(self.id, len, |index| match paxos.entry(index) {
-            // While writes wait for space, Paxos knows more than the disk.
-            Some(entry) if !blocked => Some(entry.value.clone()),
-            _ => {
-                let mut entries = Vec::new();
-                log.read(index, index + 1, 1, &mut entries).ok()?;
-                entries.pop().map(|entry| entry.value)
-            }
-        });
-    }
-
-    /// What a peer's mail is to Paxos, or the mail, if it is a client's.
-    fn read_mail(&self, mail: Mail, around: &mut Around<'_>) -> Result<Input, Mail> {
-        Ok(match mail {
-            Mail::Frame(from, frame) => Input::Message { from, message: self.decode(&frame, around) },
-            Mail::PeerUp(id) => Input::PeerConnected(id),
-            Mail::PeerDown(id) => Input::PeerDisconnected(id),
-            client => return Err(client),
-        })
-    }
-
-    fn decode(&self, frame: &[u8], around: &mut Around<'_>) -> Message {
-        match frames::take(frame) {
-            Ok(Some((frames::Frame::Paxos(message), len))) if len == frame.len() => message,
-            other => {
-                let detail = format!("replica {} reads a frame as {other:?}", self.id);
-                around.checker.fail(rule::AGREEMENT, detail);
-                Message::Nack { promised: Ballot::ZERO }
-            }
         }
     }
 
@@ -291,8 +316,7 @@ impl Replica {
         self.release_early(around);
     }
 
-    /// Does what the consensus wants done, until nothing is left but what a sync must finish first, and ends a server whose
-    /// state is worthless.
+    /// Does what the consensus wants done, until nothing is left but what a sync must finish first.
     fn act(&mut self, around: &mut Around<'_>) {
         let mut effects = Vec::new();
         loop {
@@ -314,29 +338,6 @@ impl Replica {
                     let (least, most) = if slow { (5 * MILLIS, 80 * MILLIS) } else { (50_000, 500_000) };
                     self.syncing_until = Some(around.now + around.rng.between(least, most));
                     break;
-                }
-            }
-        }
-        match self.driver.take_rebuild() {
-            Some(Rebuild::NotInLog) if around.plan.broken == Some(Broken::LeadTainted) => {}
-            Some(why) => self.kill_server(around, &why),
-            None => {}
-        }
-    }
-
-    fn tell_decided(&mut self, around: &mut Around<'_>) {
-        let commit = self.driver.consensus.paxos().commit();
-        while self.told < commit {
-            match self.driver.consensus.read(self.told, commit, 1) {
-                Ok(values) if !values.is_empty() => {
-                    for value in values {
-                        around.checker.decided(self.id, self.told, &value);
-                        self.told += 1;
-                    }
-                }
-                _ => {
-                    let detail = format!("replica {} decided entry {} without it", self.id, self.told);
-                    return around.checker.fail(rule::AGREEMENT, detail);
                 }
             }
         }
@@ -369,10 +370,7 @@ impl Replica {
                 self.clients.begin(ballot);
                 self.stream.begin(ballot);
             }
-            Effect::Behind(first) => {
-                let detail = format!("replica {} is told that the log begins at {first}", self.id);
-                around.checker.fail(rule::RECOVERY, detail);
-            }
+            Effect::Behind(first) => self.transfer.behind = Some(first),
             Effect::Role { .. } => {
                 let (phase, leader) = (self.driver.phase(), self.driver.leader());
                 (around.trace)(format!("{} is {phase:?}, the leader is {leader:?}", self.id));
@@ -397,22 +395,5 @@ impl Replica {
     /// Its answer to a client.
     pub(super) fn reply(&self, around: &mut Around<'_>, wire: &Wire, reply: Reply) {
         around.sent.push(Sent::Client(wire.client, wire.attempt, reply));
-    }
-
-    /// Where its server stands, for people.
-    pub fn describe(&self) -> String {
-        let Some(server) = &self.server else { return "no server".to_owned() };
-        let next: Option<&Arc<[u8]>> = self.tap.applied(server.kernel().sched.applied);
-        format!("{}\n    next entry {:?}", server.describe(), next.map(|value| header(value)))
-    }
-
-    /// What must hold whenever the server has run.
-    pub fn check_server(&mut self, checker: &mut Checker) {
-        let Some(server) = &self.server else { return };
-        let sched = &server.kernel().sched;
-        if sched.applied > 0 {
-            let last = self.tap.applied(sched.applied - 1);
-            checker.at(self.id, sched.applied, sched.tick, sched.stamp, sched.bubble_end, last);
-        }
     }
 }

@@ -11,6 +11,7 @@ use dmt::upcall::{ADMITTED, UPCALL_HEADER_BYTES, UpcallHeader, UpcallKind, liste
 use zerocopy::FromBytes;
 
 use super::check::{Checker, ServerDigest, header, rule};
+use super::image::Image;
 use super::platform::Admission;
 
 /// Output of a connection: bytes `start..end` were written in the bubble of `entry`.
@@ -41,6 +42,23 @@ pub struct Wiretap {
 }
 
 impl Wiretap {
+    /// Of a server that was restored from `image`, and all of whose upcalls of before are read.
+    pub fn restored(image: &Image, shared: &Shared) -> Self {
+        Self {
+            cursor: shared.upcalls.tail(),
+            bubble: image.held.entry.saturating_sub(1),
+            applied: image.entries.clone(),
+            last: image.entries.last().map(|value| *header(value)),
+            listener: image.listener,
+            ..Self::default()
+        }
+    }
+
+    /// The first `count` entries that the server was given.
+    pub fn entries(&self, count: u64) -> Option<&[Arc<[u8]>]> {
+        self.applied.get(..count as usize)
+    }
+
     /// Reads the upcalls of the server of replica `id` that the coordinator is about to read. `looks`: at the clock.
     pub fn listen(&mut self, id: u8, shared: &Shared, looks: &mut Vec<Admission>, checker: &mut Checker) {
         self.looks.append(looks);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Event, HEALED_NS, Report, Slot, World};
 use crate::sim::check::{Violation, rule};
 use crate::sim::client::{Client, State};
+use crate::sim::server::Server;
 
 impl World {
     /// Liveness: all clients were served after the faults, and all servers have caught up.
@@ -26,7 +27,12 @@ impl World {
                 replica.progress() == (decided, decided) && (idle || !replica.is_leader())
             })
         };
-        self.slots.iter().all(caught_up)
+        // All members have a vote, and nothing that was asked for is left to do.
+        let members = &self.checker.quorums.members().list;
+        members.iter().all(|member| {
+            let slot = self.slots.get(usize::from(member.id) - 1);
+            member.voter && member.replaces == 0 && slot.is_some_and(caught_up)
+        })
     }
 
     pub(super) fn describe(&self) -> String {
@@ -42,15 +48,21 @@ impl World {
         }
         let clients: Vec<_> = self.clients.iter().map(|c| (c.state, c.healed)).collect();
         format!(
-            "decided {}, replicas (commit, applied) {replicas:?}, clients {clients:?}",
-            self.checker.decided.len()
+            "decided {}, {:?}, replicas (commit, applied) {replicas:?}, clients {clients:?}",
+            self.checker.decided.len(),
+            self.checker.quorums.members()
         )
+    }
+
+    /// The members' servers. One of a replica that was removed and has not heard of it may have run what was never decided.
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        let ids = self.checker.quorums.members().list.iter().map(|member| usize::from(member.id));
+        ids.filter_map(|id| self.slots.get(id - 1)?.replica.as_ref()?.server.as_ref())
     }
 
     /// Each datagram was taken once at the most, in one order, and none was answered that was not taken.
     fn check_datagrams(&self) -> Result<(), Violation> {
-        let servers = self.slots.iter().filter_map(|slot| slot.replica.as_ref()?.server.as_ref());
-        let mut taken: Vec<&Vec<u64>> = servers.map(|server| &server.toy.datagrams).collect();
+        let mut taken: Vec<&Vec<u64>> = self.servers().map(|server| &server.toy.datagrams).collect();
         taken.sort_unstable_by_key(|list| list.len());
         let longest = taken.last().copied().cloned().unwrap_or_default();
         if taken.iter().any(|list| !longest.starts_with(list)) {
@@ -68,11 +80,7 @@ impl World {
     }
 
     pub(super) fn finish(self) -> Result<Report, Violation> {
-        let mut lists: Vec<&Vec<u64>> = self
-            .slots
-            .iter()
-            .filter_map(|slot| Some(&slot.replica.as_ref()?.server.as_ref()?.toy.list))
-            .collect();
+        let mut lists: Vec<&Vec<u64>> = self.servers().map(|server| &server.toy.list).collect();
         // Followers run the last bubble only when they know the next entry.
         lists.sort_unstable_by_key(|list| list.len());
         let longest = lists.last().copied().cloned().unwrap_or_default();
@@ -93,6 +101,12 @@ impl World {
             digests: self.checker.compared,
             preemptions: self.checker.preemptions,
             closings: self.checker.closings,
+            checkpoints: self.images.taken,
+            cuts: self.images.cuts,
+            transfers: self.images.transfers,
+            copies: self.images.copies,
+            restores: self.images.restores,
+            epochs: self.checker.quorums.members().epoch,
             ..self.report
         })
     }

@@ -10,7 +10,7 @@ use crate::sim::replica::Replica;
 impl World {
     pub(super) fn victim(&self, victim: Victim) -> usize {
         match victim {
-            Victim::Replica(at) => at,
+            Victim::Replica(at) => at % self.slots.len(),
             Victim::Leader => {
                 let leads = |slot: &Slot| slot.replica.as_ref().is_some_and(Replica::is_leader);
                 self.slots.iter().position(leads).unwrap_or(0)
@@ -72,6 +72,7 @@ impl World {
                 self.slots[at].disk.set_capacity(Some(0));
                 self.at(self.now + lasts, Event::Room(at));
             }
+            Fault::LoseCheckpoints { victim } => self.lose_checkpoints(self.victim(victim)),
             Fault::Break { victim } => {
                 let at = self.victim(victim);
                 let other = self.others(at).nth(self.rng.below(self.slots.len() as u64) as usize);
@@ -79,6 +80,22 @@ impl World {
                     self.break_connection(at, other);
                 }
             }
+        }
+    }
+
+    /// Whether another member than this one holds a checkpoint from which anybody can go on: if not, its own must not go.
+    pub(super) fn can_do_without(&self, at: usize) -> bool {
+        let needed = self.images.highest_cut;
+        let members = &self.checker.quorums.members().list;
+        let others = members.iter().filter(|member| usize::from(member.id) != at + 1);
+        let held = others.filter_map(|member| self.slots.get(usize::from(member.id) - 1));
+        held.flat_map(|slot| slot.shelf.held()).any(|held| held.entry > needed)
+    }
+
+    fn lose_checkpoints(&mut self, at: usize) {
+        if self.can_do_without(at) {
+            self.slots[at].shelf.lose();
+            self.report.lost_checkpoints += 1;
         }
     }
 
@@ -132,23 +149,31 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, at: usize, power: bool, lasts: u64) {
-        let Some(replica) = self.slots[at].replica.take() else { return };
+        if !self.take_down(at) {
+            return;
+        }
+        if power {
+            let rng = &mut self.rng;
+            self.slots[at].disk.crash(|| rng.percent(50));
+        }
+        self.at(self.now + lasts, Event::Start(at));
+    }
+
+    /// The processes of a replica end; false if there are none.
+    pub(super) fn take_down(&mut self, at: usize) -> bool {
+        let Some(replica) = self.slots[at].replica.take() else { return false };
         for (client, attempt) in replica.clients() {
             let time = self.now + self.rng.between(50_000, 2 * MILLIS);
             self.at(time, Event::Client(client, attempt, Reply::Reset));
         }
         drop(replica);
         self.slots[at].life += 1;
-        if power {
-            let rng = &mut self.rng;
-            self.slots[at].disk.crash(|| rng.percent(50));
-        }
         for other in self.others(at) {
             if self.network.disconnect(at, other) {
                 self.tell(other, Mail::PeerDown(at as u8 + 1));
             }
         }
-        self.at(self.now + lasts, Event::Start(at));
+        true
     }
 
     pub(super) fn heal(&mut self) {

@@ -3,6 +3,7 @@
 mod clients;
 mod ending;
 mod faults;
+mod members;
 mod replicas;
 mod traffic;
 
@@ -16,18 +17,19 @@ use super::check::{Checker, Violation, rule};
 use super::client::Client;
 use super::faults::{Fault, Victim, draw};
 use super::history::History;
+use super::image::{Images, Shelf};
 use super::mail::{Mail, Reply};
 use super::network::Network;
-use super::plan::Plan;
+use super::plan::{Plan, Wanted};
 use super::replica::Replica;
 use super::rng::Rng;
 
-/// Time between two looks of the watchdog, nanoseconds.
-const WATCH_NS: u64 = MILLIS;
 /// Everything must go on within this after the faults, nanoseconds.
 const LIVENESS_NS: u64 = 30_000 * MILLIS;
 /// A replica learns so long after it that a connection stands or broke, nanoseconds.
 const NEWS_NS: u64 = 200_000;
+/// Replicas that there may ever be: the founders, and one for each change.
+const MAX_SLOTS: usize = 12;
 /// Clients go on for this long after the faults, nanoseconds.
 const HEALED_NS: u64 = 30 * MILLIS;
 
@@ -63,13 +65,20 @@ enum Event {
     Datagram(u64),
     /// The faults are over.
     Heal,
+    /// Somebody wants other members.
+    Change(Wanted),
     /// Clients stop.
     Quiet,
 }
 
+#[derive(Default)]
 struct Slot {
     replica: Option<Replica>,
     disk: MemoryDisk,
+    /// The replica's checkpoints.
+    shelf: Shelf,
+    /// It was removed, and ended for ever.
+    gone: bool,
     /// Counts the starts and the crashes.
     life: u64,
     turn_at: u64,
@@ -79,6 +88,12 @@ struct Slot {
     stalled_until: u64,
     slowness: u64,
     clock_offset: i64,
+}
+
+impl Slot {
+    fn new(slowness: u64) -> Self {
+        Self { turn_at: u64::MAX, server_at: u64::MAX, slowness, ..Self::default() }
+    }
 }
 
 /// What a schedule came to.
@@ -114,6 +129,20 @@ pub struct Report {
     pub datagrams: u64,
     /// It was a schedule of `--admission crane`.
     pub crane: bool,
+    /// Checkpoints that were taken.
+    pub checkpoints: u64,
+    /// Times that all checkpoints of a replica were lost.
+    pub lost_checkpoints: u64,
+    /// Logs that were cut.
+    pub cuts: u64,
+    /// Replicas that went on behind a checkpoint, which they needed.
+    pub transfers: u64,
+    /// Checkpoints that a leader copied.
+    pub copies: u64,
+    /// Servers that were started from a checkpoint.
+    pub restores: u64,
+    /// Changes of the members that were decided.
+    pub epochs: u64,
 }
 
 /// See the module.
@@ -129,6 +158,7 @@ pub struct World {
     network: Network,
     history: History,
     checker: Checker,
+    images: Images,
     rng: Rng,
     /// A leader that is being usurped, and how long it stays cut off from its successor.
     usurped: Option<(usize, u64)>,
@@ -146,18 +176,7 @@ impl World {
     /// The world of `plan`; `trace` prints what happens.
     pub fn new(plan: Plan, trace: bool) -> Self {
         let mut rng = Rng::new(plan.seed);
-        let slots = plan.slowness.iter().map(|&slowness| Slot {
-            replica: None,
-            disk: MemoryDisk::default(),
-            life: 0,
-            turn_at: u64::MAX,
-            server_at: u64::MAX,
-            watched: false,
-            paused_until: 0,
-            stalled_until: 0,
-            slowness,
-            clock_offset: 0,
-        });
+        let slots = plan.slowness.iter().map(|&slowness| Slot::new(slowness));
         let slots = slots.collect();
         let clients =
             (0..plan.clients).map(|_| Client::new(plan.replicas, plan.toy.bulk, rng.fork())).collect();
@@ -169,9 +188,10 @@ impl World {
             free: Vec::new(),
             slots,
             clients,
-            network: Network::new(plan.replicas, plan.delay),
+            network: Network::new(MAX_SLOTS, plan.delay),
             history: History::default(),
             checker: Checker::new(plan.replicas),
+            images: Images::default(),
             rng,
             usurped: None,
             healed: false,
@@ -206,6 +226,12 @@ impl World {
         }
         for (at, victim, lasts) in self.plan.full_disks.clone() {
             self.at(at, Event::Fault(Fault::FullDisk { victim: Victim::Replica(victim), lasts }));
+        }
+        for (at, victim) in self.plan.lost_checkpoints.clone() {
+            self.at(at, Event::Fault(Fault::LoseCheckpoints { victim: Victim::Replica(victim) }));
+        }
+        for (at, wanted) in self.plan.changes.clone() {
+            self.at(at, Event::Change(wanted));
         }
         self.at(self.plan.faults_until, Event::Heal);
         self.at(5 * MILLIS, Event::Datagram(1));
@@ -270,6 +296,7 @@ impl World {
             Event::Calm => self.network.weather = crate::sim::network::Weather::default(),
             Event::Heal => self.heal(),
             Event::Datagram(id) => self.send_datagram(id),
+            Event::Change(wanted) => self.change(wanted),
             Event::Quiet => self.clients.iter_mut().for_each(|client| client.stops = true),
         }
     }

@@ -1,13 +1,10 @@
 //! Replicas start, and get their turns: coordinators, servers, watchdogs.
 
-use std::sync::atomic::Ordering;
-
-use coordinator::container::watchdog;
-
-use super::{Event, WATCH_NS, World};
-use crate::sim::mail::Around;
+use super::{Event, World};
+use crate::sim::mail::{Around, Sent};
 use crate::sim::plan::Broken;
 use crate::sim::replica::Replica;
+use crate::sim::restoring::WATCH_NS;
 
 use coordinator::paxos::MILLIS;
 
@@ -16,12 +13,13 @@ const START_RETRY_NS: u64 = 20 * MILLIS;
 
 impl World {
     pub(super) fn start(&mut self, at: usize) {
-        if self.slots[at].replica.is_some() {
+        if self.slots[at].replica.is_some() || self.slots[at].gone {
             return;
         }
         self.say(&format!("{} starts", at + 1));
-        let (disk, slowness) = (self.slots[at].disk.clone(), self.slots[at].slowness);
-        let replica = self.with_around(|around| Replica::start(at as u8 + 1, disk, slowness, around));
+        let slot = &self.slots[at];
+        let (disk, slowness) = ((slot.disk.clone(), slot.shelf.clone()), slot.slowness);
+        let (replica, _) = self.with_around(|around| Replica::start(at as u8 + 1, disk, slowness, around));
         let slot = &mut self.slots[at];
         slot.life += 1;
         (slot.turn_at, slot.server_at, slot.watched) = (u64::MAX, u64::MAX, false);
@@ -43,7 +41,8 @@ impl World {
         }
     }
 
-    pub(super) fn with_around<T>(&mut self, f: impl FnOnce(&mut Around<'_>) -> T) -> T {
+    /// What comes of `f`, and what is sent.
+    pub(super) fn with_around<T>(&mut self, f: impl FnOnce(&mut Around<'_>) -> T) -> (T, Vec<Sent>) {
         let (trace, now) = (self.trace, self.now);
         let mut print = |line: String| {
             if trace {
@@ -51,14 +50,16 @@ impl World {
             }
         };
         let mut sent = Vec::new();
-        f(&mut Around {
+        let result = f(&mut Around {
             now,
             plan: &self.plan,
             checker: &mut self.checker,
+            images: &mut self.images,
             sent: &mut sent,
             rng: &mut self.rng,
             trace: &mut print,
-        })
+        });
+        (result, sent)
     }
 
     pub(super) fn turn_at(&mut self, at: usize, time: u64) {
@@ -86,31 +87,22 @@ impl World {
             return self.turn_at(at, self.slots[at].paused_until);
         }
         let Some(mut replica) = self.slots[at].replica.take() else { return };
-        let (trace, now) = (self.trace, self.now);
-        let mut print = |line: String| {
-            if trace {
-                println!("{:>13.6} ms  {line}", now as f64 / 1e6);
-            }
-        };
-        let mut sent = Vec::new();
-        replica.turn(&mut Around {
-            now,
-            plan: &self.plan,
-            checker: &mut self.checker,
-            sent: &mut sent,
-            rng: &mut self.rng,
-            trace: &mut print,
-        });
+        let ((), sent) = self.with_around(|around| replica.turn(around));
         let again = replica.wants_turn() || replica.has_ready_socket();
         let again = if again { self.now + 2_000 } else { u64::MAX };
         let next = again.min(replica.deadline(self.now).max(self.now + 1_000));
         self.report.full_disks += u64::from(replica.found_disk_full());
+        let removed = replica.is_removed();
         self.slots[at].replica = Some(replica);
         self.turn_at(at, next);
         let soon = self.now + self.rng.between(300, 4_000);
         self.server_at(at, soon);
         for message in sent {
             self.send(at, message);
+        }
+        self.welcome();
+        if removed {
+            self.leave(at);
         }
     }
 
@@ -156,19 +148,8 @@ impl World {
         }
         slot.watched = false;
         let Some(server) = slot.replica.as_mut().and_then(|replica| replica.server.as_mut()) else { return };
-        let control = server.link.control();
-        let sample = watchdog::Sample::read(control);
-        if sample.runnable == 0 {
-            server.watch = watchdog::State::default();
+        if !server.look() {
             return;
-        }
-        let cpu = server.platform.cpu.get() / 1000;
-        let action = server.watch.advance(&sample, || Some(cpu));
-        let suspect = sample.is_suspect(&std::mem::replace(&mut server.looked, sample));
-        let control = server.link.control();
-        control.wanted.fetch_or(action.bits(), Ordering::SeqCst);
-        if suspect || action.signals() {
-            server.platform.signalled.set(control.turn.load(Ordering::Relaxed) as u16);
         }
         slot.watched = true;
         self.at(self.now + WATCH_NS, Event::Watch(at, life));
