@@ -102,7 +102,7 @@ pub struct Control {
     pub in_kernel: AtomicU32,
     /// S: kernel process ids of the processes that live in dmt's eyes, by slot; 0 = none. Init looks whether the kernel agrees.
     pub pids: [AtomicI32; MAX_PROCESSES],
-    /// C: 1 = operations and calls go into the trace ring; set before the server starts, for a replay (`crate::tracing`).
+    /// C: a [`crate::tracing::Tracing`], 0 = none: what goes into the trace ring; set before the server starts, for a replay.
     pub tracing: AtomicU32,
     /// C: first tick that is traced.
     pub trace_from: AtomicU64,

@@ -24,6 +24,16 @@ const RECORD_BYTES: usize = 2048;
 /// How long a server waits for room in the ring before it looks again, nanoseconds.
 const ROOM_RETRY_NS: u64 = 1_000_000;
 
+/// What a replay tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Tracing {
+    /// Operations, which dmt knows by itself: the program's threads do nothing for it.
+    Operations = 1,
+    /// Operations and the program's calls.
+    Calls = 2,
+}
+
 /// One call of the program. In the frame follow `callers` addresses of 8 bytes, the call's name, a path, and a sample of
 /// the bytes that it moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -122,10 +132,10 @@ impl Call<'_> {
 }
 
 impl Link {
-    /// Makes the server trace from tick `from` on. Before the server starts.
-    pub fn trace(&self, from: u64) {
+    /// Makes the server trace `what` from tick `from` on. Before the server starts.
+    pub fn trace(&self, from: u64, what: Tracing) {
         self.control().trace_from.store(from, Ordering::SeqCst);
-        self.control().tracing.store(1, Ordering::SeqCst);
+        self.control().tracing.store(what as u32, Ordering::SeqCst);
     }
 
     /// Takes all records that wait. False if the ring is damaged.

@@ -12,7 +12,7 @@
 
 use core::arch::{asm, global_asm};
 use core::ffi::c_void;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use dmt::bounds::{MAX_THREADS, STACKS_ADDRESS};
 use dmt::thread::ThreadId;
@@ -22,7 +22,9 @@ use crate::raw;
 use crate::tls;
 
 /// Bytes for each thread: a guard page, the signal stack, the stack of slow paths.
-pub const SLOT_BYTES: usize = 64 * 1024;
+pub const SLOT_BYTES: usize = 1 << SLOT_BITS;
+/// The logarithm of [`SLOT_BYTES`].
+pub const SLOT_BITS: u32 = 16;
 const GUARD_BYTES: usize = 4096;
 const SIGNAL_BYTES: usize = SLOT_BYTES / 2 - GUARD_BYTES;
 /// Bytes of all slots; thread numbers begin at 1.
@@ -35,6 +37,10 @@ const LOADER_BYTES: usize = 64 * 1024;
 
 /// 1 if the processor has the registers that came with AVX-512, which libc's copying uses where it can.
 static HAS_WIDE_REGISTERS: AtomicU8 = AtomicU8::new(0);
+/// The vector registers that the kernel lets programs use, as `xsave` names them; 0 = no `xsave`.
+pub static VECTOR_STATE: AtomicU32 = AtomicU32::new(0);
+/// SSE, AVX, and the three parts of AVX-512.
+const ALL_VECTOR_STATE: u32 = 0xe6;
 
 global_asm!(
     ".pushsection .text.brolga_call_on,\"ax\",@progbits",
@@ -101,7 +107,8 @@ global_asm!(
     "vpxord zmm28, zmm28, zmm28",
     "vpxord zmm29, zmm29, zmm29",
     "vpxord zmm30, zmm30, zmm30",
-    "vpxord zmm31, zmm31, zmm31",
+    // Not all zeros here either.
+    "vpternlogd zmm31, zmm31, zmm31, 255",
     "ret",
     ".cfi_endproc",
     ".size brolga_call_on, . - brolga_call_on",
@@ -127,7 +134,9 @@ fn here() -> usize {
 
 /// Keeps the addresses free; the constructor does it once.
 pub fn reserve() -> Result<(), isize> {
-    HAS_WIDE_REGISTERS.store(u8::from(has_wide_registers()), Ordering::Relaxed);
+    let vectors = vector_state();
+    VECTOR_STATE.store(vectors, Ordering::Relaxed);
+    HAS_WIDE_REGISTERS.store(u8::from(has_wide_registers(vectors)), Ordering::Relaxed);
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: maps at an address that is kept free for it; NOREPLACE refuses if anything is there.
     match unsafe { raw!(libc::SYS_mmap, STACKS_ADDRESS, ALL_BYTES, libc::PROT_NONE, flags, usize::MAX, 0) } {
@@ -136,19 +145,24 @@ pub fn reserve() -> Result<(), isize> {
     }
 }
 
-/// Whether processor and kernel let programs use AVX-512.
-fn has_wide_registers() -> bool {
-    use core::arch::x86_64::{__cpuid, __cpuid_count};
+/// See [`VECTOR_STATE`].
+fn vector_state() -> u32 {
+    use core::arch::x86_64::__cpuid;
     const OSXSAVE: u32 = 1 << 27;
-    const AVX512F: u32 = 1 << 16;
-    const WIDE_STATE: u32 = 0xe6;
-    if __cpuid(0).eax < 7 || __cpuid(1).ecx & OSXSAVE == 0 {
-        return false;
+    if __cpuid(1).ecx & OSXSAVE == 0 {
+        return 0;
     }
     let enabled: u32;
     // SAFETY: XCR0 may be read where OSXSAVE is set.
     unsafe { asm!("xgetbv", in("ecx") 0, out("eax") enabled, out("edx") _, options(nomem, nostack)) };
-    __cpuid_count(7, 0).ebx & AVX512F != 0 && enabled & WIDE_STATE == WIDE_STATE
+    enabled & ALL_VECTOR_STATE
+}
+
+/// Whether processor and kernel let programs use AVX-512.
+fn has_wide_registers(vectors: u32) -> bool {
+    use core::arch::x86_64::{__cpuid, __cpuid_count};
+    const AVX512F: u32 = 1 << 16;
+    vectors == ALL_VECTOR_STATE && __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & AVX512F != 0
 }
 
 /// Gives the calling thread its stacks. A thread's first act: it may do so without the turn.
@@ -214,10 +228,17 @@ pub fn signal_stack(id: ThreadId) -> libc::stack_t {
 /// program does not know of, the frame moves to where it would lie without one, below what was interrupted.
 #[macro_export]
 macro_rules! moved_handler {
-    ($name:ident, $body:ident) => {
+    ($name:ident, $body:ident $(, except $calls:path)?) => {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(_signal: core::ffi::c_int, _info: *mut libc::siginfo_t, _context: *mut c_void) {
             core::arch::naked_asm!(
+                // Is the system call one of these?
+                $(concat!(
+                    "/* ",
+                    stringify!($calls),
+                    " */ mov eax, [rdx + {rax}]\n cmp eax, {limit}\n jae 8f\n",
+                    "lea r10, [rip + {calls}]\n bt dword ptr [r10], eax\n jc 9f\n 8:",
+                ),)?
                 // Is this one of our signal stacks, the lower halves of the slots?
                 "mov r11, {stacks}",
                 "mov r10, rsp",
@@ -269,6 +290,11 @@ macro_rules! moved_handler {
                 rsp = const $crate::apart::CONTEXT_RSP,
                 fp = const $crate::apart::CONTEXT_FP,
                 body = sym $body,
+                $(
+                    calls = sym $calls,
+                    limit = const $crate::syscalls::LIMIT,
+                    rax = const $crate::apart::CONTEXT_RAX,
+                )?
             )
         }
     };
@@ -277,6 +303,9 @@ macro_rules! moved_handler {
 /// Where a context has the interrupted stack pointer.
 pub const CONTEXT_RSP: usize =
     core::mem::offset_of!(libc::ucontext_t, uc_mcontext) + libc::REG_RSP as usize * 8;
+/// Where a context has the number of a system call.
+pub const CONTEXT_RAX: usize =
+    core::mem::offset_of!(libc::ucontext_t, uc_mcontext) + libc::REG_RAX as usize * 8;
 /// Where a context has the address of the floating-point state.
 pub const CONTEXT_FP: usize =
     core::mem::offset_of!(libc::ucontext_t, uc_mcontext) + core::mem::offset_of!(libc::mcontext_t, fpregs);

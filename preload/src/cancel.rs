@@ -157,17 +157,10 @@ macro_rules! cancellation_points {
         #[unsafe(naked)]
         pub unsafe extern "C" fn $name($($arg: $ty),*) -> $ret {
             unsafe extern "C" fn body($($arg: $ty),*) -> $ret {
-                if !$crate::tls::current().plain() {
-                    return $crate::traced::hooked(
-                        stringify!($name),
-                        &[$($crate::traced::word(&$arg)),*],
-                        // SAFETY: this function once more, which now acts, with the caller's own arguments.
-                        || unsafe { body($($arg),*) },
-                        // SAFETY: the replaced function, likewise.
-                        || unsafe { $name::real()($($arg),*) },
-                    );
-                }
-                $crate::cancel::$kind(|| $body)
+                $crate::guard!($name, $($arg),*);
+                let result = $crate::cancel::$kind(|| $body);
+                $crate::call_ends!(sym $name::ROW, result);
+                result
             }
             core::arch::naked_asm!(
                 ".cfi_startproc",

@@ -13,6 +13,10 @@ pub struct Row {
     pub name: &'static str,
     /// Path of the module that defines it.
     pub module: &'static str,
+    /// Bytes of each argument.
+    pub arguments: &'static [u8],
+    /// Bytes of the result, if there is one.
+    pub result: &'static [u8],
 }
 
 /// A symbol of libc behind ours, looked up at first use.
@@ -92,21 +96,31 @@ macro_rules! hook {
         /// As the function that it replaces.
         #[cfg_attr(not(test), unsafe(no_mangle))]
         pub unsafe extern "C" fn $name($($arg: $ty),*) $(-> $ret)? {
-            if !$crate::tls::current().plain() {
-                return $crate::traced::hooked(
-                    stringify!($name),
-                    &[$($crate::traced::word(&$arg)),*],
-                    // SAFETY: this function once more, which now acts, with the caller's own arguments.
-                    || unsafe { $name($($arg),*) },
-                    // SAFETY: the replaced function, likewise.
-                    || unsafe { $name::real()($($arg),*) },
-                );
-            }
-            $body
+            #[inline(always)]
+            unsafe fn act($($arg: $ty),*) $(-> $ret)? $body
+            $crate::guard!($name, $($arg),*);
+            // SAFETY: forwarded promise.
+            let result = unsafe { act($($arg),*) };
+            $crate::call_ends!(sym $name::ROW $(, result as $ret)?);
+            result
         }
 
         $crate::replaced! { fn $name($($arg: $ty),*) $(-> $ret)? }
     )*};
+}
+
+/// The guard of a hook: goes to the replaced function if hooks are not to act, and notes a call that is traced.
+#[macro_export]
+macro_rules! guard {
+    ($name:ident, $($arg:ident),*) => {
+        if !$crate::tls::current().plain() {
+            if !$crate::tls::current().traced() {
+                // SAFETY: the replaced function with the caller's own arguments.
+                return unsafe { $name::real()($($arg),*) };
+            }
+            $crate::call_begins!(sym $name::ROW; $($arg),*);
+        }
+    };
 }
 
 /// A hook's row in the table, and the way to the function that it replaces: all of a hook but the function itself.
@@ -126,8 +140,12 @@ macro_rules! replaced {
             );
             #[used]
             #[unsafe(link_section = "brolga_hooks")]
-            static ROW: $crate::hook::Row =
-                $crate::hook::Row { name: stringify!($name), module: module_path!() };
+            pub(crate) static ROW: $crate::hook::Row = $crate::hook::Row {
+                name: stringify!($name),
+                module: module_path!(),
+                arguments: &[$(size_of::<$ty>() as u8),*],
+                result: &[$(size_of::<$ret>() as u8)?],
+            };
 
             /// The replaced function.
             pub fn real() -> unsafe extern "C" fn($($ty),*) $(-> $ret)? {

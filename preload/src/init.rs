@@ -40,6 +40,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     must("install the SIGSEGV handler", tsc::install());
     must("install the handlers of other faults", faults::install());
     unblock_own_signals();
+    crate::traced::stack::prepare();
     must("patch the vDSO", vdso::patch());
     tsc::trap();
     if role == process::Role::First {

@@ -12,7 +12,8 @@ use crate::cancel;
 use crate::errno::Kept;
 use crate::raw;
 use crate::tls;
-use crate::traced;
+use crate::traced::ONLY_OBSERVED;
+use crate::{call_begins, call_ends};
 
 /// `si_code` of a SIGSYS that a filter sent.
 const SYS_SECCOMP: c_int = 1;
@@ -83,16 +84,18 @@ unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, conte
         process::fork(number, arguments, &mut frame);
         return;
     }
+    if tls.traced() {
+        let [a, b, c, d, e, f] = arguments;
+        call_begins!(in number; a, b, c, d, e, f);
+    }
     // SAFETY: the program's own call with the program's own arguments.
     let result = unsafe {
         match tls.active() {
-            true if tls.traced() => {
-                traced::trapped(number, arguments, || carry_out(number, arguments, frame.caller()))
-            }
             true => carry_out(number, arguments, frame.caller()),
             false => forward(number, arguments),
         }
     };
+    call_ends!(in number, result);
     frame.set_result(result);
     if number as i64 == libc::SYS_sigaltstack {
         frame.keep_signal_stack();
@@ -125,7 +128,8 @@ pub unsafe fn forward(number: usize, a: [usize; 6]) -> isize {
     }
 }
 
-crate::moved_handler!(entered_sigsys, on_sigsys);
+// Calls that only a traced process makes through the handler stay on the signal stack: the program's stays as it is.
+crate::moved_handler!(entered_sigsys, on_sigsys, except ONLY_OBSERVED);
 
 /// Address of the handler.
 pub fn entry() -> usize {

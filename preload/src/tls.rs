@@ -13,9 +13,9 @@ global_asm!(
     ".globl brolga_tls",
     ".hidden brolga_tls",
     ".type brolga_tls,@object",
-    ".size brolga_tls, 192",
+    ".size brolga_tls, 256",
     "brolga_tls:",
-    ".zero 192",
+    ".zero 256",
     ".popsection",
 );
 
@@ -50,7 +50,23 @@ pub struct Tls {
     /// See [`crate::altstack`].
     pub alternate: Alternate,
     /// Start and length of its signal stack, the program's or ours.
-    signal_stack: Cell<(usize, usize)>,
+    signal_stack: Cell<[usize; 2]>,
+    /// Whether it looks at its stack for us, see [`crate::traced`].
+    pub walking: Cell<bool>,
+    /// See [`crate::traced`].
+    pub traced_call: TracedCall,
+}
+
+/// The call of the program that is being traced: what is known of it at its end.
+pub struct TracedCall {
+    /// Where the function's frame ends, 0 = no call is open.
+    pub frame: Cell<usize>,
+    /// Which function.
+    pub what: Cell<usize>,
+    /// Logical time at its beginning.
+    pub begin: Cell<u64>,
+    /// Its arguments.
+    pub arguments: Cell<[u64; 6]>,
 }
 
 /// The alternate signal stack that the program asked for, where the kernel has a larger one of ours.
@@ -70,7 +86,11 @@ const TRACED: u32 = 2;
 pub const CALLER_OFFSET: usize = core::mem::offset_of!(Tls, caller);
 /// Offset of the word that [`Tls::cancel`] sets.
 pub const CANCELLED_OFFSET: usize = core::mem::offset_of!(Tls, cancelled);
-const _: () = assert!(size_of::<Tls>() <= 192);
+/// Offsets of words in a thread's block, for the way to another stack.
+pub const ID_OFFSET: usize = core::mem::offset_of!(Tls, id);
+/// See [`ID_OFFSET`].
+pub const SIGNAL_STACK_OFFSET: usize = core::mem::offset_of!(Tls, signal_stack);
+const _: () = assert!(size_of::<Tls>() <= 256);
 
 /// The calling thread's block.
 #[inline]
@@ -98,6 +118,12 @@ impl Tls {
     /// Whether calls are to be traced, and this one is not inside another.
     pub fn traced(&self) -> bool {
         self.active.get() == TRACED
+    }
+
+    /// Whether a call of the program is being traced.
+    #[inline]
+    pub fn in_traced_call(&self) -> bool {
+        self.traced_call.frame.get() != 0
     }
 
     /// Calls of this thread are traced, or not; not while a section is open.
@@ -172,12 +198,12 @@ impl Tls {
     /// Start and length of its signal stack.
     #[inline]
     pub fn signal_stack(&self) -> (usize, usize) {
-        self.signal_stack.get()
+        self.signal_stack.get().into()
     }
 
     /// See [`Tls::signal_stack`].
     pub fn set_signal_stack(&self, start: usize, len: usize) {
-        self.signal_stack.set((start, len));
+        self.signal_stack.set([start, len]);
     }
 
     /// True only the first time: guards the fatal path against itself.

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use brolga_tests::cluster::{Cluster, Plan, brolga, free_port};
+use brolga_tests::mariadb;
 use brolga_tests::resp::Redis;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
@@ -19,6 +20,8 @@ use coordinator::replica::digest_file;
 use coordinator::replica::status::DigestState;
 
 const REDIS: [&str; 7] = ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"];
+/// Recordings of the program that looks at its stack.
+const ATTEMPTS: usize = 4;
 /// Exit code when two executions differ.
 const DIFFERENT: i32 = 3;
 
@@ -39,11 +42,12 @@ fn verify(scratch: &Scratch, port: u16, load: &str, options: &[&str], command: &
     verify.current_dir(scratch.path()).stdin(Stdio::null()).output().expect("run brolga verify")
 }
 
-/// Builds the server that is not deterministic.
-fn flawed(scratch: &Scratch) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers/flawed.c");
-    let binary = scratch.path().join("flawed");
-    let built = Command::new("cc").args(["-g", "-O1"]).arg(source).arg("-o").arg(&binary).output();
+/// Builds one of the servers in `tests/servers`.
+fn built(scratch: &Scratch, name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("servers/{name}.c"));
+    let binary = scratch.path().join(name);
+    let built =
+        Command::new("cc").args(["-g", "-O1", "-pthread"]).arg(source).arg("-o").arg(&binary).output();
     let built = built.expect("run cc");
     assert!(built.status.success(), "{}", text(&built));
     binary
@@ -123,13 +127,57 @@ fn tracing_changes_nothing(scratch: &Scratch) {
     let output = explain.stdin(Stdio::null()).output().expect("run brolga explain");
     let said = text(&output);
     assert!(output.status.success() && said.contains("nothing differs in entry 40"), "{said}");
+    operations_are_the_same(scratch, 5000);
+}
+
+/// A traced replay does each operation as one does whose program is left alone, at the same addresses, and as the run.
+fn operations_are_the_same(scratch: &Scratch, least: usize) {
+    let mut replay = Command::new(brolga());
+    replay.arg("replay").arg("--traced").arg("--state").arg(scratch.path().join("state"));
+    let output = replay.stdin(Stdio::null()).output().expect("run brolga replay");
+    let said = text(&output);
+    println!("{said}");
+    assert!(output.status.success() && said.contains("tracing changed nothing"), "{said}");
+    let counts = said.lines().find(|line| line.contains("calls were traced")).expect("counts");
+    let counts: Vec<usize> = counts.split(' ').filter_map(|word| word.parse().ok()).collect();
+    assert!(counts.len() == 2 && counts.iter().all(|&count| count > least), "{said}");
+}
+
+#[test]
+fn a_program_that_looks_at_all_its_memory_does_not_see_that_it_is_traced() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("verify-places");
+    let binary = built(&scratch, "places");
+    let command = [binary.to_str().expect("a plain path"), "7000"];
+    // On a busy machine what the processor notes of the use of vector registers may differ, traced or not; what tracing does, it
+    // does each time.
+    let same = (0..ATTEMPTS).any(|_| {
+        let _ = std::fs::remove_dir_all(scratch.path().join("state"));
+        let output = verify(&scratch, 7000, LINES, &["--keep"], &command);
+        println!("{}", text(&output));
+        output.status.success() && std::panic::catch_unwind(|| operations_are_the_same(&scratch, 500)).is_ok()
+    });
+    assert!(same, "no recording of {ATTEMPTS} was replayed and traced as it was made");
+}
+
+#[test]
+fn mariadb_does_not_see_that_it_is_traced() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("verify-mariadb");
+    let command = mariadb::prepare(&scratch, "root");
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let load = "timeout 100 mariadb-slap --host=127.0.0.1 --port={port:3306} --user=root --silent --concurrency=8 \
+                --number-of-queries=400 --auto-generate-sql --auto-generate-sql-load-type=mixed";
+    let output = verify(&scratch, 3306, load, &["--keep"], &command);
+    assert!(output.status.success(), "{}", text(&output));
+    operations_are_the_same(&scratch, 100_000);
 }
 
 #[test]
 fn a_server_without_fault_is_deterministic_and_one_that_reads_a_changing_file_is_explained() {
     let _turn = serial::turn();
     let scratch = Scratch::new("verify-file");
-    let binary = flawed(&scratch);
+    let binary = built(&scratch, "flawed");
     let binary = binary.to_str().expect("a plain path");
     let good = verify(&scratch, 7000, LINES, &[], &[binary, "7000", "none"]);
     assert!(good.status.success(), "{}", text(&good));
@@ -178,7 +226,7 @@ fn a_server_that_asks_the_processor_for_randomness_is_explained() {
         return;
     }
     let scratch = Scratch::new("verify-rdrand");
-    let binary = flawed(&scratch);
+    let binary = built(&scratch, "flawed");
     let command = [binary.to_str().expect("a plain path"), "7000", "rdrand"];
     let output = verify(&scratch, 7000, LINES, &[], &command);
     let said = text(&output);

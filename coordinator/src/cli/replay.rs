@@ -2,9 +2,13 @@
 
 use std::time::Instant;
 
+use dmt::tracing::Tracing;
+
 use super::replay_args::ReplayArgs;
 use crate::replay::execution::{End, Execution, Options, Outcome, first_difference};
+use crate::replay::parting::first;
 use crate::replay::recording::Recording;
+use crate::replay::report::Operation;
 use crate::replay::{ReplayError, gdb};
 
 /// Exit code if two executions differ.
@@ -19,8 +23,11 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<i32, ReplayError> {
         args.replica,
         recording.cluster.command_line()
     );
+    if args.traced {
+        return traced(&recording, entries);
+    }
     let begun = Instant::now();
-    let options = Options { entries: Some(entries), trace_from: None, patient: args.gdb };
+    let options = Options { entries: Some(entries), trace: None, patient: args.gdb };
     let execution = Execution::start(&recording, options)?;
     if !args.gdb {
         let outcome = execution.run(|| false)?;
@@ -35,6 +42,45 @@ pub(super) fn replay(args: &ReplayArgs) -> Result<i32, ReplayError> {
         End::Abandoned => 0,
         _ => tell(&recording, &outcome),
     })
+}
+
+/// Replays twice, told of operations only and then of all calls, and says whether the program did the same; the exit code.
+fn traced(recording: &Recording, entries: u64) -> Result<i32, ReplayError> {
+    let run = |what| {
+        let options = Options { entries: Some(entries), trace: Some((0, what)), patient: false };
+        Execution::start(recording, options)?.run(|| false)
+    };
+    let (plain, traced) = (run(Tracing::Operations)?, run(Tracing::Calls)?);
+    let code = tell(recording, &traced);
+    let (left, right) = (&plain.trace.operations, &traced.trace.operations);
+    let different = first_difference(&plain.digests, &traced.digests).map(|(digest, _)| digest.entry);
+    let Some(at) = first(left, right) else {
+        let (operations, calls) = (right.len(), traced.trace.calls.len());
+        match different {
+            None => {
+                println!("{operations} operations and {calls} calls were traced: tracing changed nothing")
+            }
+            Some(entry) => {
+                println!(
+                    "tracing changed something in entry {entry}, behind the {operations} operations that are kept"
+                );
+            }
+        }
+        return Ok(if different.is_none() { code } else { DIFFERENT });
+    };
+    println!("tracing changed operation {at}:");
+    for (label, operation) in [("untraced", left.get(at)), ("traced", right.get(at))] {
+        match operation {
+            Some(operation) => {
+                println!("  {label}: at logical time {}: {}", operation.tick, Operation(operation));
+            }
+            None => println!("  {label}: none"),
+        }
+    }
+    if let Some(call) = traced.trace.call_of(at) {
+        println!("  in {call}");
+    }
+    Ok(DIFFERENT)
 }
 
 /// Says how a replay went; the exit code.

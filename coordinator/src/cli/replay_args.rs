@@ -21,6 +21,10 @@ pub(super) struct ReplayArgs {
     /// Run it under gdb, which is attached before the server's first instruction
     #[arg(long)]
     pub gdb: bool,
+    /// Replay it twice, the second time tracing every call as `brolga explain` does, and compare each operation: tracing
+    /// must change nothing
+    #[arg(long, conflicts_with = "gdb")]
+    pub traced: bool,
     /// Arguments for gdb
     #[arg(last = true, requires = "gdb", value_name = "ARGUMENTS")]
     pub gdb_arguments: Vec<OsString>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use dmt::tracing::Tracing;
 use dmt::upcall::UpcallKind;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -28,8 +29,8 @@ const SLEEP_MS: u16 = 20;
 pub struct Options {
     /// Entries to feed; `None` = all.
     pub entries: Option<u64>,
-    /// Trace from this tick on.
-    pub trace_from: Option<u64>,
+    /// Trace from this tick on, and what.
+    pub trace: Option<(u64, Tracing)>,
     /// The server may stand still for as long as it likes: somebody debugs it.
     pub patient: bool,
 }
@@ -98,7 +99,7 @@ impl<'a> Execution<'a> {
             preload: find_preload()?,
             cluster: format!("{}-replay-{}", recording.cluster.tag(), std::process::id()),
             id: recording.id,
-            trace_from: options.trace_from,
+            trace: options.trace,
             fingerprint: recording.cluster.id,
         };
         let kick = make_kick().map_err(ReplayError::system("make an eventfd"))?;
@@ -137,7 +138,8 @@ impl<'a> Execution<'a> {
         while self.end.is_none() {
             self.feed()?;
             let done = self.is_done();
-            self.drain()?;
+            // A server that waits for room is idle, too.
+            let done = !self.drain()? && done;
             self.hear_container();
             if self.end.is_some() || (done && !self.server.link.has_upcalls()) {
                 break;
@@ -185,7 +187,8 @@ impl<'a> Execution<'a> {
             && control.applied.load(Ordering::SeqCst) == self.limit
     }
 
-    fn drain(&mut self) -> Result<(), ReplayError> {
+    /// Takes what the server has told; whether there was anything.
+    fn drain(&mut self) -> Result<bool, ReplayError> {
         let mut end = None;
         while let Some(upcall) = self.server.link.next_upcall() {
             end = Some(upcall.end);
@@ -220,10 +223,11 @@ impl<'a> Execution<'a> {
                 maps::take(self.server.init_pid(), known);
             }
         }
-        if records || end.is_some() {
+        let any = records || end.is_some();
+        if any {
             self.server.wake();
         }
-        Ok(())
+        Ok(any)
     }
 
     fn hear_container(&mut self) {
@@ -256,7 +260,7 @@ impl<'a> Execution<'a> {
     /// Stops the server where it is, and looks at it a last time.
     fn finish(mut self) -> Result<Outcome, ReplayError> {
         self.outcome.tick = self.server.link.control().tick.load(Ordering::SeqCst);
-        if self.options.trace_from.is_some() {
+        if self.options.trace.is_some() {
             maps::take(self.server.init_pid(), &mut self.outcome.maps);
         }
         self.server.halt();

@@ -13,6 +13,7 @@ use super::symbols::Symbols;
 use super::trace::Trace;
 use dmt::digest::Traced;
 use dmt::entry::{Entry, EntryKind};
+use dmt::tracing::Tracing;
 
 /// Ticks before the entry from which on a replay is traced: room for the cause, and for what led to it.
 const MARGIN_TICKS: u64 = 50_000;
@@ -145,7 +146,7 @@ fn traced(recording: &Recording, entry: u64) -> Result<Outcome, ReplayError> {
         entry.checked_sub(1).and_then(|before| recording.digest(before)).map_or(0, |digest| digest.tick);
     let options = Options {
         entries: Some(entry + ENTRIES_BEHIND),
-        trace_from: Some(begin.saturating_sub(MARGIN_TICKS)),
+        trace: Some((begin.saturating_sub(MARGIN_TICKS), Tracing::Calls)),
         patient: false,
     };
     Execution::start(recording, options)?.run(|| false)

@@ -122,7 +122,12 @@ impl fmt::Display for Unexplained {
     }
 }
 
-struct Operation<'a>(&'a Traced);
+/// Objects below this are numbers.
+const LOWEST_ADDRESS: u64 = 1 << 16;
+
+/// An operation, for people.
+#[derive(Debug)]
+pub struct Operation<'a>(pub &'a Traced);
 
 impl fmt::Display for Operation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,6 +171,13 @@ impl fmt::Display for Side {
     }
 }
 
+/// How far the objects of two operations lie apart, if nothing else differs.
+fn elsewhere(left: &Traced, right: &Traced) -> Option<u64> {
+    let same = Traced { digest: 0, object: 0, ..*left } == Traced { digest: 0, object: 0, ..*right };
+    let are_addresses = left.object.min(right.object) >= LOWEST_ADDRESS;
+    (same && are_addresses && left.object != right.object).then_some(left.object.abs_diff(right.object))
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "the first operation that differs, in the bubble of entry {}:", self.entry)?;
@@ -174,6 +186,15 @@ impl fmt::Display for Explanation {
             && (Traced { digest: 0, ..left }) == (Traced { digest: 0, ..right })
         {
             writeln!(f, "  the same operation with other bytes, as the digests in brackets say")?;
+        }
+        if let [Some(left), Some(right)] = [self.sides[0].operation, self.sides[1].operation]
+            && let Some(bytes) = elsewhere(&left, &right)
+        {
+            writeln!(
+                f,
+                "  the same operation {bytes} bytes elsewhere in memory: something before it gave out memory differently, as a \
+                 file would that was read and has another content now"
+            )?;
         }
         if !self.suspected.is_empty() {
             writeln!(f, "calls before it that gave something else:")?;

@@ -144,7 +144,7 @@ impl Replica {
             preload: config.preload,
             cluster: config.cluster,
             id: config.id,
-            trace_from: None,
+            trace: None,
             fingerprint: config.fingerprint,
         };
         let checkpointing = {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use dmt::arena::{ARENA_BYTES, Arena};
 use dmt::disk::mounts::Reader;
 use dmt::link::{Link, Shared};
+use dmt::tracing::Tracing;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::checkpoint::{CheckpointError, Stored, bring};
@@ -24,8 +25,8 @@ pub struct Recipe {
     pub cluster: String,
     /// Replica.
     pub id: u8,
-    /// Trace from this tick on (`dmt::tracing`).
-    pub trace_from: Option<u64>,
+    /// Trace from this tick on, and what.
+    pub trace: Option<(u64, Tracing)>,
     /// Fingerprint of cluster and command.
     pub fingerprint: [u8; 16],
 }
@@ -58,8 +59,8 @@ impl Server {
         // SAFETY: the mapping is a fresh arena, this is the only Link to it, and the Link is dropped before the mapping.
         let mut link = unsafe { Link::attach(mapping.as_ptr::<Shared>()) };
         link.initialise();
-        if let Some(from) = recipe.trace_from {
-            link.trace(from);
+        if let Some((from, what)) = recipe.trace {
+            link.trace(from, what);
         }
         let mut spec = recipe.spec.clone();
         spec.shared = Some(directory.path().to_owned());

@@ -9,7 +9,7 @@ use dmt::process::rows::{self, Mappings, Mounts, Processor};
 
 use crate::calls::random;
 use crate::raw;
-use crate::world::dmt;
+use crate::world::{apart, dmt};
 
 /// Longest line of such a file, bytes; a longer one comes in pieces.
 const MAX_LINE_BYTES: usize = 4096;
@@ -26,7 +26,13 @@ pub fn replace(source: usize, flags: c_int, content: Content, path: &[u8]) -> is
             raw!(libc::SYS_close, source);
             return copy;
         }
-        write_copy(source as c_int, copy as c_int, content, path);
+        let write = || write_copy(source as c_int, copy as c_int, content, path);
+        match content {
+            // An operation, and nothing of the kernel's.
+            Content::Uuid => write(),
+            // What the kernel says of itself must not be left on the program's stack.
+            _ => apart(write),
+        }
         raw!(libc::SYS_lseek, copy, 0, libc::SEEK_SET);
         raw!(libc::SYS_dup3, copy, source, flags & libc::O_CLOEXEC);
         raw!(libc::SYS_close, copy);

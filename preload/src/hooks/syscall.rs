@@ -6,6 +6,7 @@ use core::ffi::c_long;
 use crate::calls;
 use crate::errno::libc_result;
 use crate::tls;
+use crate::{call_begins, call_ends};
 
 crate::replaced! { fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long }
 
@@ -46,13 +47,19 @@ unsafe extern "C" fn body(
 ) -> c_long {
     let arguments = [a, b, c, d, e, f];
     // The registers of a fork are needed as they are at the instruction: let the filter catch it.
-    if !tls::current().plain() || calls::process::is_fork(number as usize, arguments) {
+    let tls = tls::current();
+    if !tls.active() || calls::process::is_fork(number as usize, arguments) {
         // SAFETY: the replaced function with the program's own arguments.
         return unsafe { syscall::real()(number, a, b, c, d, e, f) };
     }
     if number == libc::SYS_rt_sigreturn {
         return libc_result(-(libc::ENOSYS as isize)) as c_long;
     }
+    if tls.traced() {
+        call_begins!(in number; a, b, c, d, e, f);
+    }
     // SAFETY: the program's own arguments.
-    libc_result(unsafe { calls::call(number as usize, arguments, tls::current().caller()) }) as c_long
+    let result = unsafe { calls::call(number as usize, arguments, tls.caller()) };
+    call_ends!(in number, result);
+    libc_result(result) as c_long
 }

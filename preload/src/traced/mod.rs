@@ -1,21 +1,28 @@
 //! Traced replays: each call of the program goes into the trace ring with its arguments, its result, a digest of the bytes
 //! that it moved, and the program's stack.
 //!
-//! Costs nothing otherwise: the guard of a hook asks one word whether the thread is plain, and a traced thread is not. Its
-//! hook comes here, which makes the thread plain, calls the hook again, and records what came of it. Calls that the
-//! filter caught come from the SIGSYS handler; in a traced process these are more than in another, because calls by which
-//! a program looks at files and at the machine are the ones that explain why two executions part.
+//! Costs next to nothing otherwise: the guard of a hook asks one word whether the thread is plain, and a traced thread is
+//! not. Its hook comes here before it acts, which makes the thread plain, and after it ([`way`]), which records what came of
+//! it; in between it acts in the same frame as always. Calls that the filter caught come from the SIGSYS handler; in a
+//! traced process these are more than in another, because calls by which a program looks at files and at the machine are
+//! the ones that explain why two executions part.
+//!
+//! The program must not see that it is traced: an address that is another one is an operation that is another one, and what
+//! is left on its stack may come to be its output. So nothing here allocates, maps or leaves anything, in registers neither.
 
 mod shape;
-mod stack;
+pub mod stack;
+pub mod tables;
+pub mod way;
 
 use core::sync::atomic::Ordering;
 
 use dmt::digest::mix_bytes;
-use dmt::tracing::{CallHead, MAX_CALLERS, MAX_SAMPLE_BYTES};
+use dmt::tracing::{CallHead, MAX_CALLERS, MAX_SAMPLE_BYTES, Tracing};
 
+use crate::hook::Row;
 use crate::raw;
-use crate::syscalls::{self, LIMIT};
+use crate::syscalls::{self, LIMIT, PASSED_BITS};
 use crate::tls::{self, Passthrough};
 use crate::world;
 use shape::Moved;
@@ -61,73 +68,69 @@ pub const OBSERVED_BITS: [u32; LIMIT / 32] = {
 
 /// Whether this replica's calls are traced. Only after the constructor mapped the arena.
 pub fn is_on() -> bool {
-    world::arena().shared.control.tracing.load(Ordering::Relaxed) != 0
+    world::arena().shared.control.tracing.load(Ordering::Relaxed) == Tracing::Calls as u32
 }
 
-/// An argument or a result as a word.
-pub fn word<T>(value: &T) -> u64 {
-    let at = core::ptr::from_ref(value);
-    // SAFETY: reads the value's own bytes; arguments and results of C functions of these sizes have no padding.
-    unsafe {
-        match size_of::<T>() {
-            8 => at.cast::<u64>().read(),
-            // Sign-extended, so that -1 looks like -1; the few unsigned ones are for people to see.
-            4 => i64::from(at.cast::<i32>().read()) as u64,
-            2 => u64::from(at.cast::<u16>().read()),
-            1 => u64::from(at.cast::<u8>().read()),
-            _ => 0,
-        }
+/// Calls that the kernel answers beside the handler where nothing is traced, one bit each.
+pub static ONLY_OBSERVED: [u32; LIMIT / 32] = {
+    let mut bits = OBSERVED_BITS;
+    let mut word = 0;
+    while word < bits.len() {
+        bits[word] &= PASSED_BITS[word];
+        word += 1;
     }
-}
+    bits
+};
 
-/// A hook of a thread that is not plain. `again`: the hook itself once more. `real`: what it replaces.
-#[cold]
-pub fn hooked<R>(
-    name: &'static str,
-    arguments: &[u64],
-    again: impl FnOnce() -> R,
-    real: impl FnOnce() -> R,
-) -> R {
-    if !tls::current().traced() {
-        return real();
-    }
-    let begin = tick();
-    let result = untraced(again);
-    let value = word(&result) as i64;
-    // SAFETY: libc's pointer to the calling thread's errno.
-    let errno = if value == -1 { unsafe { *libc::__errno_location() } } else { 0 };
-    record(name, u32::MAX, arguments, Outcome { begin, result: value, errno });
-    if errno != 0 {
-        crate::errno::set(errno);
-    }
-    result
-}
-
-/// A system call that the filter caught in a traced thread.
-#[cold]
-pub fn trapped(number: usize, arguments: [usize; 6], carry_out: impl FnOnce() -> isize) -> isize {
-    let begin = tick();
-    let result = untraced(carry_out);
-    let name = syscalls::class(number).map_or("unclassified", |(name, _)| name);
-    let errno = if (-4095..0).contains(&result) { -result as i32 } else { 0 };
-    record(
-        name,
-        number as u32,
-        &arguments.map(|a| a as u64),
-        Outcome { begin, result: result as i64, errno },
-    );
-    result
-}
-
-/// What a call does inside is not a call of the program.
-fn untraced<R>(call: impl FnOnce() -> R) -> R {
+/// A call of a traced thread begins. `frame`: where the stack of the function that stands in for it ends.
+fn begins(what: usize, frame: usize, arguments: &[u64; 6]) {
     let tls = tls::current();
+    let open = &tls.traced_call;
+    open.begin.set(tick());
+    open.arguments.set(*arguments);
+    open.what.set(what);
+    open.frame.set(frame);
+    // What a call does inside is not a call of the program.
     tls.set_traced(false);
-    let result = call();
-    if tls.active() {
-        tls.set_traced(true);
+}
+
+/// The call that began in this frame is done, if there is one: not in those of a handler that ran in the middle of it.
+fn ends(what: usize, frame: usize, result: u64) {
+    let tls = tls::current();
+    let open = &tls.traced_call;
+    if (open.what.get(), open.frame.get()) != (what, frame) {
+        return;
     }
-    result
+    open.frame.set(0);
+    if !tls.active() {
+        // The thread ends, or is inside a section of ours.
+        return;
+    }
+    tls.set_traced(true);
+    let mut arguments = open.arguments.get();
+    let begin = open.begin.get();
+    if what < LIMIT {
+        let name = syscalls::class(what).map_or("unclassified", |(name, _)| name);
+        let result = result as i64;
+        let errno = if (-4095..0).contains(&result) { -result as i32 } else { 0 };
+        return record(name, what as u32, &arguments, Outcome { begin, result, errno });
+    }
+    // SAFETY: not a number, so it is the row that `begins` was given.
+    let row = unsafe { &*(what as *const Row) };
+    let count = row.arguments.len().min(arguments.len());
+    for (word, &bytes) in arguments.iter_mut().zip(row.arguments) {
+        *word = extended(*word, bytes) as u64;
+    }
+    let result = row.result.first().map_or(0, |&bytes| extended(result, bytes));
+    // SAFETY: libc's pointer to the calling thread's errno.
+    let errno = if result == -1 { unsafe { *libc::__errno_location() } } else { 0 };
+    record(row.name, u32::MAX, &arguments[..count], Outcome { begin, result, errno });
+}
+
+/// A number of some bytes in a register. Sign-extended, so that -1 looks like -1; the few unsigned ones are for people to see.
+fn extended(word: u64, bytes: u8) -> i64 {
+    let unused = 64 - 8 * u32::from(bytes.clamp(1, 8));
+    (word as i64) << unused >> unused
 }
 
 /// The logical time. The calling thread holds the turn and is managed.
@@ -145,10 +148,6 @@ struct Outcome {
 fn record(name: &str, number: u32, arguments: &[u64], outcome: Outcome) {
     let Outcome { begin, result, errno } = outcome;
     let tls = tls::current();
-    if !tls.active() {
-        // The thread ends, or is inside a section of ours.
-        return;
-    }
     let _inside = Passthrough::enter();
     let call = world::call_as(tls.id() as dmt::thread::ThreadId);
     if !call.is_traced_now() {

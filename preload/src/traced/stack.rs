@@ -1,7 +1,9 @@
-//! The stack of the program, by the unwinder that every program has with it: it takes no lock, allocates nothing on the
-//! C library that Brolga needs, and goes through signal frames.
+//! The stack of the program, by the unwinder that every program has with it: it goes through signal frames, and with
+//! [`tables`] it takes no lock and allocates nothing.
 
 use core::ffi::{c_int, c_void};
+
+use super::tables;
 
 #[repr(C)]
 struct Context([u8; 0]);
@@ -31,8 +33,14 @@ struct Walk<'a> {
 pub fn walk(out: &mut [u64]) -> usize {
     let mut walk = Walk { out, found: 0, seen: 0 };
     // SAFETY: the callback gets the pointer to `walk`, which outlives the call. The caller is in a pass-through section.
-    unsafe { _Unwind_Backtrace(visit, (&raw mut walk).cast()) };
+    tables::walking(|| unsafe { _Unwind_Backtrace(visit, (&raw mut walk).cast()) });
     walk.found
+}
+
+/// What the unwinder prepares when it is first used, in every process: where a walk of ours did it, the program's first
+/// exception would not.
+pub fn prepare() {
+    walk(&mut [0]);
 }
 
 extern "C" fn visit(context: *mut Context, walk: *mut c_void) -> c_int {
