@@ -23,6 +23,7 @@ pub mod mounts;
 pub mod postgres;
 pub mod power;
 pub mod process;
+pub mod python;
 pub mod redis_benchmark;
 pub mod resp;
 pub mod scratch;

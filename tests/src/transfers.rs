@@ -2,10 +2,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use crate::process;
+use crate::python;
 use crate::workload::{Failure, Verdict, Workload};
 
 /// Clients at once.
@@ -36,7 +37,7 @@ impl Transfers {
             Database::Postgres => "psycopg",
         };
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/transfers.py");
-        let mut command = Command::new("python3");
+        let mut command = python::with(driver);
         command.arg(script).args([driver, &port.to_string(), &CLIENTS.to_string()]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run python3");
         let commands = child.stdin.take().expect("it was piped");

@@ -2,11 +2,12 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use super::objects::{ACCOUNTS, Answer, BALANCE, Request};
 use super::place::{Addresses, Place};
 use super::recorder::Store;
+use crate::python;
 
 /// A client.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Drop for Tables {
 impl Store for Tables {
     fn new(place: &Place, number: usize) -> Self {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/objects.py");
-        let mut command = Command::new("python3");
+        let mut command = python::with("pymysql");
         command.arg(script).args([ACCOUNTS.to_string(), BALANCE.to_string()]);
         command.args([place.connect, place.answer].map(|limit| limit.as_secs().max(1).to_string()));
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("run python3");
