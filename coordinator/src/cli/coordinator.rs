@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use super::args::CoordinatorArgs;
+use super::server_args::CoordinatorArgs;
 use crate::channel::Channel;
 use crate::container::ContainerSpec;
 use crate::launcher::cluster::Cluster;

@@ -11,6 +11,7 @@ mod replaced;
 mod replay;
 mod replay_args;
 mod restore;
+mod server_args;
 mod show;
 mod signal;
 mod tuning_args;
@@ -28,7 +29,9 @@ use crate::launcher::state::{StateDirectory, default_path};
 use crate::launcher::{LauncherError, RunOptions};
 use crate::replica::config::{Admission, Durability};
 pub use args::Cli;
-use args::{AdmissionArg, Command, DurabilityArg, InitArgs, RunArgs, Which};
+use args::{Command, Which};
+use server_args::{DurabilityArg, InitArgs, RunArgs};
+use tuning_args::AdmissionArg;
 
 /// Runs the command line; returns the exit code.
 pub fn main() -> i32 {

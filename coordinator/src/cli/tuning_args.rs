@@ -1,8 +1,7 @@
 //! Arguments of `brolga run` and `brolga init` that have good defaults.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::args::AdmissionArg;
 use super::manual::ELIDE_FSYNC;
 use crate::launcher::Tuning;
 use crate::launcher::state_fs::Size;
@@ -47,6 +46,14 @@ pub(super) struct TuningArgs {
     /// mounted when the cluster has ended; later starts need not say it again, and the size counts only when it is made.
     #[arg(long, value_name = "SIZE")]
     pub state_fs: Option<Size>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum AdmissionArg {
+    /// The leader runs ahead, and holds replies back until what they rest on is decided
+    Brolga,
+    /// Inputs are decided first and executed after, as CRANE does; a baseline to compare with
+    Crane,
 }
 
 impl From<TuningArgs> for Tuning {
