@@ -1,6 +1,6 @@
 //! What the tests of checkpoints share.
 
-use coordinator::replica::checkpointing::CheckpointStatus;
+use coordinator::replica::checkpoint_status::CheckpointStatus;
 
 use crate::cluster::Cluster;
 use crate::http::Http;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::launcher::LauncherError;
 use crate::launcher::control::{ClusterStatus, MemberStatus, ProcessState, Reply, Request, ask};
-use crate::replica::checkpointing::CheckpointStatus;
+use crate::replica::checkpoint_status::CheckpointStatus;
 use crate::replica::status::Role;
 
 /// Time between two looks at the status.

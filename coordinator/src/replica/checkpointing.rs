@@ -1,4 +1,4 @@
-//! When a replica takes a checkpoint of its server, and what it tells of its checkpoints.
+//! When a replica takes a checkpoint of its server.
 //!
 //! Only a follower does, so that no client waits; a replica that is alone has no other choice. If there is room on the disk
 //! ([`check_room`]), its server is fed nothing more until it has applied what it has and sleeps; then the helper inside the
@@ -9,20 +9,19 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
-use nix::sys::eventfd::EventFd;
-use serde::{Deserialize, Serialize};
-
+use super::checkpoint_status::Kept;
 use super::driver::{Phase, Rebuild};
 use super::run::Replica;
 use super::schedule::Schedule;
-use super::status::{DigestState, RECOVERING_LAG};
+use super::status::RECOVERING_LAG;
 use crate::checkpoint::manifest::{Known, Place};
 use crate::checkpoint::{
-    CheckpointError, KEEP, LogEnd, Manifest, Phases, Plan, Site, Store, Stored, Taken, check_room, criu, take,
+    CheckpointError, KEEP, LogEnd, Phases, Plan, Site, Store, Taken, check_room, criu, take,
 };
 use crate::clock::wall_clock;
 use crate::container::{ARENA_FILE, ExitStatus};
 use crate::slices::briefly;
+use nix::sys::eventfd::EventFd;
 
 /// How long the server may take to apply what it has, nanoseconds.
 const PARK_NS: u64 = 10_000_000_000;
@@ -30,57 +29,6 @@ const PARK_NS: u64 = 10_000_000_000;
 const LOOK_NS: u64 = 1_000_000;
 /// How long a dump may take in all before the server counts as lost, nanoseconds: more than the thread's own patience.
 const DUMP_NS: u64 = 150_000_000_000;
-
-/// What is known of a replica's checkpoints.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckpointStatus {
-    /// Those that are kept, the newest first.
-    pub kept: Vec<Kept>,
-    /// Taken since the coordinator started.
-    pub taken: u64,
-    /// That failed since then.
-    pub failed: u64,
-    /// Why the last one failed.
-    pub last_error: Option<String>,
-    /// One is being taken.
-    pub running: bool,
-    /// How long the server stood still for the last one, milliseconds: from the last look at which it still had entries to apply.
-    pub pause_ms: u64,
-    /// What of that took how long.
-    pub phases: Phases,
-    /// Entry at which a checkpoint was restored when the server was last started; `None` if it replayed from entry 0.
-    pub restored_from: Option<u64>,
-    /// Why a checkpoint could not be restored then.
-    pub restore_error: Option<String>,
-}
-
-/// A checkpoint that is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Entry from which on the log is replayed.
-    pub entry: u64,
-    /// Logical time.
-    pub tick: u64,
-    /// Rolling digest, sixteen hexadecimal digits.
-    pub digest: String,
-    /// Bytes.
-    pub bytes: u64,
-    /// [`Stored::id`].
-    pub id: u32,
-}
-
-impl From<&Stored> for Kept {
-    fn from(stored: &Stored) -> Self {
-        let place = &stored.manifest.place;
-        Self {
-            entry: place.next,
-            tick: place.tick,
-            digest: format!("{:016x}", place.digest),
-            bytes: stored.manifest.bytes(),
-            id: stored.id,
-        }
-    }
-}
 
 /// How far the one that is being taken is.
 #[derive(Debug, Default)]
@@ -138,6 +86,11 @@ impl Checkpointing {
     /// This server's digests and the leader's are the same up to entry `until`. True if that is news of a restored one.
     pub fn agreed(&mut self, until: u64) -> bool {
         self.unproven.take_if(|next| until >= *next).is_some()
+    }
+
+    /// The server was restored from a checkpoint at this entry, or from none.
+    pub fn restored(&mut self, from: Option<u64>) {
+        self.unproven = from;
     }
 
     /// True if a restored server has done something that nobody has compared yet. `decided`: entries.
@@ -339,7 +292,7 @@ impl Replica {
     }
 
     /// CRC-32 of the entry before `next`.
-    fn last_entry(&self, next: u64) -> Option<u32> {
+    pub(super) fn last_entry(&self, next: u64) -> Option<u32> {
         let value = self.driver.consensus.read(next.checked_sub(1)?, next, 1).ok()?.into_iter().next()?;
         Some(crc32fast::hash(&value))
     }
@@ -410,65 +363,5 @@ impl Replica {
         status.failed += 1;
         status.last_error = Some(reason);
         self.status_at = 0;
-    }
-
-    /// The checkpoints that a new server may be restored from, the newest first: of this log, and not of a state that
-    /// turned out to be wrong.
-    pub(super) fn usable_checkpoints(&mut self) -> Vec<Stored> {
-        let mut found = self.checkpointing.store.list();
-        if let DigestState::Diverged { entry, .. } = self.status.digests {
-            let from = self.status.checkpoints.restored_from;
-            found.retain(|stored| {
-                let next = stored.manifest.place.next;
-                let right = next <= entry && Some(next) != from;
-                if !right {
-                    tracing::warn!("the checkpoint at entry {next} is removed: the server that came of it, or that it is of, diverged");
-                    Store::remove(&stored.path);
-                }
-                right
-            });
-        }
-        found.retain(|stored| {
-            let place = &stored.manifest.place;
-            let same = self.last_entry(place.next) == Some(place.last_entry);
-            if !same {
-                tracing::warn!(
-                    "the checkpoint {} is not used: entry {} of the log is not the one that it is of",
-                    stored.path.display(),
-                    place.next - 1
-                );
-            }
-            same
-        });
-        self.status.checkpoints.kept = found.iter().map(Kept::from).collect();
-        found
-    }
-
-    /// The same, with the one in front that an operator has chosen; once.
-    pub(super) fn checkpoints_at_start(&mut self) -> Vec<Stored> {
-        let mut found = self.usable_checkpoints();
-        let Some(entry) = self.checkpointing.take_choice() else { return found };
-        match found.iter().position(|stored| stored.manifest.place.next == entry) {
-            Some(at) => found[..=at].rotate_right(1),
-            None => tracing::warn!("the checkpoint at entry {entry}, which was chosen, cannot be used"),
-        }
-        found
-    }
-
-    /// The server was brought back from a checkpoint, or `error` says why not.
-    pub(super) fn note_restore(&mut self, from: Option<&Manifest>, error: Option<String>) {
-        self.status.checkpoints.restored_from = from.map(|manifest| manifest.place.next);
-        self.status.checkpoints.restore_error = error;
-        self.checkpointing.unproven = from.map(|manifest| manifest.place.next);
-        let Some(manifest) = from else { return };
-        let place = &manifest.place;
-        tracing::info!("restored the checkpoint at entry {}, logical time {}", place.next, place.tick);
-        self.driver.server_restored(place.next, &manifest.known.connections);
-        for listener in &manifest.known.listeners {
-            self.listens(listener.clone());
-        }
-        for membership in &manifest.known.memberships {
-            self.datagrams.member(&self.poll, *membership, true);
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! One replica's daemon: it joins clients, peers, Paxos, log and the server's arena in one thread.
 
 mod batch;
-pub mod checkpointing;
+pub mod checkpoint_status;
+mod checkpointing;
 mod client;
 pub mod clients;
 pub mod config;
@@ -37,6 +38,7 @@ mod ports;
 mod rebuild;
 mod reception;
 mod relay;
+mod restoring;
 mod retries;
 mod run;
 pub mod schedule;

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::checkpointing::CheckpointStatus;
+use super::checkpoint_status::CheckpointStatus;
 use super::transfer::TransferStatus;
 use crate::paxos::Members;
 

@@ -2,7 +2,7 @@
 
 use super::{BYTES_PER_SECOND, TransferStatus};
 use crate::checkpoint::{Expected, Fetcher, KEEP, PIECE_BYTES, Piece, Stored, Told, Want};
-use crate::replica::checkpointing::Kept;
+use crate::replica::checkpoint_status::Kept;
 use crate::replica::driver::Rebuild;
 use crate::replica::error::ReplicaError;
 use crate::replica::frames::Control;
