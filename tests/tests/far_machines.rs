@@ -1,5 +1,5 @@
 //! Three machines that are far from each other: a write is acknowledged when it reached another one, nobody takes distance for
-//! death, and the cluster outlives its leader.
+//! death, the cluster outlives its leader, and all of it ends when the server does.
 
 use std::time::{Duration, Instant};
 
@@ -70,5 +70,19 @@ fn a_cluster_of_machines_far_apart_waits_for_them_and_outlives_its_leader() {
     assert_eq!(with_client(&trio, follower, read), Reply::Bulk(Some(WRITES.to_string().into_bytes())));
     trio.start(leader);
     (1..=3).for_each(|id| trio.await_level(id));
+    trio.stop();
+}
+
+/// Each `brolga replica` ends when its server has, and the last one must not be left without a majority that could tell it how far
+/// its server may run.
+#[test]
+fn a_server_that_ends_by_itself_ends_on_all_machines_far_apart() {
+    let _turn = serial::turn();
+    let mut trio = Trio::far_apart("far-end", &REDIS, CABLE);
+    (1..=3).for_each(|id| trio.start(id));
+    (1..=3).for_each(|id| trio.await_level(id));
+    let leader = trio.leader(1);
+    with_client(&trio, leader, |redis| redis.send(&["SHUTDOWN", "NOSAVE"]).expect("send"));
+    trio.await_end();
     trio.stop();
 }

@@ -67,10 +67,12 @@ impl Paxos {
         (0..self.peers.len()).for_each(|at| self.owe(now, at));
     }
 
-    /// False while this replica leads and a peer that is connected has not acknowledged its whole log.
+    /// False while this replica leads and a peer that is connected has not acknowledged its whole log, or was not told how much
+    /// of it is decided. Without its leader a peer cannot find that out alone.
     pub fn peers_are_level(&self) -> bool {
-        let len = self.len();
-        !self.is_leader() || self.peers.iter().all(|peer| !peer.connected || peer.matched >= len)
+        let (len, commit) = (self.len(), self.commit);
+        let level = |peer: &super::leader::Peer| peer.matched >= len && peer.told_commit >= commit;
+        !self.is_leader() || self.peers.iter().all(|peer| !peer.connected || level(peer))
     }
 
     /// When [`Paxos::pay`] has something to do.

@@ -132,6 +132,8 @@ fn a_spare_is_sent_bundles_and_takes_over_from_a_peer_that_is_silent() {
     step(&mut paxos, due, message(3, Message::Accepted { ballot, len: 4 }));
     assert!(!paxos.peers_are_level(), "replica 2 has two of four entries at the most");
     step(&mut paxos, due, message(2, Message::Accepted { ballot, len: 4 }));
+    assert!(!paxos.peers_are_level(), "both have all, and do not know that all is decided");
+    step(&mut paxos, due + MILLIS, Input::Tick);
     assert!(paxos.peers_are_level());
     step(&mut paxos, due, Input::PeerDisconnected(3));
     assert_eq!(propose(&mut paxos, due, 4), [2]);

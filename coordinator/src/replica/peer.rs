@@ -1,7 +1,7 @@
 //! One connection to a peer: TCP, TLS, and the frames in it, all non-blocking.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use rustls::Connection;
 
@@ -117,6 +117,13 @@ impl PeerConnection {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Says that nothing more will come. What was sent arrives; had the connection been closed with something in it to read, it
+    /// might not.
+    pub fn finish(&mut self) {
+        let _ = self.flush();
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Reads what is there and calls `each` with every frame. An error or the end of the stream ends the connection.

@@ -132,6 +132,11 @@ impl Peers {
         self.up.contains_key(&id)
     }
 
+    /// Says to all peers that nothing more will come. They close their connections then.
+    pub fn finish_all(&mut self) {
+        self.connections.values_mut().for_each(PeerConnection::finish);
+    }
+
     /// Ends all connections.
     pub fn close_all(&mut self) {
         self.up.clear();
