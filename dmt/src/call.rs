@@ -105,31 +105,6 @@ impl<'a> Call<'a> {
         value
     }
 
-    /// An operation that writes to clients: waits first until the coordinator has taken enough of the upcalls. It wakes
-    /// the coordinator only now and then (a wake-up per reply cost a third of the throughput), else that happens at the
-    /// bubble's end or in quiescence, for all output since at once; a coordinator that sleeps while the server runs looks
-    /// every millisecond.
-    pub fn output_op<T: Copy + Into<i64>>(
-        &self,
-        op: Op,
-        object: u64,
-        mut f: impl FnMut(&mut Kernel, ThreadId) -> Step<T>,
-    ) -> T {
-        self.room();
-        // A leader writes upcalls, a follower none.
-        let value = self.op(op, object, |k, me| self.apart(|| f(k, me)));
-        self.apart(|| {
-            let kick = self.with(|k| {
-                k.sched.unkicked += 1;
-                k.sched.unkicked >= OUTPUTS_PER_KICK
-            });
-            if kick {
-                self.kick();
-            }
-        });
-        value
-    }
-
     /// Advances logical time by one, after whatever has to happen before: a new entry, the end of the time slice.
     #[inline]
     pub fn tick(&self) {
@@ -235,16 +210,6 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Wakes the coordinator if it sleeps and upcalls wait.
-    pub fn kick(&self) {
-        self.with(|k| k.sched.unkicked = 0);
-        self.apart(|| {
-            if self.shared().control.must_kick(|| !self.shared().upcalls.is_empty()) {
-                self.platform.kick_coordinator();
-            }
-        });
-    }
-
     /// Gives the turn away after the thread was queued or parked, and returns when it comes back.
     ///
     /// A signal that is due ends the wait. In a wait that does not end with `EINTR` its handler runs in here, so the
@@ -291,6 +256,7 @@ impl<'a> Call<'a> {
         loop {
             if let Some(next) = self.with(|k| k.pick(self.shared())) {
                 if next != self.me {
+                    self.kick_between_threads();
                     self.grant(next);
                 }
                 return Some(next);
@@ -402,7 +368,5 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Outputs for clients after which the coordinator is woken, so that it sends them while the server goes on.
-const OUTPUTS_PER_KICK: u32 = 16;
 /// How long a server waits for room in the upcall ring before it looks again, nanoseconds.
 const ROOM_RETRY_NS: u64 = 1_000_000;

@@ -118,6 +118,8 @@ pub struct Control {
     pub time_given: AtomicU64,
     /// C: what a test adds to this machine's clock, nanoseconds (wraps around); 0 otherwise.
     pub clock_shift: AtomicU64,
+    /// C: 1 = there is no other replica.
+    pub alone: AtomicU32,
 }
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Control>() == 4096);
@@ -167,6 +169,7 @@ impl Control {
             real_seen: AtomicU64::new(0),
             time_given: AtomicU64::new(0),
             clock_shift: AtomicU64::new(0),
+            alone: AtomicU32::new(0),
         }
     }
 

@@ -23,6 +23,7 @@ mod following;
 pub mod grant;
 pub mod ipc;
 pub mod kernel;
+mod kick;
 mod leader_time;
 pub mod link;
 pub mod offer;

@@ -55,6 +55,8 @@ pub struct Scheduler {
     pub taken_last: u32,
     /// Outputs since the coordinator was last woken; nothing depends on it elsewhere.
     pub(crate) unkicked: u32,
+    /// Real time of the last wake-up between two threads, nanoseconds; likewise.
+    pub(crate) kicked_at: u64,
     /// 1 once a leader admitted an empty entry for the current idle time.
     pub idle_closed: u32,
     /// Thread that the last entry preempted and that has not yet given the turn away, or 0.

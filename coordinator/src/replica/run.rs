@@ -218,7 +218,7 @@ impl Replica {
             self.dispatch(*event, &mut news)?;
         }
         self.take_server()?;
-        self.shift_clock();
+        self.tell_server();
         self.resume_clients();
         self.admit_for_idle_server();
         // Let the server run while the rest of this turn is done.
@@ -315,9 +315,13 @@ impl Replica {
         }
     }
 
-    /// A test shifts the clock of the server's part of the replica, too.
-    fn shift_clock(&self) {
-        if let (Some(shift), Some(server)) = (clock::shift(), &self.server) {
+    /// What the server's part of the replica must know of this one.
+    fn tell_server(&self) {
+        let Some(server) = &self.server else { return };
+        let alone = self.driver.consensus.paxos().is_alone();
+        server.link.control().alone.store(u32::from(alone), Ordering::Relaxed);
+        if let Some(shift) = clock::shift() {
+            // A test's.
             server.link.control().clock_shift.store(shift, Ordering::Relaxed);
         }
     }

@@ -16,7 +16,7 @@ use crate::file::address::{inet_address, is_v6};
 use crate::file::memory::UserMemory;
 use crate::file::notify::{READABLE, WRITABLE};
 use crate::file::socket::Phase;
-use crate::file::table::{BROKEN, END_OF_INPUT, NO_ROOM};
+use crate::file::table::{ASKED, BROKEN, END_OF_INPUT, NO_ROOM};
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
 use crate::link::Shared;
@@ -104,7 +104,23 @@ impl Kernel {
             self.break_connection(id);
             return;
         }
+        self.note_asked(id);
         self.notify(id, READABLE);
+    }
+
+    fn note_asked(&mut self, id: FileId) {
+        if !self.files.get(id).is(ASKED) {
+            self.files.get_mut(id).state |= ASKED;
+            self.files.connections.asking += 1;
+        }
+    }
+
+    /// The client of this connection has got something, or will get nothing any more.
+    fn note_answered(&mut self, id: FileId) {
+        if self.files.get(id).is(ASKED) {
+            self.files.get_mut(id).state &= !ASKED;
+            self.files.connections.asking -= 1;
+        }
     }
 
     /// A client sent FIN.
@@ -128,6 +144,7 @@ impl Kernel {
         }
         file.error = if file.is(END_OF_INPUT) { EPIPE } else { ECONNRESET } as i32;
         file.state |= BROKEN | END_OF_INPUT;
+        self.note_answered(id);
         self.notify(id, READABLE | WRITABLE | POLLERR | POLLHUP | POLLRDHUP);
     }
 
@@ -165,6 +182,9 @@ impl Kernel {
         source: &mut UserMemory<'_>,
         mut len: usize,
     ) {
+        if len > 0 {
+            self.note_answered(id);
+        }
         while len > 0 {
             let now = len.min(MAX_DATA_BYTES);
             let socket = &self.files.get(id).socket;
@@ -248,6 +268,7 @@ impl Kernel {
     /// The last reference to a client connection is gone. Followers say so, too: whoever leads next must know which
     /// connections of the old leader the server still has.
     pub(crate) fn close_client(&mut self, shared: &Shared, id: FileId, reset: bool) {
+        self.note_answered(id);
         let file = self.files.get(id);
         let connection = file.socket.connection;
         let ended = file.is(BROKEN | crate::file::table::WRITE_SHUT);

@@ -21,6 +21,8 @@ pub struct Connections {
     slots: [Slot; SLOTS],
     len: u32,
     gone: u32,
+    /// Those whose client sent something and got nothing since.
+    pub(crate) asking: u32,
     closed: [u64; REMEMBERED],
 }
 

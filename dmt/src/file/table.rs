@@ -30,6 +30,8 @@ pub(crate) const NO_ROOM: u8 = 16;
 pub(crate) const CONNECT_UNREPORTED: u8 = 32;
 /// A UDP socket to which clients outside may send.
 pub(crate) const SERVICE: u8 = 64;
+/// A client sent something, and the server has written nothing to it since.
+pub(crate) const ASKED: u8 = 128;
 
 /// One open file description. Which fields mean something depends on `kind`.
 #[repr(C)]

@@ -40,6 +40,32 @@ fn a_client_connects_talks_and_leaves() {
 }
 
 #[test]
+fn clients_that_wait_for_an_answer_are_counted() {
+    let world = World::new();
+    let listener = world.listener(3, 0);
+    for (connection, descriptor) in [(1, 4), (2, 5), (3, 6)] {
+        world.coordinator.connect(connection, listener);
+        let file = world.call().accept(3, 0, &mut { SocketAddress::NONE });
+        world.install(descriptor, file);
+    }
+    let asking = || world.call().with(|k| k.files.connections.asking);
+    assert_eq!(asking(), 0, "they have said nothing");
+    for connection in [1, 2, 3, 3] {
+        world.coordinator.event(EventKind::Data, connection, 0, b"question");
+    }
+    world.settle();
+    assert_eq!(asking(), 3);
+    assert_eq!(world.write(4, b"answer"), 6);
+    assert_eq!(world.write(4, b"more"), 4);
+    assert_eq!(asking(), 2);
+    world.coordinator.event(EventKind::PeerReset, 2, 0, b"");
+    world.settle();
+    assert_eq!(asking(), 1, "one is gone");
+    world.end(&[6, 5, 4, 3]);
+    assert_eq!(asking(), 0, "the server has nothing to say to the last one");
+}
+
+#[test]
 fn nonblocking_calls_say_eagain() {
     let world = World::new();
     let listener = world.listener(3, O_NONBLOCK);
