@@ -20,7 +20,7 @@ use super::deaths::Deaths;
 use super::{ARENA_FILE, ArenaMapping, SHARED_MOUNT};
 
 /// Time between two looks while the server works.
-const SAMPLE: Duration = Duration::from_millis(1);
+const SAMPLE: Duration = Duration::from_millis(2);
 /// Time without an operation after which a thread is asked where it is.
 const SUSPECT: Duration = Duration::from_micros(100);
 /// Time between two looks while threads are being preempted.

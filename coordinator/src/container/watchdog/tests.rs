@@ -6,7 +6,7 @@ use super::{Action, IDLE_SAMPLES, Sample, State, pause};
 fn a_server_that_does_nothing_is_looked_at_ever_more_seldom() {
     let pauses =
         [0, IDLE_SAMPLES, IDLE_SAMPLES + 1, IDLE_SAMPLES + 4, IDLE_SAMPLES + 5, IDLE_SAMPLES + 6, u32::MAX];
-    assert_eq!(pauses.map(|idle| pause(idle).as_millis()), [1, 1, 2, 16, 32, 32, 32]);
+    assert_eq!(pauses.map(|idle| pause(idle).as_millis()), [2, 2, 4, 32, 32, 32, 32]);
 }
 
 fn run(sample: Sample, cpu_us: &[u64]) -> Vec<Action> {
