@@ -2,7 +2,7 @@
 //! others.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use brolga_tests::checkpoints::{
@@ -10,6 +10,7 @@ use brolga_tests::checkpoints::{
 };
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::layers;
+use brolga_tests::ledger::compile;
 use brolga_tests::memcache::Memcache;
 use brolga_tests::resp::{Redis, Reply};
 use brolga_tests::scratch::Scratch;
@@ -307,6 +308,36 @@ fn kill_criu(cluster: &mut Cluster) -> Option<(u8, usize)> {
         "no checkpoint was taken, though nobody killed CRIU: {error}"
     );
     (failed && killed).then_some((victim, replica.checkpoints.kept.len()))
+}
+
+/// CRIU looks at the kernel ahead of a checkpoint, in a process for which nobody waits any more when the replica has died.
+#[test]
+fn what_looks_at_the_kernel_ends_with_its_replica() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("checkpoint-endless");
+    let (source, endless) = (scratch.path().join("endless.c"), scratch.path().join("endless"));
+    std::fs::write(&source, "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n").expect("write it");
+    compile(Command::new("cc").arg(&source).arg("-o").arg(&endless));
+    let mut cluster = redis().criu(&endless).start("checkpoint-probe");
+    cluster.await_complete();
+    let victim = cluster.follower();
+    let mut asked = cluster.brolga(&["checkpoint", "--replica", &victim.to_string()]);
+    let asked = asked.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut asked = asked.spawn().expect("run brolga");
+    until("CRIU looks at the kernel", PATIENCE, || runs(&endless).then_some(()));
+    cluster.kill_replica(victim);
+    until("it ends with its replica", PATIENCE, || (!runs(&endless)).then_some(()));
+    assert!(!asked.wait().expect("the command ends").success());
+    cluster.await_complete();
+    cluster.stop();
+}
+
+/// Whether a process executes this file.
+fn runs(program: &Path) -> bool {
+    let processes = std::fs::read_dir("/proc").expect("list /proc").flatten();
+    processes
+        .map(|entry| entry.path().join("exe"))
+        .any(|exe| std::fs::read_link(exe).is_ok_and(|exe| exe == program))
 }
 
 fn namespace_of(pid: &str) -> Option<PathBuf> {

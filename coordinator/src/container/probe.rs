@@ -13,6 +13,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+use super::starter::end_with_parent;
 use super::{SHARED_MOUNT, network};
 
 /// CRIU's notes in its run directory.
@@ -49,6 +50,12 @@ pub(super) fn run(criu: &Path, shared: &Path) -> io::Result<()> {
 
 /// The first process of the new namespaces.
 fn inside(program: &File, shared: &Path) -> io::Result<()> {
+    if !end_with_parent() {
+        return Err(io::Error::last_os_error());
+    }
+    // When a session loses its last parent, the kernel lets all its stopped processes go on: CRIU's, for whose stop it waits, would
+    // never be seen stopped.
+    nix::unistd::setsid()?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)?;

@@ -135,12 +135,18 @@ impl Starter {
     }
 }
 
+/// The calling process ends when its parent does.
+pub(super) fn end_with_parent() -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0 }
+}
+
 /// The starter itself: until the coordinator is gone.
 fn run(channel: &Channel, spec: &ContainerSpec, parent: u32) -> ! {
     let own = channel.as_fd().as_raw_fd() as u32;
     // SAFETY: no pointers but a valid name; nothing in this process uses the other descriptors any more, and nothing that owns them is dropped.
     let alone = unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0
+        end_with_parent()
             && libc::prctl(libc::PR_SET_NAME, c"brolga-starter".as_ptr()) == 0
             && (own == 3 || libc::close_range(3, own - 1, 0) == 0)
             && libc::close_range(own + 1, u32::MAX, 0) == 0
@@ -192,8 +198,10 @@ fn perform(spec: &ContainerSpec, order: Order, fds: Vec<OwnedFd>) {
     }
 }
 
-/// Does something in a process of its own, which answers when it is done.
+/// Does something in a process of its own, which answers when it is done. It does not outlive the coordinator: what it is about to
+/// make is the next one's to clear away.
 fn apart(answer: &Channel, act: impl FnOnce() -> io::Result<()>) {
+    let starter = std::process::id();
     // SAFETY: this process has one thread, so the child is a whole process.
     match unsafe { libc::fork() } {
         -1 => {
@@ -202,6 +210,12 @@ fn apart(answer: &Channel, act: impl FnOnce() -> io::Result<()>) {
         }
         0 => {
             briefly();
+            // SAFETY: no pointers.
+            let orphan = unsafe { !end_with_parent() || libc::getppid() as u32 != starter };
+            if orphan {
+                // SAFETY: as above.
+                unsafe { libc::_exit(1) }
+            }
             let sent = answer.send::<Copied>(&act().map_err(|error| error.to_string()));
             // SAFETY: as above.
             unsafe { libc::_exit(i32::from(sent.is_err())) }
