@@ -242,6 +242,19 @@ impl MappedFile {
         made
     }
 
+    /// Unmaps so many bytes at a time, and gives way after each; then closes the file.
+    pub(super) fn close_in_pieces(mut self, piece: u64) {
+        let Some(map) = self.map.take() else { return };
+        let mut at = 0;
+        while at < self.len {
+            let bytes = piece.min(self.len - at) as usize;
+            // SAFETY: a part of the mapping that `mmap` made with this length, which has no other owner any more.
+            unsafe { libc::munmap(map.as_ptr().add(at as usize).cast(), bytes) };
+            at += bytes as u64;
+            std::thread::yield_now();
+        }
+    }
+
     fn new(file: File, writable: bool) -> io::Result<Self> {
         let len = file.metadata()?.len();
         let map = if writable && len > 0 { Some(Self::map(&file, len)?) } else { None };

@@ -10,9 +10,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, yield_now};
 
 use super::disk::{DiskFile, MappedFile};
-use crate::slices::briefly;
+use crate::slices::modestly;
 
-/// Bytes of a new file that are touched at a time. In between, others may change the process's mappings.
+/// Bytes of a new file that are touched at a time, and of a full one that are unmapped. In between, others may change the process's
+/// mappings, and other processes get the processor: the kernel keeps it for all of an unmapping.
 const TOUCH_BYTES: u64 = 256 << 10;
 
 #[derive(Debug)]
@@ -92,10 +93,10 @@ impl Drop for Spare {
 
 fn work(jobs: &Receiver<Job>, tell: &Sender<io::Result<MappedFile>>) {
     // All replicas are about as far as each other, and their clients should not wait for three new files at once.
-    briefly();
+    modestly();
     while let Ok(job) = jobs.recv() {
         match job {
-            Job::Close(file) => drop(file),
+            Job::Close(file) => file.close_in_pieces(TOUCH_BYTES),
             Job::Remove(path) => super::disk::remove(&path),
             Job::Make { path, len, durable } => {
                 let made = MappedFile::create(&path, len).and_then(|mut file| {
