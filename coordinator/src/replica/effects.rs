@@ -56,11 +56,7 @@ impl Replica {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Send { to, message } => self.peers.send(to, &message),
-            Effect::Released(connection) => {
-                if let Some((intake, clients, outputs, poll)) = self.intake() {
-                    clients.released(poll, intake, outputs, connection);
-                }
-            }
+            Effect::Released(connection) => self.released.push(connection),
             Effect::Dial { connection, to } => {
                 tracing::info!("connects to {to} for the server");
                 let socket = start_connect(to);
@@ -96,6 +92,17 @@ impl Replica {
                 self.status_at = 0;
             }
         }
+    }
+
+    /// Writes to clients what was released since the last time. The loop does this last in each turn, when the server and the
+    /// peers have what they need to go on: each write takes as long as all else that is done for a request.
+    pub(super) fn send_released(&mut self) {
+        let mut released = std::mem::take(&mut self.released);
+        if let Some((intake, clients, outputs, poll)) = self.intake() {
+            released.iter().for_each(|&connection| clients.released(poll, intake, outputs, connection));
+        }
+        released.clear();
+        self.released = released;
     }
 
     /// Accepts from the sockets for which it is time.

@@ -84,6 +84,8 @@ pub(super) struct Replica {
     pub(super) behind: Option<u64>,
     /// Empty between two turns; kept for their memory.
     pub(super) effects: Vec<Effect>,
+    /// As `effects`: connections for which outputs were released.
+    pub(super) released: Vec<u64>,
     /// As `effects`.
     pub(super) news: Vec<News>,
 }
@@ -186,6 +188,7 @@ impl Replica {
             transfer,
             behind: None,
             effects: Vec::new(),
+            released: Vec::new(),
             news: Vec::new(),
         };
         replica.driver.outbound = config.outbound;
@@ -250,6 +253,7 @@ impl Replica {
         self.tend_members()?;
         self.send_status_if_due(now);
         self.wake_server();
+        self.send_released();
         Ok(())
     }
 

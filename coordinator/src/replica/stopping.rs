@@ -28,6 +28,7 @@ impl Replica {
             self.driver.consensus.tick(now)?;
             self.settle(now)?;
             self.flush_peers(now)?;
+            self.send_released();
             let deadline = self.driver.consensus.deadline().min(self.peers.deadline()).min(end);
             self.hear_peers(deadline, &mut news)?;
         }
