@@ -101,6 +101,12 @@ fn build(loader: Option<(usize, usize)>, traced: bool) -> Program {
     p.add(JSET, libc::MAP_SHARED as u32, 1, 0);
     p.ret(RET_ALLOW);
     p.ret(RET_TRAP);
+    // A limit of anything but the address space: libc asks for that of the stack before the constructor has run.
+    p.load(NR);
+    p.add(JEQ, libc::SYS_prlimit64 as u32, 0, 3);
+    p.load(ARG1_LOW);
+    p.add(JEQ, libc::RLIMIT_AS, 1, 0);
+    p.ret(RET_ALLOW);
     // A thread's clone cannot be made on another stack than libc's own; clone3 hides its flags in memory.
     p.load(NR);
     p.add(JEQ, libc::SYS_clone3 as u32, 0, 1);

@@ -25,7 +25,7 @@ impl Kernel {
                 let file = self.files.get(id);
                 match file.kind {
                     FileKind::Tcp | FileKind::Unix if file.socket.is_listening() => return -EINVAL,
-                    FileKind::Udp => *value = self.next_message_bytes(id) as i32,
+                    FileKind::Udp | FileKind::Netlink => *value = self.next_message_bytes(id) as i32,
                     FileKind::Unix if file.socket.kind == SOCK_DGRAM => {
                         *value = self.next_message_bytes(id) as i32;
                     }

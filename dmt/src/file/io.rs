@@ -2,7 +2,7 @@
 
 use crate::call::Call;
 use crate::file::abi::{
-    EBADF, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, MSG_PEEK, SocketAddress,
+    EBADF, EDESTADDRREQ, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, MSG_PEEK, SocketAddress,
 };
 use crate::file::memory::UserMemory;
 use crate::file::passed::Parcel;
@@ -48,7 +48,9 @@ impl Kernel {
         match file.kind {
             FileKind::Tcp | FileKind::PipeRead => self.read_stream(shared, id, target, flags),
             FileKind::Unix if file.socket.is_stream() => self.read_local(shared, id, target, flags, extras),
-            FileKind::Unix | FileKind::Udp => self.read_message(shared, id, target, flags, extras),
+            FileKind::Unix | FileKind::Udp | FileKind::Netlink => {
+                self.read_message(shared, id, target, flags, extras)
+            }
             FileKind::EventFd => self.read_eventfd(id, target),
             FileKind::TimerFd => self.read_timerfd(id, target),
             FileKind::SignalFd => self.read_signalfd(me, id, target),
@@ -154,6 +156,8 @@ impl Kernel {
                 self.write_stream(shared, me, id, source, flags)
             }
             FileKind::Unix | FileKind::Udp => self.write_message(shared, me, id, source, message),
+            // Preload asks the kernel then.
+            FileKind::Netlink => Try::Done(-EDESTADDRREQ),
             FileKind::EventFd => self.write_eventfd(id, source),
             // What is written is mixed into the kernel's pool natively; here it changes nothing.
             FileKind::Random => Try::Done(source.left() as i64),

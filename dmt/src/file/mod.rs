@@ -34,6 +34,7 @@ pub mod lock;
 pub mod mailed;
 pub(crate) mod memory;
 mod message;
+mod netlink;
 pub(crate) mod notify;
 mod options;
 mod outbound;
@@ -88,4 +89,6 @@ pub enum FileKind {
     Mailed = 12,
     /// An open POSIX message queue.
     MessageQueue = 13,
+    /// A netlink socket. What it is bound to, and its options, its placeholder knows: that is one, too.
+    Netlink = 14,
 }

@@ -32,7 +32,7 @@ impl Kernel {
                 }
             }
             FileKind::Tcp | FileKind::Unix => self.socket_readiness(id),
-            FileKind::Udp => {
+            FileKind::Udp | FileKind::Netlink => {
                 WRITABLE
                     | if file.input.is_empty() { 0 } else { READABLE }
                     | if file.error != 0 { POLLERR } else { 0 }

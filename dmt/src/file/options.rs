@@ -187,6 +187,8 @@ impl Kernel {
                 SO_RCVTIMEO => return Ok(fill(value, &to_timeval(socket.receive_timeout))),
                 SO_SNDTIMEO => return Ok(fill(value, &to_timeval(socket.send_timeout))),
                 SO_PEERCRED => return Ok(fill(value, &self.peer_credentials(id))),
+                // It is bound to none.
+                SO_BINDTODEVICE => return Ok(0),
                 _ => self.option(id, place(level, name).ok_or(ENOPROTOOPT)?),
             };
             return Ok(fill(value, &number.to_le_bytes()));

@@ -1,7 +1,7 @@
 //! UDP with the world outside the replica: datagrams that clients send, answers to them, and multicast groups.
 //!
-//! A socket that the server binds to a port of its choice, and not to a loopback address, is a *service*: the coordinator
-//! receives for it on the host. What it sends may go anywhere. Another socket may send to whom has asked something lately
+//! A socket that the server binds to a port of its choice is a *service*: the coordinator receives for it on the host, on the
+//! host's loopback if it is bound to that. What it sends may go anywhere. Another socket may send to whom has asked something lately
 //! (servers answer from fresh sockets, too), to a group that the server has joined, and where `--allow-outbound` says.
 
 use zerocopy::{FromBytes, IntoBytes};
@@ -138,9 +138,6 @@ impl Kernel {
     /// A UDP socket was bound to a port that the server chose: clients may send to it.
     pub(crate) fn open_service(&mut self, shared: &Shared, id: FileId) {
         let local = self.inet_of(id);
-        if local.is_loopback() {
-            return;
-        }
         let listener = self.name_datagram_socket(id);
         self.files.get_mut(id).state |= SERVICE;
         let v6_only = local.v6 && self.option(id, V6ONLY) != 0;

@@ -129,7 +129,7 @@ impl Kernel {
     /// The socket behind a file number, or why there is none.
     pub(crate) fn is_socket(&self, file: FileId) -> Result<(), i64> {
         match self.files.get(file).kind {
-            FileKind::Tcp | FileKind::Udp | FileKind::Unix => Ok(()),
+            FileKind::Tcp | FileKind::Udp | FileKind::Unix | FileKind::Netlink => Ok(()),
             _ => Err(ENOTSOCK),
         }
     }

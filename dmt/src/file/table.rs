@@ -195,7 +195,11 @@ impl Kernel {
             FileKind::Mailed => self.end_letter(id),
             FileKind::Inotify => self.close_inotify(id),
             FileKind::MessageQueue => self.close_posix(id),
-            FileKind::Free | FileKind::EventFd | FileKind::SignalFd | FileKind::Random => {}
+            FileKind::Free
+            | FileKind::EventFd
+            | FileKind::SignalFd
+            | FileKind::Random
+            | FileKind::Netlink => {}
         }
         self.files.free(id);
     }

@@ -6,7 +6,7 @@ use dmt::file::FileId;
 use dmt::file::abi::IoVec;
 
 use crate::calls::disk::{space, writing};
-use crate::calls::{lock, stamp};
+use crate::calls::{lock, netlink, stamp};
 use crate::gate;
 use crate::kernel;
 use crate::mailbox;
@@ -74,7 +74,8 @@ pub fn install(file: i64, flags: usize, is_socket: bool) -> isize {
     settle(fd, file as FileId, close_on_exec != 0)
 }
 
-fn settle(fd: isize, file: FileId, close_on_exec: bool) -> isize {
+/// Makes `file` what the placeholder `fd` stands for, or discards it if there is none.
+pub fn settle(fd: isize, file: FileId, close_on_exec: bool) -> isize {
     dmt(|call| match fd {
         0.. => call.install(fd as c_int, file, close_on_exec),
         _ => call.discard(file),
@@ -118,7 +119,12 @@ pub unsafe fn read(a: [usize; 6]) -> isize {
 pub unsafe fn write(a: [usize; 6]) -> isize {
     if is_virtual(a[0]) {
         // SAFETY: the program's buffer.
-        return dmt(|call| unsafe { call.write(a[0] as c_int, &piece(a[1], a[2])) }) as isize;
+        let written = dmt(|call| unsafe { call.write(a[0] as c_int, &piece(a[1], a[2])) }) as isize;
+        if written == -(libc::EDESTADDRREQ as isize) && netlink::is_netlink(a[0]) {
+            // SAFETY: as above.
+            return unsafe { netlink::ask(libc::SYS_sendto, [a[0], a[1], a[2], 0, 0, 0]) };
+        }
+        return written;
     }
     // SAFETY: forwarded promise; what is left of the buffer is a part of it.
     let write = |done| unsafe { kernel::call(libc::SYS_write, [a[0], a[1] + done, a[2] - done, 0, 0, 0]) };

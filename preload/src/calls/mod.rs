@@ -10,6 +10,7 @@ pub mod file;
 pub mod futex;
 pub mod identity;
 pub mod ipc;
+pub mod limits;
 pub mod lock;
 pub mod misc;
 pub mod netlink;
@@ -74,6 +75,9 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_sched_getaffinity => misc::sched_getaffinity(a),
             libc::SYS_sched_setaffinity => misc::sched_setaffinity(a),
             libc::SYS_prctl => misc::prctl(a),
+            libc::SYS_getrlimit => limits::getrlimit(a),
+            libc::SYS_setrlimit => limits::setrlimit(a),
+            libc::SYS_prlimit64 => limits::prlimit64(a),
             libc::SYS_getrusage => misc::getrusage(a),
             libc::SYS_times => misc::times(a),
             libc::SYS_sysinfo => misc::sysinfo(a),

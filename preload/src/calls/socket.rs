@@ -19,6 +19,8 @@ use crate::world::dmt;
 
 const EINVAL: isize = -(libc::EINVAL as isize);
 const EFAULT: isize = -(libc::EFAULT as isize);
+/// What dmt says of a message to send that is the kernel's to answer.
+const NO_DESTINATION: isize = -(libc::EDESTADDRREQ as isize);
 /// Bytes of the longest option that programs read or write.
 const MAX_OPTION_BYTES: usize = 256;
 
@@ -55,12 +57,24 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
 pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
     if !is_virtual(a[0]) {
         // SAFETY: forwarded promise.
-        return unsafe { netlink::on_descriptor(number, a) };
+        return unsafe { gate::syscall(number, a) };
     }
     let fd = a[0] as c_int;
     // SAFETY: the program's addresses and buffers.
     unsafe {
         match number {
+            libc::SYS_recvfrom => recvfrom(a),
+            libc::SYS_sendto => {
+                let to = address(a[4], a[5]);
+                let message = Message { flags: a[3] as c_int, to, parcel: &Parcel::EMPTY };
+                let sent = dmt(|call| call.send(fd, &piece(a[1], a[2]), &message)) as isize;
+                or_ask(number, a, sent)
+            }
+            libc::SYS_recvmsg => recvmsg(fd, a[1] as *mut libc::msghdr, a[2] as c_int),
+            libc::SYS_sendmsg => or_ask(number, a, sendmsg(fd, a[1] as *const libc::msghdr, a[2] as c_int)),
+            libc::SYS_recvmmsg => many(a, |message, flags| recvmsg(fd, message, flags)),
+            libc::SYS_sendmmsg => or_ask(number, a, many(a, |message, flags| sendmsg(fd, message, flags))),
+            _ if netlink::is_netlink(a[0]) => netlink::on_socket(number, a),
             libc::SYS_bind => bind(a),
             libc::SYS_listen => dmt(|call| call.listen(fd, a[1] as c_int)) as isize,
             libc::SYS_accept => accept(a, 0),
@@ -73,19 +87,18 @@ pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
                 let value = bytes(a[3], a[4]);
                 dmt(|call| call.set_socket_option(fd, a[1] as c_int, a[2] as c_int, value)) as isize
             }
-            libc::SYS_recvfrom => recvfrom(a),
-            libc::SYS_sendto => {
-                let to = address(a[4], a[5]);
-                let message = Message { flags: a[3] as c_int, to, parcel: &Parcel::EMPTY };
-                dmt(|call| call.send(fd, &piece(a[1], a[2]), &message)) as isize
-            }
-            libc::SYS_recvmsg => recvmsg(fd, a[1] as *mut libc::msghdr, a[2] as c_int),
-            libc::SYS_sendmsg => sendmsg(fd, a[1] as *const libc::msghdr, a[2] as c_int),
-            libc::SYS_recvmmsg => many(a, |message, flags| recvmsg(fd, message, flags)),
-            libc::SYS_sendmmsg => many(a, |message, flags| sendmsg(fd, message, flags)),
             _ => -(libc::ENOSYS as isize),
         }
     }
+}
+
+/// What became of a call that sends; a netlink socket's goes to the kernel.
+unsafe fn or_ask(number: i64, a: [usize; 6], sent: isize) -> isize {
+    if sent == NO_DESTINATION && netlink::is_netlink(a[0]) {
+        // SAFETY: forwarded promise.
+        return unsafe { netlink::ask(number, a) };
+    }
+    sent
 }
 
 /// The program's bytes.
@@ -116,7 +129,7 @@ unsafe fn store_address(from: &SocketAddress, at: usize, len: usize) -> isize {
     0
 }
 
-/// `socket`: internet and unix-domain sockets are dmt's; netlink, to read the network's configuration, is the kernel's.
+/// `socket`: internet and unix-domain sockets are dmt's; netlink, to read the network's configuration, asks the kernel.
 pub unsafe fn socket(a: [usize; 6]) -> isize {
     let kind = a[1] as c_int & !(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
     match (a[0] as c_int, kind) {
@@ -127,7 +140,7 @@ pub unsafe fn socket(a: [usize; 6]) -> isize {
         (libc::AF_INET | libc::AF_INET6 | libc::AF_UNIX, _) => {}
         (libc::AF_NETLINK, _) if a[2] as c_int == libc::NETLINK_ROUTE => {
             // SAFETY: forwarded promise.
-            return unsafe { gate::syscall(libc::SYS_socket, a) };
+            return unsafe { netlink::socket(a) };
         }
         (family, _) => {
             let mut what = Line::new();
