@@ -4,7 +4,7 @@
 //! silently exceeded, and it is the same on every replica because it is part of the arena's layout version.
 
 /// Layout version of the arena and of the log entries. Two binaries with different values never share either.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
 /// Stands in each preload library, so that the launcher can tell for which [`LAYOUT_VERSION`] it was built.
 pub const LAYOUT_MARK: [u8; 30] = layout_mark(LAYOUT_VERSION);
 
@@ -71,6 +71,8 @@ pub const RECEIVE_WINDOW_BYTES: u64 = 256 * 1024;
 pub const SEND_WINDOW_BYTES: u64 = 256 * 1024;
 /// Bytes that a pipe, socketpair direction or loopback connection direction can hold.
 pub const PIPE_BYTES: u64 = 64 * 1024;
+/// FIFOs that are open at the same time; another one gets ENFILE.
+pub const MAX_FIFOS: usize = 256;
 /// Bytes that may wait in one UDP socket; what comes then is lost.
 pub const DATAGRAM_QUEUE_BYTES: u64 = 256 * 1024;
 /// Memberships of UDP sockets in multicast groups, all sockets together.

@@ -37,7 +37,7 @@ ops! {
     Socket = 100, Bind = 101, Listen = 102, Accept = 103, Connect = 104, Read = 105, Write = 106, Shutdown = 107,
     Close = 108, Dup = 109, SockOpt = 110, SockName = 111, Poll = 112, EpollCreate = 113, EpollCtl = 114,
     EpollWait = 115, Pipe = 116, SocketPair = 117, EventFd = 118, TimerFd = 119, SignalFd = 120, FdFlags = 121,
-    SendFile = 122, Inotify = 123, FileLock = 124, Mail = 125, Netlink = 126,
+    SendFile = 122, Inotify = 123, FileLock = 124, Mail = 125, Netlink = 126, Fifo = 127,
     Semaphores = 130, Messages = 131, PosixMessages = 132,
     Fork = 140, Wait = 141, Kill = 142, ProcessExit = 143, SignalAction = 144, SignalMask = 145, SignalWait = 146,
     Signal = 147, Pause = 148, Preempted = 149,

@@ -9,7 +9,7 @@ macro_rules! numbers {
 }
 
 numbers! { i64:
-    EPERM = 1, ENOENT = 2, EINTR = 4, EIO = 5, EAGAIN = 11, EBADF = 9, ENOMEM = 12, EACCES = 13, EFAULT = 14, EEXIST = 17, EINVAL = 22,
+    EPERM = 1, ENOENT = 2, EINTR = 4, EIO = 5, ENXIO = 6, EAGAIN = 11, EBADF = 9, ENOMEM = 12, EACCES = 13, EFAULT = 14, EEXIST = 17, EINVAL = 22,
     ENFILE = 23, EMFILE = 24, ENOTTY = 25, ENOSPC = 28, ESPIPE = 29, EPIPE = 32, ELOOP = 40, ENAMETOOLONG = 36, ENOSYS = 38,
     ERESTART = 85, ENOTSOCK = 88, EDESTADDRREQ = 89, EMSGSIZE = 90, EPROTOTYPE = 91, ENOPROTOOPT = 92, EPROTONOSUPPORT = 93,
     ESOCKTNOSUPPORT = 94, EOPNOTSUPP = 95, EAFNOSUPPORT = 97, EADDRINUSE = 98, EADDRNOTAVAIL = 99, ENETUNREACH = 101,
@@ -93,6 +93,21 @@ pub struct SocketAddress {
     /// Bytes used.
     pub len: u16,
     bytes: [u8; MAX_ADDRESS_BYTES],
+}
+
+/// The file of the disk that the path of a unix socket leads to: device and inode, as programs see them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Place {
+    /// Its device.
+    pub device: u64,
+    /// Its inode; 0 = no file.
+    pub inode: u64,
+}
+
+impl Place {
+    /// No file: the address is no path.
+    pub const NONE: Self = Self { device: 0, inode: 0 };
 }
 
 impl SocketAddress {

@@ -4,7 +4,7 @@ use crate::bounds::MAX_BACKLOG;
 use crate::call::Call;
 use crate::file::abi::{
     EAGAIN, EALREADY, ECONNREFUSED, EDESTADDRREQ, EINVAL, EISCONN, ENFILE, EOPNOTSUPP, EPROTOTYPE,
-    O_NONBLOCK, O_RDWR, SOCK_DGRAM, SocketAddress,
+    O_NONBLOCK, O_RDWR, Place, SOCK_DGRAM, SocketAddress,
 };
 use crate::file::address::{Inet, is_v6, parse_unix};
 use crate::file::options::V6ONLY;
@@ -135,7 +135,7 @@ impl Kernel {
         Try::Done(i64::from(connection))
     }
 
-    fn connect(&mut self, shared: &Shared, id: FileId, address: &[u8]) -> Try {
+    fn connect(&mut self, shared: &Shared, id: FileId, address: &[u8], place: Place) -> Try {
         if let Err(errno) = self.is_socket(id) {
             return Try::Done(-errno);
         }
@@ -160,7 +160,7 @@ impl Kernel {
                 Ok(None) => Ok(0),
                 Err(errno) => Err(errno),
             },
-            FileKind::Unix => self.connect_unix(id, address),
+            FileKind::Unix => self.connect_unix(id, address, place),
             _ => self.connect_udp(id, address),
         }))
     }
@@ -220,9 +220,9 @@ impl Kernel {
         Ok(accepted)
     }
 
-    fn connect_unix(&mut self, id: FileId, address: &[u8]) -> Result<i64, i64> {
+    fn connect_unix(&mut self, id: FileId, address: &[u8], place: Place) -> Result<i64, i64> {
         let name = parse_unix(address)?;
-        let other = self.find_named(&name).ok_or(ECONNREFUSED)?;
+        let other = self.find_named(&name, place).ok_or(ECONNREFUSED)?;
         let (mine, theirs) = (&self.files.get(id).socket, &self.files.get(other).socket);
         if mine.kind != theirs.kind {
             return Err(EPROTOTYPE);
@@ -238,7 +238,7 @@ impl Kernel {
             self.enqueue_connection(other, accepted);
         }
         let socket = &mut self.files.get_mut(id).socket;
-        (socket.remote, socket.phase) = (name, Phase::Connected);
+        (socket.remote, socket.remote_place, socket.phase) = (name, place, Phase::Connected);
         Ok(0)
     }
 }
@@ -257,6 +257,11 @@ impl Call<'_> {
     /// `connect`. Within the server it succeeds or fails at once; a connection to another host takes the leader's
     /// coordinator's work.
     pub fn connect(&self, fd: i32, address: &[u8]) -> i64 {
-        self.file_output_op(Op::Connect, fd, |k, shared, _, file| k.connect(shared, file, address))
+        self.connect_at(fd, address, Place::NONE)
+    }
+
+    /// The same; `place` is the file that the address leads to, if that is a path.
+    pub fn connect_at(&self, fd: i32, address: &[u8], place: Place) -> i64 {
+        self.file_output_op(Op::Connect, fd, |k, shared, _, file| k.connect(shared, file, address, place))
     }
 }

@@ -3,7 +3,7 @@
 use core::ops::RangeInclusive;
 
 use crate::call::Call;
-use crate::file::abi::{EADDRINUSE, EINVAL, SocketAddress};
+use crate::file::abi::{EADDRINUSE, EINVAL, Place, SocketAddress};
 use crate::file::address::{Inet, is_named_unix, is_v6, parse_unix, unnamed_unix};
 use crate::file::options::{SO_REUSEADDR, SO_REUSEPORT, V6ONLY};
 use crate::file::socket::Phase;
@@ -125,7 +125,7 @@ impl Kernel {
         ports.find(|port| self.find_bound(|k, id| k.inet_of(id).port == *port).is_none())
     }
 
-    fn bind(&mut self, shared: &Shared, id: FileId, address: &[u8]) -> Result<i64, i64> {
+    fn bind(&mut self, shared: &Shared, id: FileId, address: &[u8], place: Place) -> Result<i64, i64> {
         let file = self.files.get(id);
         let domain = file.socket.domain;
         if file.socket.is_bound || file.socket.phase != Phase::Idle {
@@ -145,7 +145,8 @@ impl Kernel {
             }
             inet.to_socket()
         };
-        self.files.get_mut(id).socket.local = local;
+        let socket = &mut self.files.get_mut(id).socket;
+        (socket.local, socket.place) = (local, place);
         self.enter_bound(id);
         if service {
             self.open_service(shared, id);
@@ -165,23 +166,33 @@ impl Kernel {
             }
             return SocketAddress::new(&auto).ok_or(EINVAL);
         }
-        if name.bytes()[2] == 0 && self.find_named(&name).is_some() {
+        if name.bytes()[2] == 0 && self.find_named(&name, Place::NONE).is_some() {
             return Err(EADDRINUSE);
         }
         Ok(name)
     }
 
-    pub(crate) fn find_named(&self, name: &SocketAddress) -> Option<FileId> {
+    /// The socket that is bound to a name. A path is whatever file it leads to.
+    pub(crate) fn find_named(&self, name: &SocketAddress, place: Place) -> Option<FileId> {
         self.find_bound(|k, id| {
             let file = k.files.get(id);
-            file.kind == FileKind::Unix && file.socket.local.bytes() == name.bytes()
+            let same = match place {
+                Place::NONE => file.socket.local.bytes() == name.bytes(),
+                _ => file.socket.place == place,
+            };
+            file.kind == FileKind::Unix && same
         })
     }
 }
 
 impl Call<'_> {
-    /// `bind`. For a path, preload has bound the placeholder first, so that the file exists and is free.
+    /// `bind` to an address that is no path.
     pub fn bind(&self, fd: i32, address: &[u8]) -> i64 {
-        self.socket_output_op(Op::Bind, fd, |k, shared, file| k.bind(shared, file, address))
+        self.bind_at(fd, address, Place::NONE)
+    }
+
+    /// `bind`. For a path, preload has bound the placeholder first, so that the file exists and is free; `place` is that file.
+    pub fn bind_at(&self, fd: i32, address: &[u8], place: Place) -> i64 {
+        self.socket_output_op(Op::Bind, fd, |k, shared, file| k.bind(shared, file, address, place))
     }
 }

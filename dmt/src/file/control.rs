@@ -34,6 +34,7 @@ impl Kernel {
                     | FileKind::PipeRead
                     | FileKind::PipeWrite
                     | FileKind::Inotify => *value = file.input.len() as i32,
+                    FileKind::Fifo => *value = self.fifo_bytes(id) as i32,
                     _ => return -ENOTTY,
                 }
             }

@@ -2,7 +2,8 @@
 
 use crate::call::Call;
 use crate::file::abi::{
-    EBADF, EDESTADDRREQ, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, MSG_PEEK, SocketAddress,
+    EBADF, EDESTADDRREQ, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, MSG_PEEK, Place,
+    SocketAddress,
 };
 use crate::file::memory::UserMemory;
 use crate::file::passed::Parcel;
@@ -20,6 +21,8 @@ pub struct Message<'a> {
     pub flags: i32,
     /// Where to; empty = the connected peer.
     pub to: &'a [u8],
+    /// The file that `to` leads to, if that is a path.
+    pub place: Place,
     /// What is passed.
     pub parcel: &'a Parcel,
 }
@@ -56,6 +59,7 @@ impl Kernel {
             FileKind::SignalFd => self.read_signalfd(me, id, target),
             FileKind::Random => Try::Done(self.read_random(target)),
             FileKind::Inotify => self.read_inotify(id, target),
+            FileKind::Fifo => self.read_fifo(id, target),
             FileKind::MessageQueue => Try::Done(self.read_posix_status(id, target)),
             FileKind::Epoll => Try::Done(-EINVAL),
             FileKind::PipeWrite | FileKind::Mailed | FileKind::Free => Try::Done(-EBADF),
@@ -115,7 +119,7 @@ impl Kernel {
         let to = message.to;
         let target = match self.files.get(id).socket.is_stream() {
             true => Ok(self.files.get(id).peer),
-            false => self.message_target(id, to),
+            false => self.message_target(id, to, message.place),
         };
         let target = target.unwrap_or(0);
         if target == 0 {
@@ -156,6 +160,7 @@ impl Kernel {
                 self.write_stream(shared, me, id, source, flags)
             }
             FileKind::Unix | FileKind::Udp => self.write_message(shared, me, id, source, message),
+            FileKind::Fifo => self.write_fifo(me, id, source),
             // Preload asks the kernel then.
             FileKind::Netlink => Try::Done(-EDESTADDRREQ),
             FileKind::EventFd => self.write_eventfd(id, source),
@@ -190,7 +195,11 @@ impl Call<'_> {
     pub unsafe fn write(&self, fd: i32, iov: &[IoVec]) -> i64 {
         // SAFETY: forwarded promise.
         let Some(mut source) = (unsafe { UserMemory::new(iov) }) else { return -EINVAL };
-        self.write_op(fd, &mut source, &Message { flags: 0, to: &[], parcel: &Parcel::EMPTY })
+        self.write_op(
+            fd,
+            &mut source,
+            &Message { flags: 0, to: &[], place: Place::NONE, parcel: &Parcel::EMPTY },
+        )
     }
 
     fn write_op(&self, fd: i32, source: &mut UserMemory<'_>, message: &Message<'_>) -> i64 {
@@ -264,6 +273,7 @@ impl Call<'_> {
         self.with(|k| match k.descriptor(self.thread(), fd) {
             Some(file) => match k.files.get(file).kind {
                 FileKind::Tcp | FileKind::Unix | FileKind::PipeWrite => k.room(file) as i64,
+                FileKind::Fifo => k.fifo_room(file) as i64,
                 _ => i64::from(u16::MAX),
             },
             None => -EBADF,

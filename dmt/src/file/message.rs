@@ -3,7 +3,7 @@
 use crate::bounds::PIPE_BYTES;
 use crate::file::abi::{
     EAGAIN, ECONNREFUSED, EMSGSIZE, ENOBUFS, ENOTCONN, EPIPE, MAX_ADDRESS_BYTES, MSG_DONTWAIT, MSG_NOSIGNAL,
-    MSG_PEEK, MSG_TRUNC, SOCK_DGRAM, SocketAddress,
+    MSG_PEEK, MSG_TRUNC, Place, SOCK_DGRAM, SocketAddress,
 };
 use crate::file::address::{is_v6, parse_unix};
 use crate::file::io::{Extras, Message};
@@ -152,7 +152,7 @@ impl Kernel {
             return Try::Done(returned(self.send_datagram(shared, id, source, to, message.parcel.local)));
         }
         let paired = file.peer != 0 && to.is_empty();
-        let target = match self.message_target(id, to) {
+        let target = match self.message_target(id, to, message.place) {
             Ok(target) => target,
             Err(errno) => return Try::Done(-errno),
         };
@@ -198,7 +198,7 @@ impl Kernel {
         length as i64
     }
 
-    pub(crate) fn message_target(&self, id: FileId, to: &[u8]) -> Result<FileId, i64> {
+    pub(crate) fn message_target(&self, id: FileId, to: &[u8], place: Place) -> Result<FileId, i64> {
         let file = self.files.get(id);
         if to.is_empty() && file.peer != 0 {
             return Ok(file.peer);
@@ -206,13 +206,15 @@ impl Kernel {
         if file.socket.kind != SOCK_DGRAM {
             return Err(ENOTCONN);
         }
-        let name = match to {
-            [] if file.socket.is_connected() && file.socket.remote.len > 2 => file.socket.remote,
+        let (name, place) = match to {
+            [] if file.socket.is_connected() && file.socket.remote.len > 2 => {
+                (file.socket.remote, file.socket.remote_place)
+            }
             [] if file.socket.is_connected() => return Err(ECONNREFUSED),
             [] => return Err(ENOTCONN),
-            _ => parse_unix(to)?,
+            _ => (parse_unix(to)?, place),
         };
-        let target = self.find_named(&name).ok_or(ECONNREFUSED)?;
+        let target = self.find_named(&name, place).ok_or(ECONNREFUSED)?;
         let datagram = self.files.get(target).socket.kind == SOCK_DGRAM;
         if datagram { Ok(target) } else { Err(crate::file::abi::EPROTOTYPE) }
     }

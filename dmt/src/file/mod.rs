@@ -28,6 +28,7 @@ mod datagram;
 pub mod descriptor;
 pub mod epoll;
 mod event;
+pub(crate) mod fifo;
 pub mod inotify;
 pub mod io;
 pub mod lock;
@@ -91,4 +92,6 @@ pub enum FileKind {
     MessageQueue = 13,
     /// A netlink socket. What it is bound to, and its options, its placeholder knows: that is one, too.
     Netlink = 14,
+    /// An end of a named pipe.
+    Fifo = 15,
 }

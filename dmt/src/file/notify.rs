@@ -68,6 +68,7 @@ impl Kernel {
                 }
             }
             FileKind::Epoll => self.epoll_readiness(id, me, depth),
+            FileKind::Fifo => self.fifo_readiness(id),
             FileKind::Random => READABLE | WRITABLE,
             FileKind::MessageQueue => self.posix_readiness(id),
         }

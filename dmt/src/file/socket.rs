@@ -3,8 +3,8 @@
 use crate::call::Call;
 use crate::file::abi::{
     AF_INET, AF_INET6, AF_UNIX, EAFNOSUPPORT, EBADF, EINVAL, ENFILE, ENOTCONN, ENOTSOCK, EOPNOTSUPP,
-    EPROTONOSUPPORT, ESOCKTNOSUPPORT, IPPROTO_TCP, IPPROTO_UDP, O_NONBLOCK, O_RDWR, SHUT_RD, SHUT_RDWR,
-    SHUT_WR, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_TYPE_MASK, SocketAddress,
+    EPROTONOSUPPORT, ESOCKTNOSUPPORT, IPPROTO_TCP, IPPROTO_UDP, O_NONBLOCK, O_RDWR, Place, SHUT_RD,
+    SHUT_RDWR, SHUT_WR, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOCK_TYPE_MASK, SocketAddress,
 };
 use crate::file::options::OPTIONS;
 use crate::file::passed::Credentials;
@@ -70,6 +70,9 @@ pub struct Socket {
     pub(crate) peer_owner: Credentials,
     pub(crate) local: SocketAddress,
     pub(crate) remote: SocketAddress,
+    /// Of a unix socket that is bound to a path, and of that which it sends to.
+    pub(crate) place: Place,
+    pub(crate) remote_place: Place,
     /// Options by their place in [`OPTIONS`], less their defaults, so that zeroes are a new socket.
     pub(crate) options: [i32; OPTIONS.len()],
 }

@@ -4,6 +4,7 @@ use crate::bounds::{MAX_EPOLL_ITEMS, MAX_FILES};
 use crate::file::connections::Connections;
 use crate::file::descriptor::Descriptors;
 use crate::file::epoll::{EpollItem, EpollLists, ItemId};
+use crate::file::fifo::Fifos;
 use crate::file::mailed::Letters;
 use crate::file::outbound::Outbound;
 use crate::file::outside::Outside;
@@ -46,7 +47,7 @@ pub struct File {
     pub(crate) references: u32,
     /// `F_SETOWN`.
     pub(crate) owner: i32,
-    /// Next in the free list, in an accept queue or of a message queue.
+    /// Next in the free list, in an accept queue, of a message queue or of a FIFO.
     pub(crate) next: FileId,
     /// First epoll registration of it.
     pub(crate) watches: ItemId,
@@ -58,8 +59,10 @@ pub struct File {
     pub(crate) input: Queue,
     /// What was passed beside them.
     pub(crate) passed: PassedList,
-    /// eventfd: the counter. signalfd: the mask. inotify, message queue: its place, from 1. mailed: its letter's number.
+    /// eventfd: the counter. signalfd: the mask. inotify, message queue, FIFO: its place, from 1. mailed: its letter's number.
     pub(crate) counter: u64,
+    /// FIFO: ends on the other side that were opened before it.
+    pub(crate) met: u32,
     /// timerfd.
     pub(crate) timer: TimerState,
     /// epoll.
@@ -110,6 +113,7 @@ pub struct Files {
     pub(crate) outbound: Outbound,
     pub(crate) outside: Outside,
     pub(crate) inotify: Inotify,
+    pub(crate) fifos: Fifos,
     pub(crate) pool: Pool,
 }
 
@@ -195,6 +199,7 @@ impl Kernel {
             FileKind::Mailed => self.end_letter(id),
             FileKind::Inotify => self.close_inotify(id),
             FileKind::MessageQueue => self.close_posix(id),
+            FileKind::Fifo => self.close_fifo(id),
             FileKind::Free
             | FileKind::EventFd
             | FileKind::SignalFd

@@ -5,7 +5,9 @@
 //! for one reason only: the arguments may be pointers, and then they are the program's promise.
 
 pub mod ancillary;
+pub mod capabilities;
 pub mod disk;
+pub mod fifo;
 pub mod file;
 pub mod futex;
 pub mod identity;
@@ -75,6 +77,8 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_sched_getaffinity => misc::sched_getaffinity(a),
             libc::SYS_sched_setaffinity => misc::sched_setaffinity(a),
             libc::SYS_prctl => misc::prctl(a),
+            libc::SYS_capget => capabilities::capget(a),
+            libc::SYS_capset => capabilities::capset(a),
             libc::SYS_getrlimit => limits::getrlimit(a),
             libc::SYS_setrlimit => limits::setrlimit(a),
             libc::SYS_prlimit64 => limits::prlimit64(a),

@@ -4,6 +4,7 @@
 use core::ffi::c_int;
 
 use crate::calls::disk::{MAX_PATH_BYTES, path_of};
+use crate::calls::fifo;
 use crate::calls::file::install;
 use crate::calls::procfs;
 use crate::calls::stamp;
@@ -29,6 +30,12 @@ pub unsafe fn open(number: i64, mut a: [usize; 6]) -> isize {
         libc::SYS_openat2 => unsafe { *(a[2] as *const u64) as usize },
         _ => a[2],
     };
+    let (directory, path) =
+        if matches!(number, libc::SYS_open | libc::SYS_creat) { (HERE, a[0]) } else { (a[0], a[1]) };
+    // SAFETY: forwarded promise.
+    if let Some(fd) = unsafe { fifo::open(directory, path, flags as c_int) } {
+        return fd;
+    }
     // SAFETY: forwarded promise.
     let fd = unsafe {
         match number {
@@ -52,15 +59,19 @@ fn changes(flags: usize) -> bool {
 /// Replaces what would give another content on each replica.
 fn special(fd: usize, flags: c_int) -> isize {
     // What the kernel says of a file is each replica's own.
-    let (device, is_measured) = apart(|| {
+    let (device, is_fifo, is_measured) = apart(|| {
         // SAFETY: our own structure, for which all zeroes is valid.
         let mut stat: libc::stat = unsafe { core::mem::zeroed() };
         // SAFETY: as above.
         unsafe { raw!(libc::SYS_fstat, fd, &raw mut stat) };
-        let is_device = stat.st_mode & libc::S_IFMT == libc::S_IFCHR;
+        let kind = stat.st_mode & libc::S_IFMT;
+        let device = (kind == libc::S_IFCHR).then_some(stat.st_rdev);
         let is_measured = dmt(|call| call.with(|k| k.disk.devices.is_measured(stat.st_dev)));
-        (is_device.then_some(stat.st_rdev), is_measured)
+        (device, kind == libc::S_IFIFO, is_measured)
     });
+    if is_fifo {
+        return fifo::replace(fd, flags, false);
+    }
     if let Some(device) = device {
         return if RANDOM_DEVICES.contains(&device) { random(fd, flags) } else { fd as isize };
     }

@@ -3,11 +3,12 @@
 use core::ffi::c_int;
 use core::fmt::Write;
 
-use dmt::file::abi::SocketAddress;
+use dmt::file::abi::{Place, SocketAddress};
 use dmt::file::io::Message;
 use dmt::file::passed::Parcel;
 
 use crate::calls::ancillary;
+use crate::calls::disk::names;
 use crate::calls::file::{install, install_pair, is_virtual, piece};
 use crate::calls::netlink;
 use crate::calls::refuse::{self, Other};
@@ -66,7 +67,11 @@ pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
             libc::SYS_recvfrom => recvfrom(a),
             libc::SYS_sendto => {
                 let to = address(a[4], a[5]);
-                let message = Message { flags: a[3] as c_int, to, parcel: &Parcel::EMPTY };
+                let place = match names::led_to(to) {
+                    Ok(place) => place,
+                    Err(errno) => return errno,
+                };
+                let message = Message { flags: a[3] as c_int, to, place, parcel: &Parcel::EMPTY };
                 let sent = dmt(|call| call.send(fd, &piece(a[1], a[2]), &message)) as isize;
                 or_ask(number, a, sent)
             }
@@ -79,7 +84,13 @@ pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
             libc::SYS_listen => dmt(|call| call.listen(fd, a[1] as c_int)) as isize,
             libc::SYS_accept => accept(a, 0),
             libc::SYS_accept4 => accept(a, a[3]),
-            libc::SYS_connect => dmt(|call| call.connect(fd, address(a[1], a[2]))) as isize,
+            libc::SYS_connect => {
+                let to = address(a[1], a[2]);
+                match names::led_to(to) {
+                    Ok(place) => dmt(|call| call.connect_at(fd, to, place)) as isize,
+                    Err(errno) => errno,
+                }
+            }
             libc::SYS_shutdown => dmt(|call| call.shutdown(fd, a[1] as c_int)) as isize,
             libc::SYS_getsockname | libc::SYS_getpeername => name(number, a),
             libc::SYS_getsockopt => getsockopt(a),
@@ -176,9 +187,11 @@ unsafe fn bind(a: [usize; 6]) -> isize {
             return taken;
         }
         // SAFETY: the address is not empty; the path may end without a zero byte.
-        unsafe { crate::calls::disk::names::bound(wanted) };
+        unsafe { names::bound(wanted) };
     }
-    dmt(|call| call.bind(a[0] as c_int, wanted)) as isize
+    // SAFETY: as above.
+    let place = unsafe { names::led_to(wanted) };
+    dmt(|call| call.bind_at(a[0] as c_int, wanted, place.unwrap_or(Place::NONE))) as isize
 }
 
 unsafe fn accept(a: [usize; 6], flags: usize) -> isize {
@@ -264,7 +277,13 @@ unsafe fn sendmsg(fd: c_int, message: *const libc::msghdr, flags: c_int) -> isiz
         let to = address(m.msg_name as usize, m.msg_namelen as usize);
         let (mut parcel, mut letters) = (Parcel::EMPTY, ancillary::Letters::NONE);
         let sent = match ancillary::packed(m, &mut parcel, &mut letters) {
-            Ok(()) => dmt(|call| call.send(fd, list, &Message { flags, to, parcel: &parcel })) as isize,
+            Ok(()) => match names::led_to(to) {
+                Ok(place) => {
+                    let message = Message { flags, to, place, parcel: &parcel };
+                    dmt(|call| call.send(fd, list, &message)) as isize
+                }
+                Err(errno) => errno,
+            },
             Err(error) => error,
         };
         letters.release();

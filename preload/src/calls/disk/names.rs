@@ -3,10 +3,15 @@
 
 use core::ffi::c_int;
 
+use dmt::file::abi::Place;
+
 use super::times::{Change, changed, made, parent_changed};
-use super::{look, space};
+use super::{look, real, show, space};
 use crate::calls::disk::times;
+use crate::calls::fifo;
 use crate::kernel;
+use crate::raw;
+use crate::world::apart;
 
 const HERE: usize = libc::AT_FDCWD as usize;
 
@@ -71,6 +76,11 @@ unsafe fn making(number: i64, a: [usize; 6], directory: usize, path: usize) -> i
     // SAFETY: forwarded promise.
     unsafe {
         let done = space::patient_here(|| kernel::call(number, a));
+        match number {
+            libc::SYS_mknod => fifo::note(a[1] as u32),
+            libc::SYS_mknodat => fifo::note(a[2] as u32),
+            _ => {}
+        }
         if done == 0 {
             made(directory, path);
         }
@@ -78,19 +88,53 @@ unsafe fn making(number: i64, a: [usize; 6], directory: usize, path: usize) -> i
     }
 }
 
+/// The path in the address of a unix socket, as a C string; `None` if the address is none.
+fn path_in(address: &[u8]) -> Option<[u8; size_of::<libc::sockaddr_un>()]> {
+    let (family, name) = address.split_first_chunk()?;
+    if *family != (libc::AF_UNIX as u16).to_ne_bytes() || name.first().is_none_or(|&byte| byte == 0) {
+        return None;
+    }
+    let name = &name[..name.iter().position(|&byte| byte == 0).unwrap_or(name.len())];
+    let mut path = [0; size_of::<libc::sockaddr_un>()];
+    path.get_mut(..name.len())?.copy_from_slice(name);
+    // So that it ends with a zero byte.
+    (name.len() < path.len()).then_some(path)
+}
+
 /// A unix socket has been bound to a path of the file system.
 ///
 /// # Safety
-/// `address` is one of family AF_UNIX with a path.
+/// The kernel has just made the file.
 pub unsafe fn bound(address: &[u8]) {
-    let mut path = [0u8; size_of::<libc::sockaddr_un>()];
-    let name = &address[size_of::<libc::sa_family_t>()..];
-    let name = &name[..name.iter().position(|&byte| byte == 0).unwrap_or(name.len())];
-    if name.len() < path.len() {
-        path[..name.len()].copy_from_slice(name);
-        // SAFETY: the copy ends with a zero byte.
+    if let Some(path) = path_in(address) {
+        // SAFETY: the path ends with a zero byte.
         unsafe { made(HERE, path.as_ptr() as usize) };
     }
+}
+
+/// The file that the path in the address of a unix socket leads to; none if it is no path. Errors are those of `connect`.
+///
+/// # Safety
+/// None but that it makes system calls.
+pub unsafe fn led_to(address: &[u8]) -> Result<Place, isize> {
+    let Some(path) = path_in(address) else { return Ok(Place::NONE) };
+    // SAFETY: the path ends with a zero byte; all zeroes is a valid structure. What the kernel says of files is each replica's own.
+    apart(|| unsafe {
+        let allowed = raw!(libc::SYS_faccessat2, HERE, path.as_ptr(), libc::W_OK, libc::AT_EACCESS);
+        if allowed != 0 {
+            return Err(allowed);
+        }
+        let mut stat: libc::stat = core::mem::zeroed();
+        let found = raw!(libc::SYS_newfstatat, HERE, path.as_ptr(), &raw mut stat, 0);
+        if found != 0 {
+            return Err(found);
+        }
+        if stat.st_mode & libc::S_IFMT != libc::S_IFSOCK {
+            return Err(-(libc::ECONNREFUSED as isize));
+        }
+        let shown = show(&real(&stat));
+        Ok(Place { device: shown.device, inode: shown.inode })
+    })
 }
 
 unsafe fn linking(number: i64, a: [usize; 6], directory: usize, path: usize) -> isize {

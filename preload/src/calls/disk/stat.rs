@@ -3,8 +3,10 @@
 use core::ffi::c_int;
 
 use dmt::disk::{Real, Shown, Time};
+use dmt::file::FileKind;
 
 use super::{is_empty, measured, real, show};
+use crate::calls::fifo;
 use crate::calls::file::is_virtual;
 use crate::gate;
 use crate::world::{apart, dmt};
@@ -120,13 +122,16 @@ unsafe fn shown(real: &Real, file: [usize; 3]) -> Option<Shown> {
     let mut shown = show(real);
     // SAFETY: forwarded promise.
     let is_descriptor = unsafe { is_empty(file[1]) };
-    if is_descriptor && is_virtual(file[0]) {
+    // A FIFO's placeholder is the FIFO itself.
+    let is_named = || dmt(|call| call.file_kind(file[0] as c_int)) == Some(FileKind::Fifo);
+    if is_descriptor && is_virtual(file[0]) && !is_named() {
         let start = dmt(|call| call.with(|k| Time::of_clock(k.sched.genesis_clock)));
         let id = dmt(|call| call.file_of(file[0] as c_int)).unwrap_or(0);
         shown.inode = VIRTUAL_INODES + u64::from(id);
         (shown.modified, shown.changed) = (start, start);
         return Some(shown);
     }
+    fifo::note(real.mode);
     if dmt(|call| call.with(|k| k.disk.devices.is_measured(real.device))) {
         // SAFETY: as above.
         return unsafe { measured::show(real, &mut shown, file) }.then_some(shown);

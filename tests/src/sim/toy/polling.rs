@@ -1,8 +1,8 @@
 //! The thread that accepts clients and reads: requests go to the workers, datagrams are answered at once.
 
 use dmt::file::abi::{
-    AF_INET, EAGAIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, IoVec, O_NONBLOCK, SOCK_DGRAM, SOCK_STREAM,
-    SocketAddress,
+    AF_INET, EAGAIN, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EpollEvent, IoVec, O_NONBLOCK, Place, SOCK_DGRAM,
+    SOCK_STREAM, SocketAddress,
 };
 use dmt::file::io::Message;
 use dmt::file::passed::Parcel;
@@ -50,7 +50,7 @@ impl Thread<'_> {
             toy.datagrams.push(u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")));
             bytes[8..].copy_from_slice(&(toy.datagrams.len() as u64).to_le_bytes());
             let iov = [IoVec { base: bytes.as_mut_ptr(), len: 16 }];
-            let message = Message { flags: 0, to: from.bytes(), parcel: &Parcel::EMPTY };
+            let message = Message { flags: 0, to: from.bytes(), place: Place::NONE, parcel: &Parcel::EMPTY };
             // SAFETY: as above.
             assert_eq!(unsafe { self.call.send(fd, &iov, &message) }, 16);
         }
