@@ -244,6 +244,36 @@ fn stunnel() {
     goes_on(scratch, &["stunnel4", &file], port, question, "hello");
 }
 
+/// Processes that find each other by unix sockets with relative paths, named pipes, and root that gives up its capabilities.
+#[test]
+fn dovecot() {
+    let _turn = serial::turn();
+    let (scratch, port) = (Scratch::new("dovecot"), free_port());
+    let root = scratch.path().display().to_string();
+    fs::create_dir(scratch.path().join("mail")).expect("make a directory");
+    for directory in ["", "mail"] {
+        let everybody = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(scratch.path().join(directory), everybody).expect("let everybody write");
+    }
+    let text = format!(
+        "base_dir = {root}/run\nstate_dir = {root}/state\nlog_path = /dev/stderr\nprotocols = imap\nssl = no\n\
+         disable_plaintext_auth = no\nlisten = 127.0.0.1\nmail_location = maildir:{root}/mail/%u\nfirst_valid_uid = 1\n\
+         service imap-login {{\n inet_listener imap {{\n port = {port}\n }}\n}}\n\
+         passdb {{\n driver = static\n args = password=secret\n}}\n\
+         userdb {{\n driver = static\n args = uid=65534 gid=65534 home={root}/mail/%u\n}}\n"
+    );
+    let file = write(&scratch, "dovecot.conf", &text);
+    let client = "import imaplib, sys\n\
+                  mail = imaplib.IMAP4(\"127.0.0.1\", int(sys.argv[1]), 8)\n\
+                  mail.login(\"user\", \"secret\")\n\
+                  mail.append(\"INBOX\", None, None, b\"Subject: hello\\r\\n\\r\\n\")\n\
+                  mail.select(\"INBOX\")\n\
+                  print(mail.fetch(b\"1\", \"(BODY[HEADER.FIELDS (SUBJECT)])\")[1][0][1].strip().decode())\n";
+    let client = write(&scratch, "client.py", client);
+    let question = |port| format!("python3 {client} {port}");
+    goes_on(scratch, &["dovecot", "-F", "-c", &file], port, question, "Subject: hello");
+}
+
 /// It starts itself anew for each client, and gives up its rights.
 #[test]
 fn sshd() {

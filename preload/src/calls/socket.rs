@@ -15,8 +15,9 @@ use crate::calls::refuse::{self, Other};
 use crate::calls::vector::pieces;
 use crate::fatal::Line;
 use crate::gate;
+use crate::raw;
 use crate::watches;
-use crate::world::dmt;
+use crate::world::{apart, dmt};
 
 const EINVAL: isize = -(libc::EINVAL as isize);
 const EFAULT: isize = -(libc::EFAULT as isize);
@@ -175,14 +176,14 @@ pub unsafe fn socketpair(a: [usize; 6]) -> isize {
     install_pair(result, files, a[1], libc::SYS_socketpair, a)
 }
 
-/// `bind`: a path is first taken in the file system, by the placeholder, which is a unix socket.
+/// `bind`: a path is first taken in the file system.
 unsafe fn bind(a: [usize; 6]) -> isize {
     // SAFETY: the program's address.
     let wanted = unsafe { address(a[1], a[2]) };
     let unix = wanted.first_chunk() == Some(&(libc::AF_UNIX as u16).to_ne_bytes());
     if unix && wanted.get(2).is_some_and(|&byte| byte != 0) {
         // SAFETY: the program's own arguments.
-        let taken = watches::observed(|| unsafe { gate::syscall(libc::SYS_bind, a) });
+        let taken = watches::observed(|| unsafe { take_path(a) });
         if taken < 0 {
             return taken;
         }
@@ -192,6 +193,29 @@ unsafe fn bind(a: [usize; 6]) -> isize {
     // SAFETY: as above.
     let place = unsafe { names::led_to(wanted) };
     dmt(|call| call.bind_at(a[0] as c_int, wanted, place.unwrap_or(Place::NONE))) as isize
+}
+
+/// Makes the file of a unix socket, by a socket of the kernel's that is gone afterwards: one that stays is bound anew when a
+/// checkpoint is restored, to another file.
+unsafe fn take_path(mut a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise; the descriptor and the structure are our own.
+    unsafe {
+        let helper = raw!(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        if helper < 0 {
+            return helper;
+        }
+        // The file gets the socket's own mode, which a program may have changed.
+        let mode = apart(|| {
+            let mut stat: libc::stat = core::mem::zeroed();
+            raw!(libc::SYS_fstat, a[0], &raw mut stat);
+            stat.st_mode
+        });
+        raw!(libc::SYS_fchmod, helper, mode & 0o7777);
+        a[0] = helper as usize;
+        let taken = gate::syscall(libc::SYS_bind, a);
+        raw!(libc::SYS_close, helper);
+        taken
+    }
 }
 
 unsafe fn accept(a: [usize; 6], flags: usize) -> isize {

@@ -83,7 +83,12 @@ impl World {
 
     fn send_to(&self, fd: i32, to: &[u8], bytes: &[u8]) -> i64 {
         let iov = [IoVec { base: bytes.as_ptr().cast_mut(), len: bytes.len() }];
-        let message = crate::file::io::Message { flags: 0, to, place: crate::file::abi::Place::NONE, parcel: &Parcel::EMPTY };
+        let message = crate::file::io::Message {
+            flags: 0,
+            to,
+            place: crate::file::abi::Place::NONE,
+            parcel: &Parcel::EMPTY,
+        };
         // SAFETY: the bytes are borrowed for the call, which only reads them.
         unsafe { self.call().send(fd, &iov, &message) }
     }
