@@ -49,7 +49,7 @@ fn goes_on<S: AsRef<str>>(
     let leader = cluster.leader();
     cluster.kill_replica(leader);
     answers(&cluster, &question, answer);
-    cluster.await_complete();
+    cluster.await_level();
     let (follower, entry) = checkpoint_of_follower(&mut cluster);
     answers(&cluster, &question, answer);
     assert_eq!(kill(&mut cluster, follower).restored_from, Some(entry), "{}", cluster.printed());

@@ -77,7 +77,8 @@ impl Marks {
         }
     }
 
-    fn mark(&mut self, path: &Path) {
+    /// Marks one more.
+    pub(super) fn mark(&mut self, path: &Path) {
         if self.given < MAX_MARKS {
             self.given += 1;
             if !self.restored || path.starts_with("/dev") || path.starts_with(SHARED_MOUNT) {

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use nix::unistd::{chdir, pivot_root};
 
 use super::directory::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY, ROOT_DIRECTORY};
 use super::marks::{self, Marks};
-use super::{InitConfig, SHARED_MOUNT, SYNC_VARIABLE};
+use super::{HOST_NAME, InitConfig, SHARED_MOUNT, SYNC_VARIABLE};
 
 /// File systems of the host that have no files of their own for a server to use, or that the container has anew.
 const SKIPPED_TYPES: &[&str] = &[
@@ -42,6 +43,8 @@ const SKIPPED_ROOTS: &[&str] = &["/proc", "/sys", "/dev"];
 /// Lists of the machine's disks in `/sys`, which are empty in the container: disks and loop devices come and go, and
 /// another machine has others. InnoDB keeps the numbers of all that do not rotate.
 const DISKS: &[&str] = &["block", "class/block", "dev/block"];
+/// Addresses of hosts by name.
+const HOSTS: &str = "/etc/hosts";
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Says what failed, on which path, and why.
@@ -87,6 +90,9 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
     because(chdir("/"), "enter", Path::new("/"))?;
     let mut marks = Marks::new(config.restores);
     marks.directories(&others);
+    if !config.restores && name_host() {
+        marks.mark(Path::new(HOSTS));
+    }
     if in_user_namespace && !config.restores {
         marks.tree(Path::new("/"));
     }
@@ -96,6 +102,23 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
             .to_owned());
     }
     Ok(())
+}
+
+/// Gives the container's host name an address in [`HOSTS`], as a host's own name has: many servers ask for it at their start. True
+/// if the file was changed; where the user may not, it stays as it is.
+fn name_host() -> bool {
+    let Ok(text) = fs::read(HOSTS) else { return false };
+    let named = |line: &[u8]| {
+        let plain = line.split(|&byte| byte == b'#').next().unwrap_or_default();
+        plain.split(u8::is_ascii_whitespace).skip(1).any(|name| name == HOST_NAME.as_bytes())
+    };
+    if text.split(|&byte| byte == b'\n').any(named) {
+        return false;
+    }
+    let begin = if text.is_empty() || text.ends_with(b"\n") { "" } else { "\n" };
+    let line = format!("{begin}127.0.1.1 {HOST_NAME}\n");
+    let file = fs::OpenOptions::new().append(true).open(HOSTS);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).is_ok()
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
