@@ -3,9 +3,12 @@
 
 use core::ffi::c_int;
 
+use dmt::bounds::MAX_FDS;
+use dmt::file::FileKind;
+
 use crate::args;
-use crate::calls::disk::{look, look_fd, show};
-use crate::calls::file::{close, settle};
+use crate::calls::disk::{MAX_PATH_BYTES, look, look_fd, path_of, show};
+use crate::calls::file::{close, duplicated, settle};
 use crate::kernel;
 use crate::raw;
 use crate::world::{apart, dmt};
@@ -68,8 +71,35 @@ fn opened(fd: isize, flags: c_int, waits: bool) -> isize {
     if fd < 0 { fd } else { replace(fd as usize, flags, waits) }
 }
 
+/// A pipe without a name was opened anew: by `/dev/stdin`, `/dev/fd` or `/proc/self/fd`, as shells do. It becomes what the program's own
+/// descriptor of that end is; so, unlike natively, both share O_NONBLOCK.
+fn reopened(fd: usize, flags: c_int) -> isize {
+    let wanted = match flags & libc::O_ACCMODE {
+        libc::O_WRONLY => [FileKind::PipeWrite; 2],
+        libc::O_RDONLY => [FileKind::PipeRead; 2],
+        _ => [FileKind::PipeRead, FileKind::PipeWrite],
+    };
+    let name = |fd| look_fd(fd).map(|real| (real.device, real.inode));
+    let found = apart(|| {
+        let is_end =
+            |fd: &usize| dmt(|call| call.file_kind(*fd as c_int)).is_some_and(|kind| wanted.contains(&kind));
+        (0..MAX_FDS).filter(is_end).find(|&end| name(end) == name(fd))
+    });
+    match found {
+        Some(end) => duplicated(end as c_int, fd as isize, flags & libc::O_CLOEXEC != 0),
+        None => {
+            // SAFETY: closes what was opened just now.
+            unsafe { raw!(libc::SYS_close, fd) };
+            ENXIO
+        }
+    }
+}
+
 /// Makes an open FIFO one of dmt's; `waits` for its other end.
 pub fn replace(fd: usize, flags: c_int, waits: bool) -> isize {
+    if path_of(fd, &mut [0; MAX_PATH_BYTES]).starts_with(b"pipe:[") {
+        return reopened(fd, flags);
+    }
     // What the kernel says of a file is each replica's own.
     let name = apart(|| look_fd(fd).map(|real| show(&real)).map(|shown| (shown.device, shown.inode)));
     let Some((device, inode)) = name else { return fd as isize };

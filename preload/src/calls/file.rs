@@ -166,7 +166,7 @@ pub unsafe fn close_range(a: [usize; 6]) -> isize {
 }
 
 /// Tells dmt of a duplicate that the kernel made.
-fn duplicated(old: c_int, new: isize, close_on_exec: bool) -> isize {
+pub fn duplicated(old: c_int, new: isize, close_on_exec: bool) -> isize {
     if new >= 0 {
         dmt(|call| {
             if call.is_virtual(old) {
