@@ -94,7 +94,8 @@ pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
     cluster.save(state.path())?;
     state.clear_leftovers(&cluster);
     keys::ensure(&state.keys(), &cluster.ids(), &cluster.name)?;
-    let seats = Seats::of_one_machine(&cluster.ids(), state.keys())?;
+    let published: Vec<u16> = options.publish.iter().map(|publication| publication.address.port()).collect();
+    let seats = Seats::of_one_machine(&cluster.ids(), state.keys(), &published)?;
     Supervisor::new(cluster, state, preload, &options.publish, seats)?.run()
 }
 

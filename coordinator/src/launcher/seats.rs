@@ -26,10 +26,22 @@ pub struct Seats {
 }
 
 impl Seats {
-    /// All replicas are here, on loopback ports that are free now.
-    pub fn of_one_machine(ids: &[u8], keys: PathBuf) -> Result<Self, LauncherError> {
+    /// All replicas are here, on loopback ports that are free now and not among `wanted`, at which the server is to be published:
+    /// those can be bound beside a reserved one, and the replica could not listen then.
+    pub fn of_one_machine(ids: &[u8], keys: PathBuf, wanted: &[u16]) -> Result<Self, LauncherError> {
         let mut seats = Self { ids: vec![], peers: vec![], keys, reserved: vec![] };
-        ids.iter().try_for_each(|&id| seats.add(id))?;
+        let mut others = Vec::new();
+        for &id in ids {
+            seats.add(id)?;
+            while let Some((_, address)) = seats.peers.pop_if(|(_, address)| wanted.contains(&address.port()))
+            {
+                // Kept until all have theirs, so that it is not found again.
+                others.extend(seats.reserved.pop());
+                seats.ids.pop();
+                tracing::debug!("leaves {address} to the server");
+                seats.add(id)?;
+            }
+        }
         Ok(seats)
     }
 
@@ -73,4 +85,26 @@ fn reserve(wanted: SocketAddr) -> nix::Result<(OwnedFd, SocketAddr)> {
     let bound: SockaddrStorage = getsockname(socket.as_raw_fd())?;
     let port = bound.as_sockaddr_in().map_or(wanted.port(), SockaddrIn::port);
     Ok((socket, SocketAddr::new(wanted.ip(), port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::Seats;
+
+    #[test]
+    fn no_replica_takes_a_port_at_which_the_server_is_published() {
+        // Most that the kernel would give.
+        let wanted: Vec<u16> = (1024..=u16::MAX).filter(|port| port % 8 != 0).collect();
+        for _ in 0..20 {
+            let seats = Seats::of_one_machine(&[1, 2, 3], PathBuf::new(), &wanted).unwrap();
+            assert_eq!(seats.ids, [1, 2, 3]);
+            assert_eq!(seats.peers.len(), seats.reserved.len());
+            for (place, (id, address)) in seats.peers.iter().enumerate() {
+                assert_eq!((*id, seats.reserved[place].0), (place as u8 + 1, place as u8 + 1));
+                assert!(!wanted.contains(&address.port()), "{address}");
+            }
+        }
+    }
 }
