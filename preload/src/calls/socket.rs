@@ -190,8 +190,7 @@ unsafe fn bind(a: [usize; 6]) -> isize {
         // SAFETY: the address is not empty; the path may end without a zero byte.
         unsafe { names::bound(wanted) };
     }
-    // SAFETY: as above.
-    let place = unsafe { names::led_to(wanted) };
+    let place = names::led_to(wanted);
     dmt(|call| call.bind_at(a[0] as c_int, wanted, place.unwrap_or(Place::NONE))) as isize
 }
 

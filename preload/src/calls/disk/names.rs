@@ -113,10 +113,7 @@ pub unsafe fn bound(address: &[u8]) {
 }
 
 /// The file that the path in the address of a unix socket leads to; none if it is no path. Errors are those of `connect`.
-///
-/// # Safety
-/// None but that it makes system calls.
-pub unsafe fn led_to(address: &[u8]) -> Result<Place, isize> {
+pub fn led_to(address: &[u8]) -> Result<Place, isize> {
     let Some(path) = path_in(address) else { return Ok(Place::NONE) };
     // SAFETY: the path ends with a zero byte; all zeroes is a valid structure. What the kernel says of files is each replica's own.
     apart(|| unsafe {
