@@ -57,7 +57,7 @@ impl Kernel {
         if self.sched.applied == 0 {
             return self.follow(shared, quiescent);
         }
-        if quiescent && !self.close_offer(shared) {
+        if quiescent && !shared.control.close_offer() {
             return self.follow_own(shared);
         }
         if self.leads(shared) {

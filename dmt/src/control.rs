@@ -33,10 +33,15 @@ pub mod wanted {
 pub mod offer {
     /// The server admits itself.
     pub const NONE: u32 = 0;
-    /// S: it is quiescent, and the coordinator may make the next entry.
-    pub const OPEN: u32 = 1;
-    /// C: it does.
+    /// C: it makes the next entry.
     pub const TAKEN: u32 = 2;
+    /// S: it is quiescent, and the coordinator may make the entry after these.
+    ///
+    /// The number (its last 30 bits) is part of the word: between two looks of the coordinator the server may have taken the offer
+    /// back, made the entry itself and offered the next one.
+    pub const fn open(applied: u64) -> u32 {
+        1 | (applied as u32) << 2
+    }
 }
 
 /// The words. `C:` written by the coordinator, `S:` by the thread that holds the turn, `W:` by the watchdog.
@@ -93,7 +98,7 @@ pub struct Control {
     pub preemptions: AtomicU64,
     /// S: real time of the leader's last admission, nanoseconds; only for the adaptation of the grant.
     pub admitted_at: AtomicU64,
-    /// S/C: whether the coordinator may make the next entry for a quiescent leader; see [`offer`]. The one that takes it
+    /// S/C: whether the coordinator may make the next entry for a quiescent leader, and which; see [`offer`]. The one that takes it
     /// may write `pending_applied` and `admitted_at`.
     pub offer: AtomicU32,
     /// S: grant of the entry that is offered, ticks.

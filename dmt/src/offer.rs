@@ -5,14 +5,14 @@
 //! server is even awake, which takes two hand-overs between processes out of the way of a lone request.
 //!
 //! The server offers this when it goes to sleep, and looks at what became of the offer before anything else. Exactly one
-//! side makes the entry, by compare-and-swap on [`crate::control::Control::offer`].
+//! side makes the entry, by compare-and-swap on [`Control::offer`].
 
 use core::sync::atomic::{Ordering, fence};
 
 use zerocopy::little_endian::{U16, U32, U64};
 
 use crate::bounds::{LAYOUT_VERSION, MAX_ENTRY_BYTES};
-use crate::control::offer;
+use crate::control::{Control, offer};
 use crate::entry::{ENTRY_HEADER_BYTES, EntryHeader, EntryKind};
 use crate::kernel::Kernel;
 use crate::link::{Link, Shared};
@@ -41,15 +41,10 @@ impl Link {
     /// quiescent, and stays so until it has that entry. False if it does not offer it.
     pub fn claim_offer(&self, index: u64) -> bool {
         let (shared, control) = (self.shared(), self.control());
-        // What an open offer says cannot change before the server has looked at it.
-        control.offer.load(Ordering::Acquire) == offer::OPEN
-            && control.applied.load(Ordering::Relaxed) == index
+        control.offer.load(Ordering::Acquire) == offer::open(index)
             && shared.entries.is_empty()
             && !self.has_upcalls()
-            && control
-                .offer
-                .compare_exchange(offer::OPEN, offer::TAKEN, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok()
+            && control.claim_offer(index)
     }
 
     /// Makes the entry after [`Link::claim_offer`], of the inputs that wait now.
@@ -76,6 +71,27 @@ impl Link {
     }
 }
 
+impl Control {
+    /// The server, which has applied so many entries, goes to sleep: the coordinator may make the next one.
+    pub fn open_offer(&self, applied: u64) {
+        self.offer.store(offer::open(applied), Ordering::SeqCst);
+    }
+
+    /// The server takes back what it offered; false if the coordinator took it.
+    pub fn close_offer(&self) -> bool {
+        let seen = self.offer.load(Ordering::SeqCst);
+        seen == offer::NONE
+            || seen != offer::TAKEN
+                && self.offer.compare_exchange(seen, offer::NONE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// The coordinator takes the offer to make entry `index`; false if that is not offered (any more).
+    pub fn claim_offer(&self, index: u64) -> bool {
+        let open = offer::open(index);
+        self.offer.compare_exchange(open, offer::TAKEN, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
+
 impl Shared {
     /// The end of the inputs from cursor `from` on that fit one entry: cursor, bytes, events. For the one side that
     /// admits now.
@@ -99,14 +115,7 @@ impl Kernel {
     /// The server goes to sleep as a quiescent leader: its coordinator may make the next entry, with this grant.
     pub(crate) fn open_offer(&self, shared: &Shared, grant: u64) {
         shared.control.offered_grant.store(grant, Ordering::Relaxed);
-        shared.control.offer.store(offer::OPEN, Ordering::SeqCst);
-    }
-
-    /// Takes back what [`Kernel::open_offer`] offered; false if the coordinator took it, so that its entry comes next.
-    pub(crate) fn close_offer(&self, shared: &Shared) -> bool {
-        let word = &shared.control.offer;
-        word.load(Ordering::SeqCst) == offer::NONE
-            || word.compare_exchange(offer::OPEN, offer::NONE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        shared.control.open_offer(self.sched.applied);
     }
 
     /// True if all that the coordinator has not read comes from the bubble of an undecided entry which it made itself:

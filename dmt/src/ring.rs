@@ -96,7 +96,7 @@ impl<const N: usize> Ring<N> {
         true
     }
 
-    /// Room for a body of up to `len` bytes, not yet visible to the consumer; publish it with [`Ring::commit`].
+    /// Room for a body of `len` bytes, not yet visible to the consumer; publish it with [`Ring::commit`].
     ///
     /// # Safety
     /// Only one thread in all processes pushes at a time.
@@ -108,30 +108,36 @@ impl<const N: usize> Ring<N> {
         if !self.fits(body) {
             return None;
         }
-        let tail = self.tail.load(Ordering::Relaxed);
-        let offset = tail as usize % N;
-        let to_end = N - offset;
-        if need > to_end {
+        let (start, filler) = self.place(need);
+        if filler > 0 {
+            let offset = (start - filler) as usize % N;
             self.note_write(offset, FRAME_HEADER_BYTES);
-            self.write_header(offset, to_end as u32, TAG_PAD);
-            self.tail.store(tail + to_end as u64, Ordering::Release);
-            // SAFETY: forwarded promise; the filler is published, the rest of the room was checked by `fits`.
-            return unsafe { self.reserve(len) };
+            self.write_header(offset, filler as u32, TAG_PAD);
         }
+        let offset = start as usize % N;
         self.note_write(offset, need);
         // SAFETY: offset + need <= N, and the bytes are free (checked by `fits`), so only the producer touches them.
         Some(unsafe { core::slice::from_raw_parts_mut(self.base().add(offset + FRAME_HEADER_BYTES), body) })
     }
 
-    /// Publishes the frame whose body [`Ring::reserve`] returned, with `len` bytes used (at most those reserved).
+    /// Publishes the frame whose body [`Ring::reserve`] returned. Filler in front becomes visible with it: a ring that is not
+    /// empty has a frame.
     ///
     /// # Safety
-    /// Directly follows a successful `reserve` of at least `len` bytes by the same thread.
+    /// Directly follows a successful `reserve` of just `len` bytes by the same thread.
     pub unsafe fn commit(&self, tag: u32, len: usize) {
         let need = FRAME_HEADER_BYTES + ((len + 7) & !7);
+        let (start, _) = self.place(need);
+        self.write_header(start as usize % N, need as u32, tag);
+        self.tail.store(start + need as u64, Ordering::SeqCst);
+    }
+
+    /// Where the producer's next frame of `need` bytes starts, and the bytes of filler in front of it.
+    fn place(&self, need: usize) -> (u64, u64) {
         let tail = self.tail.load(Ordering::Relaxed);
-        self.write_header(tail as usize % N, need as u32, tag);
-        self.tail.store(tail + need as u64, Ordering::SeqCst);
+        let to_end = N - tail as usize % N;
+        let filler = if need > to_end { to_end as u64 } else { 0 };
+        (tail + filler, filler)
     }
 
     /// The first frame at or after cursor `from` (filler is skipped), or `None` if none is published yet.

@@ -74,11 +74,12 @@ fn a_ring_hands_over_whole_frames_in_order() {
         });
         let mut expected = 1;
         while expected <= 4 {
-            // SAFETY: this is the only consumer, and it starts at the head.
-            let Some(frame) = (unsafe { ring.peek(ring.head()) }) else {
+            if ring.is_empty() {
                 thread::yield_now();
                 continue;
-            };
+            }
+            // SAFETY: this is the only consumer, and it starts at the head.
+            let frame = unsafe { ring.peek(ring.head()) }.expect("a ring that is not empty has a frame");
             assert_eq!(frame.tag, expected);
             assert!(frame.body.iter().all(|byte| u32::from(*byte) == expected));
             ring.release(frame.end);
@@ -108,6 +109,40 @@ fn a_coordinator_that_falls_asleep_misses_no_upcall() {
                 kick.wait();
                 control.coordinator_woke();
             }
+        }
+        server.join().unwrap();
+    });
+}
+
+#[test]
+fn an_entry_is_made_by_one_side_alone() {
+    check(|| {
+        let control = Arc::new(Control::new());
+        let made = Arc::new([const { std::sync::atomic::AtomicU32::new(0) }; 3]);
+        let make = |made: &[std::sync::atomic::AtomicU32; 3], index: u64| {
+            assert_eq!(
+                made[index as usize].fetch_add(1, Ordering::SeqCst),
+                0,
+                "entry {index} was made twice"
+            );
+        };
+        let server = {
+            let (control, made) = (control.clone(), made.clone());
+            thread::spawn(move || {
+                for index in 0..3 {
+                    control.applied.store(index, Ordering::Relaxed);
+                    control.open_offer(index);
+                    // It wakes for another reason.
+                    if !control.close_offer() {
+                        return;
+                    }
+                    make(&made, index);
+                }
+            })
+        };
+        let index = control.applied.load(Ordering::Relaxed);
+        if control.claim_offer(index) {
+            make(&made, index);
         }
         server.join().unwrap();
     });

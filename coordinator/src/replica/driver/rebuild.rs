@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::Phase;
 use crate::paxos::ProposeError;
 
 /// The server must be ended and started from nothing, because ...
@@ -11,8 +12,17 @@ pub enum Rebuild {
     NotInLog,
     /// Another entry was decided at this index than the server applied, or may have been.
     Overruled(u64),
-    /// The server made this entry when it led no more, or for another leadership.
-    Late(u64),
+    /// The server made an entry when it led no more, or for another leadership, or out of order.
+    Late {
+        /// Which one.
+        index: u64,
+        /// Ballot under which it was made.
+        made_in: u64,
+        /// The entry that was to come next.
+        next: u64,
+        /// What this replica did then.
+        phase: Phase,
+    },
     /// The entry at this index, which the server made or which held its inputs, was not proposed.
     NotProposed(u64, ProposeError),
     /// Its digest differs in the bubble of this entry.
@@ -30,7 +40,10 @@ impl fmt::Display for Rebuild {
             Self::Overruled(index) => {
                 write!(f, "entry {index}, which it ran, was not decided as far as is known")
             }
-            Self::Late(index) => write!(f, "its server made entry {index} for a leadership that has ended"),
+            Self::Late { index, made_in, next, phase } => write!(
+                f,
+                "its server made entry {index} under ballot {made_in:x} when entry {next} was the next one and the replica was {phase:?}"
+            ),
             Self::NotProposed(index, error) => write!(f, "entry {index} was not proposed: {error}"),
             Self::Checkpoint(reason) => write!(f, "a checkpoint of it went wrong: {reason}"),
             Self::Behind(entry) => write!(f, "the log goes on behind a checkpoint at entry {entry}"),

@@ -182,7 +182,8 @@ fn an_entry_made_after_the_leadership_ended_makes_the_server_worthless() {
     bench.act();
     bench.admit(1, ballot());
     bench.read_upcalls();
-    assert_eq!(bench.driver.take_rebuild(), Some(Rebuild::Late(1)));
+    let late = Rebuild::Late { index: 1, made_in: ballot(), next: 1, phase: Phase::Follower };
+    assert_eq!(bench.driver.take_rebuild(), Some(late));
 }
 
 #[test]

@@ -151,14 +151,14 @@ impl<D: Disk> Driver<D> {
         let (index, made_in) = (header.index.get(), header.ballot.get());
         let (next, leading) = (self.given.next(), Phase::Leading { ballot: made_in });
         if self.phase != leading || index != next {
-            self.rebuild = Some(Rebuild::Late(index));
+            self.must_rebuild(Rebuild::Late { index, made_in, next, phase: self.phase });
             return None;
         }
         link.pending_range(from, to, |event| value.extend_from_slice(event));
         link.release_pending(to);
         let value: Arc<[u8]> = value.into();
         if let Err(error) = self.consensus.propose(index, value.clone()) {
-            self.rebuild = Some(Rebuild::NotProposed(index, error));
+            self.must_rebuild(Rebuild::NotProposed(index, error));
             return None;
         }
         self.given.give(&value, false);
