@@ -242,6 +242,13 @@ impl MappedFile {
         made
     }
 
+    /// Writes `zeros` over zeros at `offset`, so that these pages are there and may be written. By the file first: what is touched in
+    /// the mapping alone is read ahead, megabytes of it on some disks, and the kernel keeps the processor for that.
+    pub(super) fn touch(&mut self, offset: u64, zeros: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(zeros, offset)?;
+        self.write_at(offset, zeros)
+    }
+
     /// Unmaps so many bytes at a time, and gives way after each; then closes the file.
     pub(super) fn close_in_pieces(mut self, piece: u64) {
         let Some(map) = self.map.take() else { return };

@@ -112,13 +112,13 @@ fn work(jobs: &Receiver<Job>, tell: &Sender<io::Result<MappedFile>>) {
     }
 }
 
-/// Writes zeros over zeros, so that every page is there and may be written.
+/// Makes every page of it.
 fn touch(file: &mut MappedFile) -> io::Result<()> {
     let zeros = vec![0; TOUCH_BYTES as usize];
     let mut at = 0;
     while at < file.len() {
         let bytes = TOUCH_BYTES.min(file.len() - at);
-        file.write_at(at, &zeros[..bytes as usize])?;
+        file.touch(at, &zeros[..bytes as usize])?;
         at += bytes;
         yield_now();
     }
