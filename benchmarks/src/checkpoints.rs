@@ -21,21 +21,28 @@ const KEYS: usize = 100_000;
 const VALUE_BYTES: usize = 700;
 /// Clients with one request at a time each.
 const CLIENTS: usize = 8;
-/// How long clients are measured without a checkpoint.
-const QUIET: Duration = Duration::from_secs(2);
-/// Checkpoints of a round.
+/// Checkpoints of a round that are taken with clients at work, and as many without.
 const CHECKPOINTS: usize = 4;
+/// Between two: longer than ext4 passes over the numbers of removed files, which makes new ones slow, and so are clients' requests then.
+const BETWEEN: Duration = Duration::from_secs(6);
+/// Requests count as undisturbed from then on after a checkpoint: its replica has caught up.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 /// Load behind the last checkpoint, to be replayed.
 const TAIL: Duration = Duration::from_secs(2);
+
+/// A checkpoint: bytes, how long the server stood still, and what took how long.
+pub type Taken = (u64, Duration, Phases);
 
 /// Of one server.
 #[derive(Clone, Debug)]
 pub struct Cost {
     /// Which.
     pub server: &'static str,
-    /// Checkpoints: bytes, time without work, and what took how long.
-    pub taken: Vec<(u64, Duration, Phases)>,
-    /// Clients' 99th percentile without a checkpoint, and while they are taken.
+    /// Checkpoints, with clients at work: bytes, time without work, and what took how long.
+    pub taken: Vec<Taken>,
+    /// Those while no client wanted anything.
+    pub idle: Vec<Taken>,
+    /// Clients' 99th percentile in the same seconds, without a checkpoint and while they are taken.
     pub p99: (Duration, Duration),
     /// From the command that restores a replica until it is level with the others and its digest is the leader's, with nothing
     /// to replay.
@@ -108,12 +115,9 @@ fn cost(
     let port = cluster.port();
     fill(port);
     let victim = cluster.follower();
-    let all = |times: Vec<(Instant, Duration)>| Times::new(times.into_iter().map(|(_, time)| time).collect());
-    let (quiet, ()) = under_load(port, &load, || std::thread::sleep(QUIET));
-    let quiet = all(quiet).percentile(99);
+    let (idle, _) = take(&cluster, victim);
     let (times, (taken, spans)) = under_load(port, &load, || take(&cluster, victim));
-    let during = |at: &Instant| spans.iter().any(|(from, to)| from <= at && at <= to);
-    let busy = all(times.into_iter().filter(|(at, _)| during(at)).collect()).percentile(99);
+    let p99 = percentiles(&times, &spans);
     cluster.await_level();
     checkpoint(&cluster, victim);
     let restored = restore(&cluster, victim).1;
@@ -125,14 +129,26 @@ fn cost(
     let replay = took.saturating_sub(restored).max(Duration::from_millis(1));
     cluster.stop();
     let rates = (written as f64 / TAIL.as_secs_f64(), replayed as f64 / replay.as_secs_f64());
-    Cost { server: name, taken, p99: (quiet, busy), restored, rates }
+    Cost { server: name, taken, idle, p99, restored, rates }
 }
 
 type Spans = Vec<(Instant, Instant)>;
 
+/// The 99th percentile of requests that ended when no checkpoint was being taken, and of the others.
+fn percentiles(times: &[(Instant, Duration)], spans: &Spans) -> (Duration, Duration) {
+    let of = |wanted: &dyn Fn(&Instant) -> bool| {
+        let chosen = times.iter().filter(|(at, _)| wanted(at)).map(|(_, time)| *time);
+        Times::new(chosen.collect()).percentile(99)
+    };
+    let during = |at: &Instant| spans.iter().any(|(from, to)| from <= at && at <= to);
+    let disturbed = |at: &Instant| spans.iter().any(|(from, to)| from <= at && *at <= *to + AFTERWARDS);
+    (of(&|at| !disturbed(at)), of(&during))
+}
+
 /// Takes checkpoints one after the other; also returns when each was being taken.
-fn take(cluster: &Cluster, victim: u8) -> (Vec<(u64, Duration, Phases)>, Spans) {
+fn take(cluster: &Cluster, victim: u8) -> (Vec<Taken>, Spans) {
     let one = |_| {
+        std::thread::sleep(BETWEEN);
         let begun = Instant::now();
         let entry = checkpoint(cluster, victim);
         let status = of(&cluster.status().expect("a status"), victim);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use coordinator::checkpoint::Phases;
 
-use crate::checkpoints::Cost;
+use crate::checkpoints::{Cost, Taken};
 use crate::idle::Idle;
 use crate::measure::{Results, Sample};
 use crate::subject::Subject;
@@ -126,23 +126,27 @@ fn failover(text: &mut String, gaps: &[Duration]) {
 
 fn checkpoints(text: &mut String, costs: &[Cost]) {
     text.push_str(
-        "\n## Checkpoints\n\nOf a follower of three replicas, with eight clients at work. Its server stands still while CRIU dumps its memory and \
-         files are copied, at the same time; sums and disk come after. p99: that of the clients while checkpoints are taken, against \
-         that without. Restored: from `brolga restore` until the replica is level and its digest is the leader's. Replay: entries a \
+        "\n## Checkpoints\n\nOf a follower of three replicas, first with idle clients, then with eight at work. Its server stands still while CRIU \
+         dumps its memory and files are copied, at the same time; sums and disk come after. p99: that of the clients while checkpoints \
+         are taken, against that of the same seconds without. Restored: from `brolga restore` until the replica is level and its digest is the leader's. Replay: entries a \
          second against those at which the log was written.\n\n\
-         | server | MB | still ms, each | dump ms | copies ms | store ms | p99 ms without | with | ratio | restored ms | replay ratio |\n\
-         |---|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+         | server | MB | still ms, idle | at work | dump ms | copies ms | store ms | p99 ms without | with | ratio | restored ms | replay ratio |\n\
+         |---|---:|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
-    for Cost { server, taken, p99, restored, rates } in costs {
-        let still: Vec<_> = taken.iter().map(|(_, pause, _)| pause.as_millis().to_string()).collect();
+    let still = |taken: &[Taken]| -> String {
+        let each: Vec<_> = taken.iter().map(|(_, pause, _)| pause.as_millis().to_string()).collect();
+        each.join(", ")
+    };
+    for Cost { server, taken, idle, p99, restored, rates } in costs {
         let most =
             |phase: fn(&Phases) -> u64| taken.iter().map(|(_, _, phases)| phase(phases)).max().unwrap_or(0);
         let megabytes = taken.iter().map(|(bytes, ..)| bytes >> 20).max().unwrap_or(0);
         let (without, with) = (p99.0.as_secs_f64() * 1e3, p99.1.as_secs_f64() * 1e3);
         let _ = writeln!(
             text,
-            "| {server} | {megabytes} | {} | {} | {} | {} | {without:.2} | {with:.2} | {:.2} | {} | {:.1} |",
-            still.join(", "),
+            "| {server} | {megabytes} | {} | {} | {} | {} | {} | {without:.2} | {with:.2} | {:.2} | {} | {:.1} |",
+            still(idle),
+            still(taken),
             most(|phases| phases.dump),
             most(|phases| phases.copies),
             most(|phases| phases.store),

@@ -151,6 +151,7 @@ impl<'a> Call<'a> {
                 Next::Applied => {
                     self.await_replacement();
                     self.arm();
+                    self.give_way_if_behind();
                     self.kick();
                     if self.with(|k| k.take_rotation(self.me)) {
                         self.switch();
@@ -273,6 +274,7 @@ impl<'a> Call<'a> {
                 Next::Applied => {
                     self.await_replacement();
                     self.arm();
+                    self.give_way_if_behind();
                 }
                 Next::Run => {}
                 Next::Wait(timeout) => self.await_coordinator(seen, timeout),

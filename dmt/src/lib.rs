@@ -10,6 +10,7 @@ pub mod affinity;
 pub mod apply;
 pub mod arena;
 pub mod atomic;
+mod behind;
 pub mod bell;
 pub mod bounds;
 pub mod call;

@@ -54,6 +54,8 @@ pub trait Platform {
         let _ = (tid, processors);
         place
     }
+    /// Lets others have the processor first, if anybody waits for it.
+    fn give_way(&self) {}
     /// Wakes a sleeping coordinator (a write to its eventfd).
     fn kick_coordinator(&self);
 }

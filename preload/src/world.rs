@@ -98,6 +98,11 @@ impl Platform for World {
         affinity::free(tid, place, processors)
     }
 
+    fn give_way(&self) {
+        // SAFETY: no pointers.
+        unsafe { raw!(libc::SYS_sched_yield) };
+    }
+
     fn kick_coordinator(&self) {
         let one = 1u64;
         // SAFETY: writes eight bytes to an eventfd; a closed or absent one gives an error that does not matter.

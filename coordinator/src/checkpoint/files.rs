@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
@@ -14,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::CheckpointError;
 use crate::container::starter;
 
-/// Bytes of a file that have a CRC of their own, and are read at once.
+/// Bytes of a file that have a CRC of their own.
 const BLOCK: usize = 1 << 20;
+/// Bytes that are read at once: others may go first in between.
+const PIECE: usize = 128 << 10;
 
 /// One file or directory of a checkpoint. Two are the same if these are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +43,12 @@ impl std::fmt::Display for Sum {
 
 /// Copies a directory with all that is in it.
 pub(super) fn copy_tree(from: &Path, to: &Path) -> Result<(), CheckpointError> {
-    starter::copy_tree(from, to).map_err(CheckpointError::file("copy", from))
+    copy_trees(from, &[(from.to_owned(), to.to_owned())])
+}
+
+/// Copies each first directory, all of them of `what`, into the second one with all that is in it.
+pub(super) fn copy_trees(what: &Path, trees: &[(PathBuf, PathBuf)]) -> Result<(), CheckpointError> {
+    starter::copy_trees(trees).map_err(CheckpointError::file("copy", what))
 }
 
 /// Gives the directories under `to` the times that those under `from` have.
@@ -65,7 +72,7 @@ pub(super) fn restore_times(from: &Path, to: &Path) -> Result<(), CheckpointErro
 /// The sums of all that is in `top`, but for the file `but`, in the order of their paths.
 pub(super) fn sums(top: &Path, but: &str) -> Result<Vec<Sum>, CheckpointError> {
     let mut found = Vec::new();
-    let mut buffer = vec![0; BLOCK];
+    let mut buffer = vec![0; PIECE];
     walk(top, top, &mut buffer, &mut found)?;
     found.retain(|sum| sum.path != but);
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -94,14 +101,9 @@ fn sum(top: &Path, path: &Path, data: &fs::Metadata, buffer: &mut [u8]) -> io::R
     let (mut crcs, mut size) = (Vec::new(), 0);
     if data.is_file() {
         let mut file = File::open(path)?;
-        loop {
-            let block = read_block(&mut file, buffer)?;
-            if block.is_empty() {
-                break;
-            }
-            crcs.push(crc_text(block));
-            size += block.len() as u64;
-            std::thread::yield_now();
+        while let Some((crc, bytes)) = block(&mut file, buffer)? {
+            crcs.push(format!("{crc:08x}"));
+            size += bytes;
         }
     } else if data.is_symlink() {
         let target = fs::read_link(path)?;
@@ -120,16 +122,21 @@ fn sum(top: &Path, path: &Path, data: &fs::Metadata, buffer: &mut [u8]) -> io::R
     })
 }
 
-/// As much as `buffer` holds, less only at the end of the file.
-fn read_block<'a>(file: &mut File, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
-    let mut len = 0;
-    while len < buffer.len() {
-        match file.read(&mut buffer[len..])? {
+/// CRC and bytes of the next [`BLOCK`], which is shorter at the end of the file; `None` after it.
+fn block(file: &mut File, buffer: &mut [u8]) -> io::Result<Option<(u32, u64)>> {
+    let (mut crc, mut bytes) = (crc32fast::Hasher::new(), 0);
+    while bytes < BLOCK {
+        let most = buffer.len().min(BLOCK - bytes);
+        match file.read(&mut buffer[..most])? {
             0 => break,
-            count => len += count,
+            count => {
+                crc.update(&buffer[..count]);
+                bytes += count;
+            }
         }
+        std::thread::yield_now();
     }
-    Ok(&buffer[..len])
+    Ok((bytes > 0).then(|| (crc.finalize(), bytes as u64)))
 }
 
 fn crc_text(bytes: &[u8]) -> String {

@@ -15,7 +15,7 @@ use super::{ARENA, CheckpointError, IMAGES, LAYERS, LogEnd, OUTPUT, SHM, Store, 
 use crate::channel::{Channel, Received};
 use crate::container::criu::{CRIU_LOG, GoOn, Word};
 use crate::container::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY};
-use crate::slices::{briefly, modestly};
+use crate::slices::modestly;
 
 /// How long CRIU may take to freeze and dump the processes, seconds.
 const PATIENCE_SECONDS: i64 = 120;
@@ -118,7 +118,8 @@ fn dump(plan: &Plan, helper: &Channel) -> Result<(i32, Phases), CheckpointError>
     std::thread::scope(|scope| {
         let copying = std::thread::Builder::new().name("copies".to_owned()).spawn_scoped(scope, || {
             let begun = Instant::now();
-            briefly();
+            // CRIU, which takes longer, has begun as well, and clients would wait for both.
+            modestly();
             copy(plan).map(|()| milliseconds(begun))
         });
         let died = || CheckpointError::Helper("has no thread to copy files beside it".to_owned());
@@ -179,12 +180,12 @@ pub(super) fn first_error(images: &Path) -> Option<String> {
 fn copy(plan: &Plan) -> Result<(), CheckpointError> {
     let Site { arena, replica, .. } = &plan.site;
     arena::save(arena, &plan.made.join(ARENA))?;
-    for layer in layers(&replica.join(LAYERS_DIRECTORY))? {
-        let from = replica.join(LAYERS_DIRECTORY).join(&layer);
-        files::copy_tree(&from, &plan.made.join(LAYERS).join(&layer))?;
-    }
-    files::copy_tree(&replica.join(OUTPUT_DIRECTORY), &plan.made.join(OUTPUT))?;
-    files::copy_tree(&plan.site.shm(), &plan.made.join(SHM))
+    let top = replica.join(LAYERS_DIRECTORY);
+    let layers =
+        layers(&top)?.into_iter().map(|layer| (top.join(&layer), plan.made.join(LAYERS).join(layer)));
+    let others =
+        [(replica.join(OUTPUT_DIRECTORY), plan.made.join(OUTPUT)), (plan.site.shm(), plan.made.join(SHM))];
+    files::copy_trees(replica, &layers.chain(others).collect::<Vec<_>>())
 }
 
 /// CRIU's first run in a container looks at the kernel with the help of directories in its /tmp, which are gone when the processes

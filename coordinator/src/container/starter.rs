@@ -8,7 +8,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
@@ -21,7 +21,7 @@ use super::copies;
 use super::spawn::{self, Init, Parent};
 use super::{ContainerError, ContainerSpec};
 use crate::channel::{Channel, Received};
-use crate::slices::briefly;
+use crate::slices::{briefly, modestly};
 
 /// Coordinator to starter. The first descriptor beside it is a channel for the answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -31,8 +31,8 @@ enum Order {
         /// The server will be restored by CRIU.
         restores: bool,
     },
-    /// Copy a directory with all that is in it.
-    Copy { from: Vec<u8>, to: Vec<u8> },
+    /// Copy directories with all that is in them: where from, and where to.
+    Copy(Vec<(Vec<u8>, Vec<u8>)>),
     /// Have CRIU look at the kernel ([`super::probe`]).
     Probe { criu: Vec<u8>, shared: Vec<u8> },
 }
@@ -100,10 +100,11 @@ impl Starter {
         }
     }
 
-    /// Copies all that is in the directory `from` into `to`.
-    pub fn copy(&self, from: &Path, to: &Path) -> io::Result<()> {
+    /// Copies all that is in each first directory into the second one.
+    pub fn copy(&self, trees: &[(PathBuf, PathBuf)]) -> io::Result<()> {
         let bytes = |path: &Path| path.as_os_str().as_bytes().to_vec();
-        let (copied, _) = self.ask::<Copied>(&Order::Copy { from: bytes(from), to: bytes(to) }, &[])?;
+        let trees = trees.iter().map(|(from, to)| (bytes(from), bytes(to))).collect();
+        let (copied, _) = self.ask::<Copied>(&Order::Copy(trees), &[])?;
         copied.map_err(io::Error::other)
     }
 
@@ -193,8 +194,15 @@ fn perform(spec: &ContainerSpec, order: Order, fds: Vec<OwnedFd>) {
                 Err(error) => answer.send::<Started>(&Err(error.to_string())),
             };
         }
-        Order::Copy { from, to } => apart(&answer, || copies::copy(&path(&from), &path(&to))),
-        Order::Probe { criu, shared } => apart(&answer, || super::probe::run(&path(&criu), &path(&shared))),
+        Order::Copy(trees) => apart(&answer, || {
+            briefly();
+            let trees: Vec<_> = trees.iter().map(|(from, to)| (path(from), path(to))).collect();
+            copies::copy_all(&trees)
+        }),
+        Order::Probe { criu, shared } => apart(&answer, || {
+            modestly();
+            super::probe::run(&path(&criu), &path(&shared))
+        }),
     }
 }
 
@@ -209,7 +217,6 @@ fn apart(answer: &Channel, act: impl FnOnce() -> io::Result<()>) {
             let _ = answer.send::<Copied>(&Err(format!("no process to work in: {error}")));
         }
         0 => {
-            briefly();
             // SAFETY: no pointers.
             let orphan = unsafe { !end_with_parent() || libc::getppid() as u32 != starter };
             if orphan {
@@ -224,11 +231,11 @@ fn apart(answer: &Channel, act: impl FnOnce() -> io::Result<()>) {
     }
 }
 
-/// Copies all that is in the directory `from` into `to`, times, owners and extended attributes included; shares the blocks where the
-/// file system can. By the starter, if this process has one.
-pub fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies all that is in each first directory into the second one, times, owners and extended attributes included; shares the blocks
+/// where the file system can. By the starter, if this process has one: in one process of its own.
+pub fn copy_trees(trees: &[(PathBuf, PathBuf)]) -> io::Result<()> {
     match of_process() {
-        Some(starter) => starter.copy(from, to),
-        None => copies::copy(from, to),
+        Some(starter) => starter.copy(trees),
+        None => copies::copy_all(trees),
     }
 }

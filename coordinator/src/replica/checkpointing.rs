@@ -20,7 +20,7 @@ use crate::checkpoint::{
 };
 use crate::clock::wall_clock;
 use crate::container::{ARENA_FILE, ExitStatus};
-use crate::slices::briefly;
+use crate::slices::{briefly, modestly};
 use nix::sys::eventfd::EventFd;
 
 /// How long the server may take to apply what it has, nanoseconds.
@@ -52,6 +52,7 @@ enum Stage {
 
 /// What is done for a checkpoint while the server works on.
 fn prepare(site: &Site) -> Result<(), CheckpointError> {
+    modestly();
     check_room(site)?;
     site.arena.parent().into_iter().for_each(criu::look_ahead);
     Ok(())
