@@ -211,6 +211,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("brolga-times-{}", std::process::id()));
         let (one, other) = (directory.join("one"), directory.join("other"));
         fs::create_dir_all(one.join("a/b")).unwrap();
+        fs::File::open(one.join("a/b")).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
         copy_tree(&one, &other).unwrap();
         fs::write(other.join("a/b/file"), "").unwrap();
         fs::remove_file(other.join("a/b/file")).unwrap();

@@ -10,19 +10,16 @@ use crate::replica::status::Role;
 
 /// Time between two looks at the status.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// How long followers that are behind may take to catch up.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a checkpoint may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Has a replica take a checkpoint, and waits for it; returns the exit code.
 pub(super) fn take(state: &Path, replica: Option<u8>) -> Result<i32, LauncherError> {
-    let before = status(state)?;
-    let id = match replica {
-        Some(id) => id,
-        None => choose(&before).ok_or_else(|| {
-            LauncherError::Refused(
-                "no follower runs: a checkpoint of the leader would make its clients wait".to_owned(),
-            )
-        })?,
+    let (before, id) = match replica {
+        Some(id) => (status(state)?, id),
+        None => await_follower(state)?,
     };
     let alone = before.replicas.len() == 1;
     let (pid, before) = of(&before, id).unwrap_or_default();
@@ -73,6 +70,26 @@ pub(super) fn status(state: &Path) -> Result<ClusterStatus, LauncherError> {
 fn of(status: &ClusterStatus, id: u8) -> Option<(i32, CheckpointStatus)> {
     let status = status.replicas.iter().find(|member| member.id == id)?.status.as_ref()?;
     Some((status.pid, status.checkpoints.clone()))
+}
+
+/// Which follower is to take it. On a busy machine all of them may be behind for a moment.
+fn await_follower(state: &Path) -> Result<(ClusterStatus, u8), LauncherError> {
+    let begun = Instant::now();
+    loop {
+        let status = status(state)?;
+        if let Some(id) = choose(&status) {
+            return Ok((status, id));
+        }
+        let recovers = |member: &MemberStatus| {
+            member.status.as_ref().is_some_and(|status| status.role == Role::Recovering)
+        };
+        if !status.replicas.iter().any(recovers) || begun.elapsed() >= RECOVERY_PATIENCE {
+            return Err(LauncherError::Refused(
+                "no follower runs: a checkpoint of the leader would make its clients wait".to_owned(),
+            ));
+        }
+        std::thread::sleep(LOOK_PAUSE);
+    }
 }
 
 /// The follower whose newest checkpoint is the oldest; the only replica, if there is but one.

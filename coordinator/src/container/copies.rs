@@ -38,20 +38,21 @@ pub(super) fn copy_all(trees: &[(PathBuf, PathBuf)]) -> io::Result<()> {
 fn copy_directory(from: &Path, to: &Path, linked: &mut Linked) -> io::Result<()> {
     let named =
         |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    // Before it is read, which may change its access time.
+    let own = fs::symlink_metadata(from).map_err(|error| named(from, error))?;
     for entry in fs::read_dir(from).map_err(|error| named(from, error))? {
         let from = entry.map_err(|error| named(from, error))?.path();
         let to = to.join(from.file_name().unwrap_or_default());
         let data = fs::symlink_metadata(&from).map_err(|error| named(&from, error))?;
         if data.is_dir() {
-            fs::create_dir(&to).or_else(|error| if to.is_dir() { Ok(()) } else { Err(named(&to, error)) })?;
+            let made = fs::create_dir(&to);
+            made.or_else(|error| if to.is_dir() { Ok(()) } else { Err(named(&to, error)) })?;
             copy_directory(&from, &to, linked)?;
         } else {
             copy_file(&from, &to, &data, linked).map_err(|error| named(&from, error))?;
         }
     }
-    fs::symlink_metadata(from)
-        .and_then(|data| copy_attributes(from, to, &data))
-        .map_err(|error| named(from, error))
+    copy_attributes(from, to, &own).map_err(|error| named(from, error))
 }
 
 fn copy_file(from: &Path, to: &Path, data: &fs::Metadata, linked: &mut Linked) -> io::Result<()> {
@@ -161,6 +162,8 @@ mod tests {
     use std::process::Command;
 
     const NAME: &std::ffi::CStr = c"user.brolga";
+    /// What gets times of long ago.
+    const OLD: [&str; 5] = ["some/text", "empty", "sparse", "some", "."];
     /// Bytes of a file with a hole.
     const SPARSE: u64 = 8 << 20;
 
@@ -206,7 +209,7 @@ mod tests {
         // Only root can: the mark of an overlay for a file that was removed.
         let device = nix::sys::stat::SFlag::S_IFCHR;
         let _ = nix::sys::stat::mknod(&top.join("whiteout"), device, nix::sys::stat::Mode::empty(), 0);
-        for name in ["some/text", "empty", "sparse", "some", "."] {
+        for name in OLD {
             set_attribute(&top.join(name));
             old(&top.join(name));
         }
@@ -251,6 +254,10 @@ mod tests {
         let [from, ours, theirs] = ["from", "ours", "theirs"].map(|name| top.join(name));
         make(&from);
         copy_all(&[(from.clone(), ours.clone())]).unwrap();
+        for name in OLD {
+            let data = fs::symlink_metadata(ours.join(name)).unwrap();
+            assert_eq!((data.atime(), data.mtime()), (1, 1), "{name}");
+        }
         fs::create_dir(&theirs).unwrap();
         let copied = Command::new("cp").args(["-a", "--"]).arg(from.join(".")).arg(&theirs).status().unwrap();
         assert!(copied.success());

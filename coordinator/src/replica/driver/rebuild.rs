@@ -40,10 +40,19 @@ impl fmt::Display for Rebuild {
             Self::Overruled(index) => {
                 write!(f, "entry {index}, which it ran, was not decided as far as is known")
             }
-            Self::Late { index, made_in, next, phase } => write!(
-                f,
-                "its server made entry {index} under ballot {made_in:x} when entry {next} was the next one and the replica was {phase:?}"
-            ),
+            Self::Late { index, made_in, next, phase } => {
+                let name = |ballot: u64| format!("{}.{}", ballot >> 8, ballot & 0xff);
+                let does = match phase {
+                    Phase::Follower => "follows".to_owned(),
+                    Phase::TakingOver { ballot, .. } => format!("takes over under ballot {}", name(*ballot)),
+                    Phase::Leading { ballot } => format!("leads under ballot {}", name(*ballot)),
+                };
+                let made_in = name(*made_in);
+                write!(
+                    f,
+                    "its server made entry {index} under ballot {made_in}, but entry {next} is next and the replica {does}"
+                )
+            }
             Self::NotProposed(index, error) => write!(f, "entry {index} was not proposed: {error}"),
             Self::Checkpoint(reason) => write!(f, "a checkpoint of it went wrong: {reason}"),
             Self::Behind(entry) => write!(f, "the log goes on behind a checkpoint at entry {entry}"),
