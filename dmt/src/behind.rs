@@ -11,7 +11,7 @@ use crate::control::Control;
 
 /// Decided entries that wait, from which on a server is behind.
 const BEHIND_ENTRIES: u64 = 64;
-/// Entries between two times that it gives way: less than a millisecond of work, for most servers.
+/// Entries between two times that it gives way.
 const STRETCH_ENTRIES: u64 = 16;
 
 impl Call<'_> {
