@@ -11,6 +11,7 @@ use crate::calls::{self, process};
 use crate::cancel;
 use crate::errno::Kept;
 use crate::raw;
+use crate::threads;
 use crate::tls;
 use crate::traced::ONLY_OBSERVED;
 use crate::{call_begins, call_ends};
@@ -82,6 +83,11 @@ unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, conte
     let tls = tls::current();
     if process::is_fork(number, arguments) && tls.managed() {
         process::fork(number, arguments, &mut frame);
+        return;
+    }
+    if threads::is_of_creation(number, arguments) {
+        // SAFETY: libc's own call with its own arguments.
+        frame.set_result(unsafe { forward(number, arguments) });
         return;
     }
     if tls.traced() {

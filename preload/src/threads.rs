@@ -1,6 +1,8 @@
 //! Threads: the real ones are libc's, dmt decides when each runs.
 //!
-//! A new thread runs a few instructions of libc's own beside its creator and then waits for its first turn. A thread that ends gives the turn
+//! A new thread runs a few instructions of libc's own beside its creator and then waits for its first turn. If its attributes ask for a
+//! processor or a scheduling policy, it waits for its creator there, by a lock in its descriptor: that is between the two, and the
+//! kernel's ([`is_of_creation`]). A thread that ends gives the turn
 //! away in its very last system call, after all destructors ran. The kernel then clears the word by which libc knows that the stack is
 //! free, and libc looks at it whenever a thread begins, ends or is joined: so no other thread of the process runs before.
 
@@ -23,6 +25,9 @@ pub type Create =
 
 /// Offset of the kernel thread id in libc's thread descriptor, the same since glibc 2.4 on x86-64.
 const TID_OFFSET: usize = 720;
+/// Bytes of libc's thread descriptor in which the lock lies by which creator and new thread wait for each other (glibc 2.36: at
+/// 1560), and the thread id.
+const DESCRIPTOR_BYTES: usize = 2048;
 
 /// The word that the kernel clears when it is done with the thread that ended last, or 0. Only the turn holder touches it.
 static LEAVING: AtomicUsize = AtomicUsize::new(0);
@@ -48,14 +53,29 @@ pub unsafe fn create(
         return -reserved as c_int;
     }
     let id = reserved as ThreadId;
+    let tls = tls::current();
+    let outer = tls.creating.replace(out as usize);
     // SAFETY: the caller's own arguments; the trampoline finds the program's routine by the number.
     let result = unsafe { real(out, attributes, trampoline, id as usize as *mut c_void) };
+    tls.creating.set(outer);
     world::dmt(|call| match result {
         // SAFETY: libc stored the handle.
         0 => unsafe { call.thread_created(id, *out, tid_of(*out)) },
         _ => call.thread_abandon(id),
     });
     result
+}
+
+/// Whether a system call of this thread is a futex of the thread that it is creating. That one does not have the turn yet and waits in the
+/// kernel, and whether it has come so far is not the same everywhere: such a call is no operation, and goes to the kernel.
+pub fn is_of_creation(number: usize, arguments: [usize; 6]) -> bool {
+    let handle = tls::current().creating.get() as *const libc::pthread_t;
+    if number as i64 != libc::SYS_futex || handle.is_null() {
+        return false;
+    }
+    // SAFETY: the variable that the program gave to `pthread_create`, which has not returned. libc stores the handle before the thread
+    // begins.
+    arguments[0].wrapping_sub(unsafe { *handle } as usize) < DESCRIPTOR_BYTES
 }
 
 unsafe extern "C" {

@@ -51,6 +51,8 @@ pub struct Tls {
     pub alternate: Alternate,
     /// Start and length of its signal stack, the program's or ours.
     signal_stack: Cell<[usize; 2]>,
+    /// Where libc stores the handle of the thread that this one is creating, 0 = none, see [`crate::threads`].
+    pub creating: Cell<usize>,
     /// Whether it looks at its stack for us, see [`crate::traced`].
     pub walking: Cell<bool>,
     /// See [`crate::traced`].
