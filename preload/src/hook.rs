@@ -19,7 +19,7 @@ pub struct Row {
     pub result: &'static [u8],
 }
 
-/// A symbol of libc behind ours, looked up at first use.
+/// A symbol of libc (or libstdc++) behind ours, looked up at first use.
 pub struct Real {
     name: &'static CStr,
     version: Option<&'static CStr>,
@@ -90,7 +90,7 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
 macro_rules! hook {
     ($($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {$(
         $(#[$meta])*
-        #[doc = concat!("Stands in for libc's `", stringify!($name), "`.")]
+        #[doc = concat!("Stands in for the library's `", stringify!($name), "`.")]
         ///
         /// # Safety
         /// As the function that it replaces.

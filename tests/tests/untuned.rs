@@ -308,3 +308,24 @@ fn sshd() {
     };
     goes_on(scratch, &command, port, question, "hello");
 }
+
+/// Qt, which would ask the processor for the seed of its tables.
+#[test]
+fn mumble() {
+    let _turn = serial::turn();
+    let (scratch, port) = (Scratch::new("mumble"), free_port());
+    fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o777)).expect("let everybody write");
+    let root = scratch.path().display();
+    let text =
+        format!("database={root}/murmur.sqlite\nhost=127.0.0.1\nport={port}\nlogfile=\nbonjour=false\n");
+    let file = write(&scratch, "murmur.ini", &text);
+    let client = "import socket, ssl, sys\n\
+                  context = ssl.create_default_context()\n\
+                  context.check_hostname, context.verify_mode = False, ssl.CERT_NONE\n\
+                  stream = context.wrap_socket(socket.create_connection((\"127.0.0.1\", int(sys.argv[1]))))\n\
+                  kind, head = stream.makefile(\"rb\").read(6)[:2], b\"\\0\\0\"\n\
+                  print(\"version\" if kind == head else kind)\n";
+    let client = write(&scratch, "client.py", client);
+    let question = |port| format!("python3 {client} {port}");
+    goes_on(scratch, &["/usr/sbin/murmurd", "-fg", "-ini", &file], port, question, "version");
+}

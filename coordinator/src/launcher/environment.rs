@@ -48,8 +48,13 @@ const DROPPED_PREFIXES: &[&str] = &[
     "XDG_SEAT",
     "XDG_VTNR",
 ];
-/// OpenSSL, do not execute RDRAND (leaf 1, bit 62) and RDSEED (leaf 7, bit 18): no two replicas would get the same.
-const MASKED_CPU: (&str, &str) = ("OPENSSL_ia32cap", "~0x4000000000000000:~0x40000");
+/// Libraries, do not execute RDRAND and RDSEED: no two replicas would get the same.
+const MASKED_CPU: [(&str, &str); 2] = [
+    // OpenSSL: leaf 1, bit 62, and leaf 7, bit 18.
+    ("OPENSSL_ia32cap", "~0x4000000000000000:~0x40000"),
+    // Qt, by its own names.
+    ("QT_NO_CPU_FEATURE", "rdrnd rdseed"),
+];
 
 /// What the server gets of `variables`, with a word on whether its own waiting for the disk is real. That is part of what the
 /// logs were made with: the environment lies on the server's stack.
@@ -68,7 +73,7 @@ pub fn for_server(
 /// Cleans and sorts.
 pub fn clean(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
     let mut kept: Vec<_> = variables.into_iter().filter(|(name, _)| keeps(name)).collect();
-    kept.push((MASKED_CPU.0.into(), MASKED_CPU.1.into()));
+    kept.extend(MASKED_CPU.map(|(name, value)| (name.into(), value.into())));
     kept.sort();
     kept
 }
@@ -76,7 +81,7 @@ pub fn clean(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(
 fn keeps(name: &OsStr) -> bool {
     let dropped = DROPPED.iter().any(|dropped| name == *dropped)
         || DROPPED_PREFIXES.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
-        || name == MASKED_CPU.0;
+        || MASKED_CPU.iter().any(|(masked, _)| name == *masked);
     !dropped
 }
 
@@ -99,7 +104,8 @@ mod tests {
         ];
         let cleaned = clean(given.map(|(n, v)| (n.into(), v.into())));
         let names: Vec<_> = cleaned.iter().map(|(name, _)| name.to_str().unwrap()).collect();
-        assert_eq!(names, ["HOME", "LD_LIBRARY_PATH", "OPENSSL_ia32cap", "TZ"]);
+        assert_eq!(names, ["HOME", "LD_LIBRARY_PATH", "OPENSSL_ia32cap", "QT_NO_CPU_FEATURE", "TZ"]);
         assert_eq!(cleaned[2].1, "~0x4000000000000000:~0x40000");
+        assert_eq!(cleaned[3].1, "rdrnd rdseed");
     }
 }

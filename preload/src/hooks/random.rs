@@ -1,4 +1,5 @@
-//! Randomness.
+//! Randomness. C++'s `std::random_device` asks the processor (RDSEED, RDRAND), which nobody can catch, so its function in libstdc++ is
+//! replaced, which programs call out of line.
 
 use core::ffi::{c_int, c_uint, c_void};
 
@@ -57,5 +58,19 @@ hook! {
                 return value % bound;
             }
         }
+    }
+
+    /// `std::random_device::_M_getval()`.
+    #[allow(non_snake_case)]
+    fn _ZNSt13random_device9_M_getvalEv(device: *mut c_void) -> u32 {
+        let _ = device;
+        word()
+    }
+
+    /// `std::random_device::_M_getval_pretr1()`, for programs of before C++11.
+    #[allow(non_snake_case)]
+    fn _ZNSt13random_device16_M_getval_pretr1Ev(device: *mut c_void) -> u32 {
+        let _ = device;
+        word()
     }
 }
