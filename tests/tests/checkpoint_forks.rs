@@ -181,3 +181,22 @@ fn redis_forks_before_and_after_a_restore() {
     layers::assert_identical(&cluster.state(), 3);
     cluster.stop();
 }
+
+/// CRIU would leave the daemon out, and the server that comes back would diverge.
+#[test]
+fn a_server_with_a_daemon_gets_no_checkpoint() {
+    let _turn = serial::turn();
+    let command = ["sh", "-c", "(sleep 1000000 &); exec redis-server --port 6379 --save ''"];
+    let mut cluster = Plan::new(&command).port(6379).start("daemon");
+    cluster.await_complete();
+    until("the checkpoint is refused for the daemon", PATIENCE, || {
+        let follower = cluster.follower().to_string();
+        let output = cluster.call(&["checkpoint", "--replica", &follower]);
+        assert!(!output.status.success(), "a checkpoint without the daemon was taken");
+        String::from_utf8_lossy(&output.stderr).contains("(sleep) of the server is no child").then_some(())
+    });
+    cluster.await_level();
+    assert_eq!(cluster.logged("diverged"), Vec::<String>::new());
+    cluster.stop();
+    cluster.assert_nothing_left();
+}

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
@@ -16,7 +17,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use rust_criu::{Criu, CriuError};
 use serde::{Deserialize, Serialize};
 
-use super::SERVER_PID;
+use super::{SERVER_PID, orphans};
 use crate::channel::{Channel, Received};
 use crate::slices::briefly;
 
@@ -156,6 +157,9 @@ pub fn main(arguments: &[OsString]) -> i32 {
     let (channel, images) = unsafe { (OwnedFd::from_raw_fd(CHANNEL_FD), OwnedFd::from_raw_fd(IMAGES_FD)) };
     // CRIU finds the directory by its number.
     let (channel, _) = SPEAKS.get_or_init(|| (Channel::from_socket(channel), last_pid));
+    if let Some(refusal) = orphans::refusal(Path::new("/proc")).filter(|_| task == "dump") {
+        return i32::from(channel.send(&Word::Done(Err(refusal))).is_err());
+    }
     let close = fcntl(channel, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
     let apart = if task == "dump" { leave_ipc_namespace() } else { Ok(()) };
     let done = match close.map(drop).and(apart) {

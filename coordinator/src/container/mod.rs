@@ -16,6 +16,7 @@ mod killed;
 mod marks;
 mod mounts;
 mod network;
+mod orphans;
 pub mod probe;
 mod replaced;
 mod server;
