@@ -13,7 +13,21 @@ const OVERTAKEN_RETRY: Nanos = 4 * MILLIS;
 /// A replica that knows no leader, and sees a majority connected, asks within this.
 const START_JITTER: Nanos = 20 * MILLIS;
 
+/// Who was given a trial vote keeps it for so long: of two replicas that ask at once, else, each would be elected, and the first
+/// led for a moment in vain.
+const TRIAL_HOLD: Nanos = FIRST_RETRY;
+
+/// A trial vote that was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TrialVote {
+    to: ReplicaId,
+    /// How far its log went.
+    log: (Ballot, u64),
+    until: Nanos,
+}
+
 /// [`Message::Prepare`], unpacked.
+#[derive(Clone, Copy)]
 pub(super) struct Ask {
     pub(super) ballot: Ballot,
     pub(super) trial: bool,
@@ -140,16 +154,22 @@ impl Paxos {
                 promised: self.promised,
             };
             Self::send(out, from, answer);
-            // The log here is longer, so the other cannot win, but this replica can.
-            if !leader_alive && !complete && !matches!(self.role, Role::Candidate { .. }) {
-                self.campaign(now, out);
+            // The log here is longer, so the other cannot win, but this replica can, and perhaps others that heard it, too.
+            if !leader_alive && !complete {
+                self.stand_before(now, from, out);
             }
             return;
         }
         if ask.trial {
+            let granted = !self.has_rival(now, from, ask);
             let answer =
-                Message::Promise { ballot: ask.ballot, trial: true, granted: true, promised: self.promised };
+                Message::Promise { ballot: ask.ballot, trial: true, granted, promised: self.promised };
             Self::send(out, from, answer);
+            if granted {
+                self.keep_trial_vote(now, from, (ask.last, ask.len));
+            } else {
+                self.ask_rival(from, out);
+            }
             return;
         }
         if ask.ballot > self.promised {
@@ -157,6 +177,55 @@ impl Paxos {
         }
         self.defer(Deferred::Promise { to: from, ballot: ask.ballot });
         self.settle(now, out);
+    }
+
+    /// Whether another candidate, perhaps this replica, comes before `from`, whose log would do.
+    fn has_rival(&self, now: Nanos, from: ReplicaId, ask: Ask) -> bool {
+        match &self.role {
+            Role::Trial { ballot, .. } => {
+                (ask.last, ask.len, ask.ballot) < (self.stamps.last(), self.len(), *ballot)
+            }
+            Role::Candidate { since, .. } => now < since + TRIAL_HOLD,
+            Role::Follower { .. } | Role::Leader => self.trial_vote.is_some_and(|vote| {
+                vote.to != from
+                    && now < vote.until
+                    && (ask.last, ask.len) <= vote.log
+                    && self.connected(vote.to)
+            }),
+        }
+    }
+
+    /// `to` was given a trial vote: this replica does not stand itself meanwhile, unless it is further already.
+    fn keep_trial_vote(&mut self, now: Nanos, to: ReplicaId, log: (Ballot, u64)) {
+        match self.role {
+            Role::Candidate { .. } => return,
+            Role::Trial { .. } => self.role = Role::Follower { leader: None },
+            Role::Follower { .. } | Role::Leader => {}
+        }
+        self.trial_vote = Some(TrialVote { to, log, until: now + TRIAL_HOLD });
+        self.election_at = self.election_at.max(now + TRIAL_HOLD + self.rng.up_to(OVERTAKEN_RETRY));
+    }
+
+    /// The log of `rival`, which asked, is shorter than this replica's.
+    fn stand_before(&mut self, now: Nanos, rival: ReplicaId, out: &mut Vec<Output>) {
+        if !matches!(self.role, Role::Follower { .. }) {
+            self.ask_rival(rival, out);
+        } else if self.trial_vote.is_none_or(|vote| now >= vote.until) {
+            let soon = now + self.rng.up_to(OVERTAKEN_RETRY);
+            self.election_at = self.election_at.min(soon);
+        }
+    }
+
+    /// `rival` was refused because of this replica's own question, which it may have refused while it still saw the old leader.
+    fn ask_rival(&self, rival: ReplicaId, out: &mut Vec<Output>) {
+        let (ballot, trial) = match &self.role {
+            Role::Trial { ballot, .. } => (*ballot, true),
+            // Not before the own promise is durable.
+            Role::Candidate { granted, .. } if granted.contains(&self.config.id) => (self.promised, false),
+            _ => return,
+        };
+        let (last, len) = (self.stamps.last(), self.len());
+        Self::send(out, rival, Message::Prepare { ballot, trial, last, len });
     }
 
     /// The promise is durable.

@@ -113,6 +113,8 @@ pub struct Paxos {
     /// The election time-out drawn last.
     timeout: Nanos,
     election_at: Nanos,
+    /// The trial vote that was given last.
+    trial_vote: Option<election::TrialVote>,
     /// How much longer to leave the election to others when the leader's connection breaks.
     reluctance: Nanos,
     /// Pause until the next trial if this one gets no answer; doubles.
@@ -186,6 +188,7 @@ impl Paxos {
             contact: now,
             timeout: config.election,
             election_at: now + first_election,
+            trial_vote: None,
             reluctance: 0,
             retry: election::FIRST_RETRY,
             heartbeat_at: now,

@@ -281,7 +281,60 @@ fn a_candidate_with_a_shorter_log_gets_no_promise() {
     );
     let refused = Message::Promise { ballot: wanted, trial: false, granted: false, promised: ballot };
     assert!(sent(&out).contains(&(3, refused)));
-    assert_eq!(paxos.role(), RoleKind::Trial, "it has the longer log, so it tries itself");
+    let soon = paxos.deadline();
+    assert!(soon <= now + 4 * MILLIS, "it has the longer log, so it tries itself");
+    let asked = sent(&step(&mut paxos, soon, Input::Tick));
+    let own = Message::Prepare { ballot: Ballot::new(2, 2), trial: true, last: ballot, len: 2 };
+    assert_eq!(asked, [(3, own)]);
+}
+
+#[test]
+fn of_two_that_ask_at_once_one_is_elected() {
+    let ask = |id, trial| Message::Prepare { ballot: Ballot::new(1, id), trial, last: Ballot::ZERO, len: 0 };
+    let answer = |id, granted| Message::Promise {
+        ballot: Ballot::new(1, id),
+        trial: true,
+        granted,
+        promised: Ballot::ZERO,
+    };
+    let mut replicas = [1, 2, 3].map(|id| replica(id, 3));
+    for paxos in &mut replicas {
+        (1..=3).for_each(|id| drop(step(paxos, 0, Input::PeerConnected(id))));
+    }
+    let [first, second, third] = &mut replicas;
+    let now = first.deadline().max(second.deadline());
+    for paxos in [&mut *first, &mut *second] {
+        step(paxos, now, Input::Tick);
+        assert_eq!(paxos.role(), RoleKind::Trial);
+    }
+    // The third gives its vote to the one that it hears first, for a moment.
+    assert_eq!(sent(&step(third, now, message(1, ask(1, true)))), [(1, answer(1, true))]);
+    assert_eq!(sent(&step(third, now, message(2, ask(2, true)))), [(2, answer(2, false))]);
+    assert!(third.deadline() > now + 20 * MILLIS, "it does not stand itself meanwhile");
+    // Between themselves the higher ballot comes first, and asks again: it may have been refused before.
+    let out = step(second, now, message(1, ask(1, true)));
+    assert_eq!(sent(&out), [(1, answer(1, false)), (1, ask(2, true))]);
+    assert_eq!(sent(&step(first, now, message(2, ask(2, true)))), [(2, answer(2, true))]);
+    assert_eq!(first.role(), RoleKind::Follower);
+    // What the first is told now counts no more.
+    step(first, now, message(3, answer(1, true)));
+    assert_eq!(first.role(), RoleKind::Follower);
+    let out = step(second, now, message(1, answer(2, true)));
+    assert_eq!(sent(&out), [(1, ask(2, false)), (3, ask(2, false))]);
+    // A candidate is not overtaken, unless it was elected by nobody for long.
+    let later = Message::Prepare { ballot: Ballot::new(2, 3), trial: true, last: Ballot::ZERO, len: 0 };
+    let granted = |out: Vec<Output>| {
+        sent(&out).iter().any(|(_, message)| matches!(message, Message::Promise { granted: true, .. }))
+    };
+    assert!(!granted(step(second, now, message(3, later.clone()))));
+    assert!(granted(step(second, now + 20 * MILLIS, message(3, later.clone()))));
+    // Nor is a vote kept for one whose connection broke.
+    let mut other = replica(4, 5);
+    (1..=5).for_each(|id| drop(step(&mut other, 0, Input::PeerConnected(id))));
+    assert!(granted(step(&mut other, now, message(1, ask(1, true)))));
+    assert!(!granted(step(&mut other, now, message(3, later.clone()))));
+    step(&mut other, now, Input::PeerDisconnected(1));
+    assert!(granted(step(&mut other, now, message(3, later))));
 }
 
 #[test]
