@@ -30,6 +30,7 @@ fn spec(scratch: &Scratch, program: &str, arguments: &[&str]) -> ContainerSpec {
     ContainerSpec {
         directory: scratch.0.join("replica-1"),
         hidden: vec![scratch.0.join("keys")],
+        system: None,
         program: program.into(),
         arguments: all,
         environment: vec![("COLOUR".into(), "grey".into()), ("PATH".into(), "/usr/bin:/bin".into())],

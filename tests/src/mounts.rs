@@ -3,8 +3,10 @@
 //! however those end.
 
 use std::cell::Cell;
+use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::ptr;
 
 thread_local! {
@@ -28,6 +30,25 @@ pub fn make_private() {
             && libc::mount(c"".as_ptr(), c"/".as_ptr(), c"".as_ptr(), flags, ptr::null()) == 0
     };
     assert!(done, "no mounts of my own: {}; are you root?", io::Error::last_os_error());
+}
+
+/// As [`make_private`], and what is changed in `directory` from now on is the calling thread's own, and goes to `layers`.
+///
+/// # Panics
+///
+/// If the kernel refuses.
+pub fn make_own(directory: &Path, layers: &Path) {
+    make_private();
+    let [upper, work] = ["upper", "work"].map(|name| layers.join(name));
+    [&upper, &work].into_iter().for_each(|path| fs::create_dir_all(path).expect("make a layer"));
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", directory.display(), upper.display(), work.display());
+    let text = |text: &str| CString::new(text).expect("no zero in it");
+    let (directory, options) = (text(directory.to_str().expect("a plain path")), text(&options));
+    let kind = c"overlay".as_ptr();
+    // SAFETY: strings that end with a zero.
+    let done = unsafe { libc::mount(kind, directory.as_ptr(), kind, 0, options.as_ptr().cast()) };
+    assert_eq!(done, 0, "mount {options:?}: {}", io::Error::last_os_error());
 }
 
 /// The mounts that the calling thread sees, as the kernel lists them.

@@ -88,7 +88,7 @@ fn configure(args: CoordinatorArgs, supervisor: Channel) -> Result<ReplicaConfig
 fn server(cluster: &Cluster, args: &CoordinatorArgs, directory: PathBuf) -> ContainerSpec {
     let mut hidden = cluster.hidden(&args.state);
     hidden.push(args.keys.clone());
-    cluster.server(directory, hidden)
+    cluster.server(&args.state, directory, hidden)
 }
 
 /// The channel comes as standard input; a server must never inherit it by that number.

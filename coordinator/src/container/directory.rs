@@ -14,6 +14,8 @@ pub const LAYERS_DIRECTORY: &str = "layers";
 pub const OUTPUT_DIRECTORY: &str = "output";
 /// Where the new root is put together.
 pub(super) const ROOT_DIRECTORY: &str = "root";
+/// Where the layer of system files is.
+pub(super) const SYSTEM_DIRECTORY: &str = "system";
 
 /// Wipes what an earlier start left and makes the directories anew.
 pub fn prepare(directory: &Path) -> Result<(), ContainerError> {
@@ -22,8 +24,9 @@ pub fn prepare(directory: &Path) -> Result<(), ContainerError> {
     }
     let layers = directory.join(LAYERS_DIRECTORY);
     at(&layers, remove_tree(&layers))?;
+    let mount_points = [ROOT_DIRECTORY, SYSTEM_DIRECTORY].map(|name| directory.join(name));
     let private =
-        [directory.to_owned(), layers.clone(), directory.join(ROOT_DIRECTORY), layers.join("mounts")];
+        [&[directory.to_owned(), layers.clone(), layers.join("mounts")][..], &mount_points].concat();
     for path in private.iter().chain(&[layers.join("upper"), layers.join("work")]) {
         at(path, make_directory(path, 0o700))?;
     }

@@ -18,7 +18,9 @@ const MADE: Time = Time { seconds: 1 << 30, nanoseconds: 0 };
 /// Directories that every container has, above those of the mounts.
 const DIRECTORIES: &[&str] = &["/", "/run", "/dev", "/dev/shm", "/dev/pts", SHARED_MOUNT];
 /// Most directories that get a number here; those of files that the server makes are higher.
-const MAX_MARKS: u32 = dmt::bounds::FIRST_VIRTUAL_INODE - 1;
+const MAX_MARKS: u32 = FIRST_KEPT - 1;
+/// Numbers of kept system files begin here.
+const FIRST_KEPT: u32 = dmt::bounds::FIRST_VIRTUAL_INODE - 1000;
 
 /// Number of the file that takes the server's output.
 pub(super) const STDOUT: u32 = 1;
@@ -36,6 +38,15 @@ pub(super) fn mark(path: &Path, inode: u32) {
     let spec = |time: Time| TimeSpec::new(time.seconds, time.nanoseconds);
     let mark = Mark { inode, changed: MADE.seconds }.encode();
     let _ = utimensat(AT_FDCWD, path, &spec(mark), &spec(MADE), UtimensatFlags::NoFollowSymlink);
+}
+
+/// Marks the system file, or directory of such, number `number`, below 1000; more keep what the kernel gave them.
+pub(super) fn mark_kept(path: &Path, number: usize) {
+    if let Some(inode) = u32::try_from(number).ok().map(|number| FIRST_KEPT + number)
+        && inode < dmt::bounds::FIRST_VIRTUAL_INODE
+    {
+        mark(path, inode);
+    }
 }
 
 /// Numbers are given out in the order of the calls.

@@ -23,6 +23,7 @@ mod server;
 mod shared;
 mod spawn;
 pub mod starter;
+pub mod system_files;
 pub mod watchdog;
 
 use std::ffi::OsString;
@@ -71,6 +72,8 @@ pub struct ContainerSpec {
     pub directory: PathBuf,
     /// Host directories that the server must not see (keys, the other replicas).
     pub hidden: Vec<PathBuf>,
+    /// What [`system_files::keep`] made, in the place of the host's; all are the host's if it is not there.
+    pub system: Option<PathBuf>,
     /// Absolute path of the program.
     pub program: PathBuf,
     /// Arguments, the name of the program first.
@@ -163,6 +166,7 @@ impl std::fmt::Display for ExitStatus {
 struct InitConfig {
     directory: Vec<u8>,
     hidden: Vec<Vec<u8>>,
+    system: Option<Vec<u8>>,
     program: Vec<u8>,
     arguments: Vec<Vec<u8>>,
     environment: Vec<(Vec<u8>, Vec<u8>)>,

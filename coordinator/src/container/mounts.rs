@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
 
-use super::directory::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY, ROOT_DIRECTORY};
+use super::directory::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY, ROOT_DIRECTORY, SYSTEM_DIRECTORY};
 use super::marks::{self, Marks};
+use super::system_files;
 use super::{HOST_NAME, InitConfig, SHARED_MOUNT, SYNC_VARIABLE};
 
 /// File systems of the host that have no files of their own for a server to use, or that the container has anew.
@@ -50,7 +51,11 @@ const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
 /// Says what failed, on which path, and why.
 pub(super) type Failure = String;
 
-fn because<T, E: std::fmt::Display>(result: Result<T, E>, what: &str, path: &Path) -> Result<T, Failure> {
+pub(super) fn because<T, E: std::fmt::Display>(
+    result: Result<T, E>,
+    what: &str,
+    path: &Path,
+) -> Result<T, Failure> {
     result.map_err(|error| format!("cannot {what} {}: {error}", path.display()))
 }
 
@@ -63,12 +68,13 @@ pub(super) fn enter_root(config: &InitConfig) -> Result<(), Failure> {
     let root = directory.join(ROOT_DIRECTORY);
     let in_user_namespace = config.outer_ids.is_some();
     let syncs = config.environment.iter().any(|(name, _)| name == SYNC_VARIABLE.as_bytes());
-    let kind = Kind { in_user_namespace, syncs };
+    let system = system_files::layer(config.system.as_deref().map(path), &directory.join(SYSTEM_DIRECTORY))?;
+    let kind = Kind { in_user_namespace, syncs, system: system.as_deref() };
     let mut others = Vec::new();
-    let layers = directory.join(LAYERS_DIRECTORY);
     if in_user_namespace {
-        plant_root(&layers, &root, kind)?;
+        plant_root(&directory, &root, kind)?;
     } else {
+        let layers = directory.join(LAYERS_DIRECTORY);
         overlay(Path::new("/"), &layers, &root, kind)?;
         let hidden: Vec<PathBuf> = config.hidden.iter().map(|hidden| path(hidden)).collect();
         others = other_file_systems(&directory, &hidden)?;
@@ -136,18 +142,24 @@ fn make_directories(path: &Path) -> Result<(), Failure> {
 
 /// What all overlays of a container have in common.
 #[derive(Clone, Copy)]
-struct Kind {
+struct Kind<'a> {
     in_user_namespace: bool,
     /// What the server wants on the disk goes there.
     syncs: bool,
+    /// Files that lie over the host's.
+    system: Option<&'a Path>,
 }
 
-fn overlay(lower: &Path, layers: &Path, target: &Path, kind: Kind) -> Result<(), Failure> {
+fn overlay(lower: &Path, layers: &Path, target: &Path, kind: Kind<'_>) -> Result<(), Failure> {
     let (upper, work) = (layers.join("upper"), layers.join("work"));
     make_directories(&upper)?;
     make_directories(&work)?;
     own_as(lower, &upper);
     let mut options = b"lowerdir=".to_vec();
+    if let Some(kept) = system_files::of(kind.system, lower) {
+        options.extend(kept.as_os_str().as_bytes());
+        options.push(b':');
+    }
     for (name, value) in [("", lower), (",upperdir=", &upper), (",workdir=", &work)] {
         options.extend(name.as_bytes());
         options.extend(value.as_os_str().as_bytes());
@@ -188,16 +200,18 @@ fn own_as(lower: &Path, upper: &Path) {
 /// The root in a user namespace. There the kernel lets nobody look under the host's mounts, so a directory with a mount
 /// point somewhere below it cannot be the lower layer of an overlay: such a directory is made anew, and what is in it
 /// gets an overlay each.
-fn plant_root(layers: &Path, root: &Path, kind: Kind) -> Result<(), Failure> {
+fn plant_root(directory: &Path, root: &Path, kind: Kind<'_>) -> Result<(), Failure> {
+    let mut points: Vec<PathBuf> = mount_table()?.into_iter().map(|(point, _)| point).collect();
+    // The container's own are none of the host's.
+    points.retain(|point| !point.starts_with(directory));
     tmpfs(root, MsFlags::empty(), "mode=755")?;
-    let points: Vec<PathBuf> = mount_table()?.into_iter().map(|(point, _)| point).collect();
-    plant(Path::new("/"), &points, (layers, kind), root, &mut 0)
+    plant(Path::new("/"), &points, (&directory.join(LAYERS_DIRECTORY), kind), root, &mut 0)
 }
 
 fn plant(
     source: &Path,
     points: &[PathBuf],
-    (layers, overlays): (&Path, Kind),
+    (layers, overlays): (&Path, Kind<'_>),
     root: &Path,
     count: &mut u32,
 ) -> Result<(), Failure> {
@@ -277,7 +291,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 /// Shows another file system of the host: an overlay if it can be one, else a read-only view.
-fn mirror(source: &Path, layers: &Path, target: &Path, kind: Kind) -> Result<(), Failure> {
+fn mirror(source: &Path, layers: &Path, target: &Path, kind: Kind<'_>) -> Result<(), Failure> {
     if !target.exists() {
         return Ok(());
     }
@@ -285,7 +299,7 @@ fn mirror(source: &Path, layers: &Path, target: &Path, kind: Kind) -> Result<(),
     if is_directory && overlay(source, layers, target, kind).is_ok() {
         return Ok(());
     }
-    bind(source, target)?;
+    bind(system_files::of(kind.system, source).as_deref().unwrap_or(source), target)?;
     let read_only = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
     let none: Option<&Path> = None;
     if mount(none, target, none, read_only, none).is_err() {
@@ -300,7 +314,7 @@ fn bind(source: &Path, target: &Path) -> Result<(), Failure> {
     because(mount(Some(source), target, none, MsFlags::MS_BIND | MsFlags::MS_REC, none), "bind-mount", source)
 }
 
-fn tmpfs(target: &Path, flags: MsFlags, options: &str) -> Result<(), Failure> {
+pub(super) fn tmpfs(target: &Path, flags: MsFlags, options: &str) -> Result<(), Failure> {
     let flags = flags | MsFlags::MS_NOATIME;
     because(mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some(options)), "mount a tmpfs on", target)
 }

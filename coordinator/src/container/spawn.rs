@@ -196,6 +196,7 @@ fn write_config(
     let config = InitConfig {
         directory: bytes(spec.directory.as_os_str()),
         hidden: spec.hidden.iter().map(|path| bytes(path.as_os_str())).collect(),
+        system: spec.system.as_ref().map(|path| bytes(path.as_os_str())),
         program: bytes(spec.program.as_os_str()),
         arguments: spec.arguments.iter().map(|argument| bytes(argument)).collect(),
         environment: spec.environment.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),

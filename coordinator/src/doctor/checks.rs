@@ -105,6 +105,7 @@ fn try_container(directory: &Path) -> Result<(), ContainerError> {
     let spec = ContainerSpec {
         directory: directory.to_owned(),
         hidden: vec![],
+        system: None,
         program: program.clone(),
         arguments: vec![OsString::from("true")],
         environment: vec![],

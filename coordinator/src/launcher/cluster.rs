@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
 use super::interfaces::Interface;
-use super::state::{keys_directory, replica_directory};
+use super::state::{keys_directory, replica_directory, system_directory};
 use super::state_fs::image_of;
 use crate::container::{ContainerSpec, SYNC_VARIABLE};
 use crate::line_sums::{self, Damage};
@@ -124,14 +124,15 @@ impl Cluster {
             true => (1..=MAX_ID).map(|id| replica_directory(state, id)).collect(),
             false => vec![state.to_owned()],
         };
-        own.into_iter().chain([keys_directory(state), image_of(state)]).collect()
+        own.into_iter().chain([keys_directory(state), system_directory(state), image_of(state)]).collect()
     }
 
     /// The server in a container of its own: `directory` is the container's, and those in `hidden` look empty in it.
-    pub fn server(&self, directory: PathBuf, hidden: Vec<PathBuf>) -> ContainerSpec {
+    pub fn server(&self, state: &Path, directory: PathBuf, hidden: Vec<PathBuf>) -> ContainerSpec {
         ContainerSpec {
             directory,
             hidden,
+            system: Some(system_directory(state)),
             program: PathBuf::from(OsString::from(&self.program)),
             arguments: self.command.iter().map(OsString::from).collect(),
             environment: self.environment.iter().map(|(n, v)| (n.into(), v.into())).collect(),

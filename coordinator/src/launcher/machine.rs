@@ -58,11 +58,14 @@ pub fn run_machine(options: &MachineOptions) -> Result<i32, LauncherError> {
     if options.fresh {
         state.wipe()?;
     }
-    if let Some(stored) = Cluster::load(state.path())? {
-        if let Some(what) = stored.difference(&cluster).or_else(|| stored.other_file(&cluster)) {
-            return Err(LauncherError::Mismatch { state: state.path().to_owned(), what });
+    match Cluster::load(state.path())? {
+        None => state.keep_system_files(cluster.durability)?,
+        Some(stored) => {
+            if let Some(what) = stored.difference(&cluster).or_else(|| stored.other_file(&cluster)) {
+                return Err(LauncherError::Mismatch { state: state.path().to_owned(), what });
+            }
+            cluster.members = stored.members;
         }
-        cluster.members = stored.members;
     }
     cluster.save(state.path())?;
     state.clear_leftovers(&cluster);

@@ -81,7 +81,10 @@ pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
         state.wipe()?;
     }
     let cluster = match Cluster::load(state.path())? {
-        None => wanted,
+        None => {
+            state.keep_system_files(wanted.durability)?;
+            wanted
+        }
         Some(stored) => match stored.difference(&wanted) {
             Some(what) => return Err(LauncherError::Mismatch { state: state.path().to_owned(), what }),
             None => {

@@ -10,13 +10,15 @@ use nix::unistd::geteuid;
 
 use super::LauncherError;
 use super::cluster::Cluster;
-use crate::container::{SharedDirectory, remove_tree};
+use crate::container::{SharedDirectory, remove_tree, system_files};
 use crate::paxos::MAX_ID;
+use crate::replica::config::Durability;
 
 /// Name of the file that the supervisor holds.
 pub(super) const LOCK: &str = "lock";
 const CONTROL: &str = "control.sock";
 const KEYS: &str = "keys";
+const SYSTEM: &str = "system";
 
 /// A state directory that this process owns as its supervisor.
 #[derive(Debug)]
@@ -44,6 +46,11 @@ pub fn control_socket(state: &Path) -> PathBuf {
 /// The keys of a state directory.
 pub fn keys_directory(state: &Path) -> PathBuf {
     state.join(KEYS)
+}
+
+/// The system files of a state directory's cluster, as its servers see them.
+pub fn system_directory(state: &Path) -> PathBuf {
+    state.join(SYSTEM)
 }
 
 /// The directory of replica `id`.
@@ -95,6 +102,13 @@ impl StateDirectory {
         control_socket(&self.path)
     }
 
+    /// Keeps the host's system files for a cluster that is made here.
+    pub fn keep_system_files(&self, durability: Durability) -> Result<(), LauncherError> {
+        let path = system_directory(&self.path);
+        system_files::keep(&path, durability == Durability::Disk)
+            .map_err(|source| LauncherError::State { path, source })
+    }
+
     /// The keys.
     pub fn keys(&self) -> PathBuf {
         keys_directory(&self.path)
@@ -106,7 +120,7 @@ impl StateDirectory {
             self.clear_leftovers(&cluster);
         }
         let replicas = (1..=MAX_ID).map(|id| replica_directory(&self.path, id));
-        for path in replicas.chain([self.keys()]) {
+        for path in replicas.chain([self.keys(), system_directory(&self.path)]) {
             if path.exists() {
                 wait_for_owner(&path)
                     .map_err(|source| LauncherError::State { path: path.clone(), source })?;

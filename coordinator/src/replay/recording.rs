@@ -115,7 +115,7 @@ impl Recording {
     pub fn container(&self) -> ContainerSpec {
         let mut hidden = self.cluster.hidden(&self.state);
         hidden.push(self.scratch.clone());
-        self.cluster.server(self.container_directory(), hidden)
+        self.cluster.server(&self.state, self.container_directory(), hidden)
     }
 }
 

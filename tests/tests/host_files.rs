@@ -1,0 +1,61 @@
+//! Files of the host that libraries read behind the server's back change (a package is installed, a user is added): a server that is
+//! replayed afterwards finds them as they were.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::mounts;
+use brolga_tests::resp::{Redis, Reply};
+use brolga_tests::scratch::Scratch;
+use brolga_tests::serial;
+
+/// As much as some hundred more libraries bring.
+const MORE_BYTES: usize = 100_000;
+
+fn append(path: &str, bytes: &[u8]) {
+    let file = File::options().append(true).open(path);
+    file.and_then(|mut file| file.write_all(bytes)).unwrap_or_else(|error| panic!("{path}: {error}"));
+}
+
+fn seen(cluster: &Cluster, replica: u8, path: &str) -> Vec<u8> {
+    let mut exec = cluster.brolga(&["exec", "--replica", &replica.to_string()]);
+    let done = exec.args(["--", "cat", path]).output().expect("start brolga exec");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    done.stdout
+}
+
+#[test]
+fn what_libraries_read_stays_as_it_was() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("host-files");
+    mounts::make_own(Path::new("/etc"), &scratch.path().join("etc"));
+    let command = ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no"];
+    let mut cluster = Plan::new(&command).port(6379).start_in(scratch);
+    cluster.await_complete();
+    let mut redis = Redis::connect(cluster.port()).expect("connect");
+    for number in 1..=100 {
+        assert_eq!(redis.call(&["INCR", "counter"]).expect("an answer"), Reply::Integer(number));
+    }
+    let users = fs::read("/etc/passwd").expect("read the host's users");
+    append("/etc/ld.so.cache", &[0; MORE_BYTES]);
+    append("/etc/passwd", b"somebody:x:4242:4242::/:/bin/false\n");
+    fs::remove_file("/etc/localtime").expect("lose the time zone");
+
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    for replica in [follower, leader] {
+        cluster.kill_replica(replica);
+        cluster.await_level();
+        assert_eq!(seen(&cluster, replica, "/etc/passwd"), users);
+    }
+    cluster.kill_all();
+    cluster.run();
+    let status = cluster.await_level();
+    assert!(status.replicas.iter().all(|replica| replica.rebuilds == 0), "{}", status.raw);
+    assert_eq!(cluster.logged("DIVERGED"), Vec::<String>::new());
+    let mut redis = Redis::connect(cluster.port()).expect("connect");
+    assert_eq!(redis.call(&["GET", "counter"]).expect("an answer"), Reply::Bulk(Some(b"100".to_vec())));
+    cluster.stop();
+    cluster.assert_nothing_left();
+}
