@@ -33,7 +33,8 @@ pub enum UpcallKind {
     Exited = 8,
     /// The server cannot follow entry `a` at logical time `b`; payload = why, UTF-8.
     Diverged = 9,
-    /// One line for the replica's log, UTF-8 (a refused call, a bound that was met); `a` = severity, 0 info, 1 warning.
+    /// One line for the replica's log, UTF-8 (a refused call, a bound that was met); `a` = severity: 0, [`WARNING`] or
+    /// [`WARNING_ONCE`].
     Log = 10,
     /// The server has read bytes of connection `a`: `b` in total since its start. Only a leader writes it, at the
     /// latest when [`CONSUMED_REPORT_BYTES`] are unreported; it opens the receive window.
@@ -69,6 +70,10 @@ pub mod listen {
 /// A leader reports reads of a connection at least this often, bytes.
 pub const CONSUMED_REPORT_BYTES: u64 = 64 * 1024;
 
+/// Severity of a [`UpcallKind::Log`] line that is a warning; 0 = it is none.
+pub const WARNING: u64 = 1;
+/// The same, of which a replica needs no second one of the same text.
+pub const WARNING_ONCE: u64 = 2;
 /// Flag of [`UpcallKind::Applied`].
 pub const ADMITTED: u16 = 1;
 

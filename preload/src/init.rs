@@ -9,6 +9,7 @@ use core::ffi::{CStr, c_char, c_int};
 use dmt::arena::ARENA_BYTES;
 use dmt::bounds::ARENA_ADDRESS;
 
+use crate::calls::disk::changed;
 use crate::fatal;
 use crate::maps::{self, Variables};
 use crate::raw;
@@ -51,6 +52,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     }
     process::begin(role, pid);
     watches::after_exec();
+    changed::started();
     overwrite_random_bytes();
     apart::clear_below();
 }

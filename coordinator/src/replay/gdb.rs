@@ -26,7 +26,7 @@ fn commands() -> String {
     format!(
         "handle SIGSYS SIGSEGV SIG64 nostop noprint pass\n\
          define tick\n\
-         printf \"logical time %lu, entry %lu\\n\", *(unsigned long *){tick:#x}, *(unsigned long *){applied:#x} - 1\n\
+         with language c -- printf \"logical time %lu, entry %lu\\n\", *(unsigned long *){tick:#x}, *(unsigned long *){applied:#x} - 1\n\
          end\n\
          document tick\n\
          Prints the logical time and the entry of the replay.\n\

@@ -3,6 +3,7 @@
 //! A turn takes all that is ready, gives inputs to the server, does what consensus asks for, releases what is decided, and
 //! sleeps until something happens. While nothing happens only heartbeats and the status wake it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -71,6 +72,8 @@ pub(super) struct Replica {
     pub(super) digest_file: DigestWriter,
     pub(super) status: ReplicaStatus,
     pub(super) status_at: u64,
+    /// What the server had said here and is not to be said again.
+    pub(super) said: BTreeSet<String>,
     pub(super) polling: Polling,
     pub(super) batch: Batch,
     /// Entries of the log before this turn.
@@ -178,6 +181,7 @@ impl Replica {
             digest_file,
             status: ReplicaStatus { id: config.id, ..ReplicaStatus::default() },
             status_at: 0,
+            said: BTreeSet::new(),
             batch: Batch::default(),
             polling: Polling::new(u64::from(config.poll_us) * 1000),
             entries_before: 0,

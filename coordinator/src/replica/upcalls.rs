@@ -6,6 +6,9 @@ use super::driver::News;
 use super::run::Replica;
 use super::status::{Listener, ServerExit};
 
+/// Lines that a server has said only once, at the most; no more are said.
+const MOST_SAID: usize = 64;
+
 /// Two replays of one log are compared by these lines, which `RUST_LOG=brolga::digest=trace` brings into the log.
 fn trace_digest(entry: impl std::fmt::Display, tick: u64, value: u64) {
     tracing::trace!(target: "brolga::digest", "entry={entry} tick={tick} digest={value:016x}");
@@ -50,8 +53,16 @@ impl Replica {
             }
             News::Diverged { entry, tick, reason } => self.diverged(entry, tick, &reason),
             News::Signalled { id, entry } => self.signals.took_effect(id, entry),
-            News::Log { warning: false, text } => tracing::info!("server: {text}"),
-            News::Log { warning: true, text } => tracing::warn!("server: {text}"),
+            News::Log { warning: false, text, .. } => tracing::info!("server: {text}"),
+            News::Log { once: true, text, .. } => self.say_once(text),
+            News::Log { warning: true, text, .. } => tracing::warn!("server: {text}"),
+        }
+    }
+
+    fn say_once(&mut self, text: String) {
+        if self.said.len() < MOST_SAID && !self.said.contains(&text) {
+            tracing::warn!("server: {text}");
+            self.said.insert(text);
         }
     }
 

@@ -78,6 +78,14 @@ impl Disk {
         }
     }
 
+    /// Whether this is a file of the host that has changed since `start`, the cluster's first moment, and not by the server: replicas
+    /// may read it before and after.
+    pub fn has_changed(&mut self, real: &Real, start: Time) -> bool {
+        let of_host = real.is_regular() && real.mark().is_none() && !self.devices.is_measured(real.device);
+        let key = self.key(real);
+        of_host && real.changed > start && self.written.find(key).is_none()
+    }
+
     /// What a program sees of a file. One that the server never touched is the host's, but its times end at `start`, the
     /// cluster's first moment: what the host does in its directories later, replicas see at different times. For the same
     /// reason a directory in which the host is busy shows the start itself.

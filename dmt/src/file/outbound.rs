@@ -24,14 +24,12 @@ use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
 use crate::link::Shared;
 use crate::park::Space;
-use crate::upcall::UpcallKind;
+use crate::upcall::{UpcallKind, WARNING};
 
 /// Refused destinations that are told once each; of more than these nothing is told.
 const TOLD: usize = 64;
 /// Bytes of a line for the log.
 const LINE_BYTES: usize = 256;
-/// Severity of a log upcall.
-const WARNING: u64 = 1;
 
 /// See the module. All zeroes is the first state: nothing is allowed.
 #[repr(C)]

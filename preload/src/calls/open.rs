@@ -3,7 +3,7 @@
 
 use core::ffi::c_int;
 
-use crate::calls::disk::{MAX_PATH_BYTES, path_of};
+use crate::calls::disk::{MAX_PATH_BYTES, changed, path_of};
 use crate::calls::fifo;
 use crate::calls::file::install;
 use crate::calls::procfs;
@@ -66,6 +66,9 @@ fn special(fd: usize, flags: c_int) -> isize {
         unsafe { raw!(libc::SYS_fstat, fd, &raw mut stat) };
         let kind = stat.st_mode & libc::S_IFMT;
         let device = (kind == libc::S_IFCHR).then_some(stat.st_rdev);
+        if kind == libc::S_IFREG {
+            changed::opened(fd, &stat);
+        }
         let is_measured = dmt(|call| call.with(|k| k.disk.devices.is_measured(stat.st_dev)));
         (device, kind == libc::S_IFIFO, is_measured)
     });

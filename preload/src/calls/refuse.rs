@@ -3,7 +3,7 @@
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use dmt::upcall::UpcallKind;
+use dmt::upcall::{UpcallKind, WARNING, WARNING_ONCE};
 
 use crate::fatal::Line;
 use crate::place::Place;
@@ -12,9 +12,6 @@ use crate::sigsys;
 use crate::syscalls::LIMIT;
 use crate::tls;
 use crate::world::dmt;
-
-/// Severity of a log upcall.
-const WARNING: u64 = 1;
 
 /// What is refused that is no system call as a whole; numbers behind those of the calls.
 #[derive(Clone, Copy)]
@@ -76,9 +73,18 @@ fn first_time(number: usize) -> bool {
 
 /// One line for the replica's log.
 pub fn log(line: &Line) {
+    send(line, WARNING);
+}
+
+/// One line for the replica's log, if that has no such line yet.
+pub fn log_once(line: &Line) {
+    send(line, WARNING_ONCE);
+}
+
+fn send(line: &Line, severity: u64) {
     dmt(|call| {
         call.room();
-        call.with(|k| k.upcall(call.shared(), UpcallKind::Log, [WARNING, 0, 0, 0], 0, &[line.bytes()]));
+        call.with(|k| k.upcall(call.shared(), UpcallKind::Log, [severity, 0, 0, 0], 0, &[line.bytes()]));
         call.kick();
     });
 }

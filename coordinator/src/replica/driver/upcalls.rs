@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dmt::bounds::{MAX_ENTRY_BYTES, UPCALL_RING_BYTES};
 use dmt::entry::{ConnectInfo, ENTRY_HEADER_BYTES, EntryHeader};
 use dmt::link::{Link, Upcall};
-use dmt::upcall::{ADMITTED, UpcallKind, listen};
+use dmt::upcall::{ADMITTED, UpcallKind, WARNING_ONCE, listen};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::{Driver, Effect, Phase, Rebuild};
@@ -75,6 +75,8 @@ pub enum News {
     Log {
         /// Worth a warning.
         warning: bool,
+        /// One of the same text is enough.
+        once: bool,
         /// The line.
         text: String,
     },
@@ -231,7 +233,7 @@ fn other_news(upcall: &Upcall<'_>) -> Option<News> {
         UpcallKind::Unlisten => News::Unlistens { id: a },
         UpcallKind::Exited => News::Exited { wait_status: a as i32, tick: b, digest: c },
         UpcallKind::Diverged => News::Diverged { entry: a, tick: b, reason: text() },
-        UpcallKind::Log => News::Log { warning: a != 0, text: text() },
+        UpcallKind::Log => News::Log { warning: a != 0, once: a == WARNING_ONCE, text: text() },
         UpcallKind::Applied
         | UpcallKind::Output
         | UpcallKind::Dial

@@ -1,6 +1,7 @@
 //! Files on disk: what the kernel does, and then what replicas would not agree on put right. The rules are dmt's
 //! ([`dmt::disk`]); here are the system calls.
 
+pub mod changed;
 pub mod failed;
 pub mod listing;
 pub mod measured;
