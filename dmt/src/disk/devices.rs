@@ -36,8 +36,8 @@ impl Devices {
     #[inline]
     pub fn index(&mut self, real: u64) -> u64 {
         let known = self.known as usize;
-        if let Some(at) = self.real[..known].iter().position(|&device| device == real) {
-            return at as u64;
+        if let Some(at) = self.place(real) {
+            return at;
         }
         if known == MAX_DEVICES {
             return MAX_DEVICES as u64;
@@ -45,6 +45,12 @@ impl Devices {
         self.real[known] = real;
         self.known += 1;
         known as u64
+    }
+
+    /// The place of a device that has one.
+    #[inline]
+    pub fn place(&self, real: u64) -> Option<u64> {
+        self.real[..self.known as usize].iter().position(|&device| device == real).map(|at| at as u64)
     }
 
     /// The server has this mount.
@@ -83,8 +89,7 @@ impl Devices {
     /// What files a device has.
     #[inline]
     pub fn measured(&self, real: u64) -> Measured {
-        let known = &self.real[..self.known as usize];
-        known.iter().position(|&device| device == real).map_or(Measured::No, |at| self.measured[at])
+        self.place(real).map_or(Measured::No, |at| self.measured[at as usize])
     }
 
     /// Whether the kernel makes a device's files when somebody looks.

@@ -79,11 +79,15 @@ impl Disk {
     }
 
     /// Whether this is a file of the host that has changed since `start`, the cluster's first moment, and not by the server: replicas
-    /// may read it before and after.
-    pub fn has_changed(&mut self, real: &Real, start: Time) -> bool {
+    /// may read it before and after, and so nothing that they share changes here.
+    pub fn has_changed(&self, real: &Real, start: Time) -> bool {
         let of_host = real.is_regular() && real.mark().is_none() && !self.devices.is_measured(real.device);
-        let key = self.key(real);
-        of_host && real.changed > start && self.written.find(key).is_none()
+        of_host
+            && real.changed > start
+            && self
+                .devices
+                .place(real.device)
+                .is_some_and(|index| self.written.find(FileKey::of_real(index, real.inode)).is_none())
     }
 
     /// What a program sees of a file. One that the server never touched is the host's, but its times end at `start`, the
@@ -181,6 +185,24 @@ mod tests {
         assert_eq!((shown.inode, shown.blocks), (OWN_INODES + 17, 16));
         assert_eq!(shown.modified, at(3_000_000_000));
         assert_eq!(shown.changed, Time { seconds: 3_000_000_100, nanoseconds: 0 });
+    }
+
+    #[test]
+    fn only_the_hosts_own_changes_are_told() {
+        let mut disk = disk();
+        let start = at(2_000_000_000);
+        let late = file(at(1_000_000_000));
+        assert!(!disk.has_changed(&late, start), "no mount of the container has it");
+        disk.devices.index(late.device);
+        assert!(disk.has_changed(&late, start));
+        assert!(!disk.has_changed(&Real { changed: start, ..late }, start));
+        assert!(!disk.has_changed(&Real { mode: DIRECTORY | 0o755, ..late }, start));
+        let mark = Mark { inode: 0, changed: 3_000_000_100 };
+        assert!(!disk.has_changed(&file(mark.encode()), start), "the server did that");
+        let key = disk.key(&late);
+        let id = disk.written.find_or_make(key, at(3_000_000_000), at(3_000_000_000)).unwrap();
+        disk.written.hold(id);
+        assert!(!disk.has_changed(&late, start), "and that, which is not stored yet");
     }
 
     #[test]
