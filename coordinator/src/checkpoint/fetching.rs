@@ -247,9 +247,10 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::super::{PIECE_BYTES, Piece, Want};
-    use super::{Assembly, files, listing};
+    use super::{Assembly, LISTING, MAX_LISTING_BYTES, files, listing, receive_listing};
     use std::fs;
     use std::path::Path;
+    use std::sync::mpsc::channel;
 
     /// The pieces of a file tree, as a lender makes them.
     fn contents(top: &Path, items: &[listing::Item]) -> Vec<u8> {
@@ -295,6 +296,45 @@ mod tests {
         assert!(["d", "d/e", "d/e/c", "link"].into_iter().all(same));
         assert!(fs::metadata(tree.join("d/same")).unwrap().modified().is_ok());
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    fn of_listing(total: u64, offset: u64, bytes: &[u8]) -> Piece {
+        let want = Want { entry: 1, id: 2, listing: true, offset, len: PIECE_BYTES as u32 };
+        Piece { want, total, crc: crc32fast::hash(bytes), bytes: bytes.to_vec() }
+    }
+
+    #[test]
+    fn a_listing_comes_in_whole_pieces_and_not_beyond_its_bound() {
+        let top = std::env::temp_dir().join(format!("brolga-listing-{}", std::process::id()));
+        fs::create_dir_all(top.join("tree")).unwrap();
+        fs::write(top.join("tree/a"), b"text").unwrap();
+        let items = listing::list(&top.join("tree")).unwrap();
+        let bytes = postcard::to_stdvec(&items).unwrap();
+        let receive = |pieces: &[Piece]| {
+            let (send, come) = channel();
+            pieces.iter().for_each(|piece| send.send(piece.clone()).unwrap());
+            drop(send);
+            let asked = std::cell::Cell::new(0);
+            let got = receive_listing(&top, &come, &|_| asked.set(asked.get() + 1));
+            (got, asked.get())
+        };
+        let (got, _) = receive(&[of_listing(MAX_LISTING_BYTES + 1, 0, &bytes)]);
+        let refused = got.unwrap_err().to_string();
+        assert!(refused.contains("a listing") && refused.contains("67108865 bytes"), "{refused}");
+        assert!(!top.join(LISTING).exists());
+        // One that is damaged on the way, or not the next, is asked for again; then the sender is gone.
+        let total = bytes.len() as u64;
+        let (first, rest) = bytes.split_at(5);
+        let damaged = Piece { crc: 1, ..of_listing(total, 0, first) };
+        let (got, asked) = receive(&[damaged, of_listing(total, 5, rest), of_listing(total, 0, first)]);
+        assert!(matches!(got, Ok(None)) && asked == 4);
+        let (got, _) = receive(&[of_listing(total, 0, first), of_listing(total, 5, rest)]);
+        assert_eq!(got.unwrap().unwrap().len(), items.len());
+        // It is there now, for whoever goes on.
+        assert_eq!(receive(&[]).0.unwrap().unwrap().len(), items.len());
+        fs::write(top.join(LISTING), &bytes[..4]).unwrap();
+        assert!(receive(&[]).0.is_err(), "a damaged one is refused");
+        fs::remove_dir_all(&top).unwrap();
     }
 
     #[test]

@@ -164,8 +164,9 @@ fn tell_of_a_fault(again: String, directory: Directory) {
     }));
 }
 
-/// This program ends at once then, without the usual cleaning up, and its disks end with it: ends its processes, removes its networks, and
-/// copies what is on a disk.
+/// This program ends at once then, without the usual cleaning up, and its disks end with it: ends its processes, removes its networks,
+/// copies what is on a disk, and takes the disk away while this process still serves it. A file system that ends later waits for its
+/// disk for good, and every `sync` on the machine waits with it.
 fn keep(directory: &Path) {
     let own = std::process::id().cast_signed();
     let others = process::tree(own).into_iter().map(|process| process.pid).filter(|&pid| pid != own);
@@ -177,6 +178,7 @@ fn keep(directory: &Path) {
         if path.is_dir() && seen.contains(&format!(" {} ", path.display())) {
             let to = directory.join(format!("kept-{}", entry.file_name().display()));
             let _ = Command::new("cp").args(["-a", "--sparse=always"]).arg(&path).arg(to).status();
+            let _ = Command::new("umount").arg(&path).status();
         }
     }
 }
