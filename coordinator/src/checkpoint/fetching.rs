@@ -14,6 +14,7 @@ use super::listing::{self, Item, MAX_LISTING_BYTES};
 use super::manifest::{MANIFEST, Manifest};
 use super::take::hexadecimal;
 use super::{CheckpointError, Piece, Store, Stored, files, room};
+use crate::private::make_private;
 
 /// File with the listing, beside the tree.
 const LISTING: &str = "listing";
@@ -193,7 +194,7 @@ struct Assembly {
 impl Assembly {
     /// Goes on where what is there ends.
     fn open(top: &Path, items: Vec<Item>) -> io::Result<Self> {
-        crate::launcher::state::make_private(top)?;
+        make_private(top)?;
         let total = items.iter().map(|item| item.size).sum();
         let mut assembly =
             Self { top: top.to_owned(), items, at: 0, within: 0, file: None, written: 0, total };

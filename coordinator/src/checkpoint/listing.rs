@@ -15,6 +15,7 @@ use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::container::criu::CRIU_LOG;
+use crate::private::make_private;
 
 /// Bytes of a listing at the most: about half a million files.
 pub(super) const MAX_LISTING_BYTES: u64 = 64 << 20;
@@ -185,7 +186,7 @@ impl Item {
             return fs::hard_link(top.join(other.relative()), path);
         }
         match self.kind() {
-            SFlag::S_IFDIR => crate::launcher::state::make_private(&path),
+            SFlag::S_IFDIR => make_private(&path),
             SFlag::S_IFLNK => std::os::unix::fs::symlink(OsStr::from_bytes(&self.target), path),
             SFlag::S_IFREG => Ok(()),
             kind => Ok(mknod(&path, kind, Mode::from_bits_truncate(0o600), self.device)?),

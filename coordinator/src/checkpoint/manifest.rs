@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckpointError;
 pub use super::files::Sum;
-use crate::replica::datagrams::Membership;
-use crate::replica::status::Listener;
+use crate::sockets::{Listener, Membership};
 
 /// Name of the file.
 pub const MANIFEST: &str = "manifest";

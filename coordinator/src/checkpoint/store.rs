@@ -9,6 +9,7 @@ use super::manifest::Manifest;
 use super::{CheckpointError, KEEP, disk};
 use crate::container::criu::CRIU_LOG;
 use crate::container::remove_tree;
+use crate::private::make_private;
 
 /// Name of the directory.
 const DIRECTORY: &str = "checkpoints";
@@ -92,8 +93,8 @@ impl Store {
     pub(super) fn begin(&self) -> Result<PathBuf, CheckpointError> {
         let path = self.directory.join(UNFINISHED);
         remove_tree(&path).map_err(CheckpointError::file("remove", &path))?;
-        crate::launcher::state::make_private(&self.directory)
-            .and_then(|()| crate::launcher::state::make_private(&path))
+        make_private(&self.directory)
+            .and_then(|()| make_private(&path))
             .map_err(CheckpointError::file("make", &path))?;
         Ok(path)
     }
@@ -136,8 +137,8 @@ impl Store {
             path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(INCOMING))
         };
         others.filter(|other| of_transfer(other) && *other != path).for_each(|other| Self::remove(&other));
-        crate::launcher::state::make_private(&self.directory)
-            .and_then(|()| crate::launcher::state::make_private(&path))
+        make_private(&self.directory)
+            .and_then(|()| make_private(&path))
             .map_err(CheckpointError::file("make", &path))?;
         Ok(path)
     }

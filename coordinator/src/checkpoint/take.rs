@@ -15,6 +15,7 @@ use super::{ARENA, CheckpointError, IMAGES, LAYERS, LogEnd, OUTPUT, SHM, Store, 
 use crate::channel::{Channel, Received};
 use crate::container::criu::{CRIU_LOG, GoOn, Word};
 use crate::container::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY};
+use crate::private::make_private;
 use crate::slices::modestly;
 
 /// How long CRIU may take to freeze and dump the processes, seconds.
@@ -86,7 +87,7 @@ impl Plan {
     pub fn begin(store: &Store) -> Result<(PathBuf, fs::File), CheckpointError> {
         let made = store.begin()?;
         let images = made.join(IMAGES);
-        crate::launcher::state::make_private(&images)
+        make_private(&images)
             .and_then(|()| fs::File::open(&images))
             .map(|file| (made, file))
             .map_err(CheckpointError::file("make", images))

@@ -10,8 +10,8 @@ use super::cluster::Cluster;
 use super::cluster_file::{ClusterFile, FILE_NAME, KEYS_NAME, MemberEntry};
 use super::cluster_file_error::ClusterFileError;
 use super::keys;
-use super::state::make_private;
 use crate::paxos::Members;
+use crate::private::make_private;
 
 /// All that is there before the new member has an id.
 #[derive(Debug)]

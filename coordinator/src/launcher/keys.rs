@@ -13,7 +13,7 @@ use rcgen::{
 };
 
 use super::LauncherError;
-use super::state::make_private;
+use crate::private::make_private;
 use crate::replica::config::{KeyFiles, peer_name};
 use crate::replica::pem;
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LauncherError;
 use super::cluster::Cluster;
-use crate::replica::status::Listener;
+use crate::sockets::Listener;
 
 /// Clients that may wait until a leader accepts them.
 const BACKLOG: i32 = 4096;
@@ -284,7 +284,7 @@ fn listening(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
 mod tests {
     use super::{Followed, Place, Ports, Publication};
     use crate::launcher::LauncherError;
-    use crate::replica::status::Listener;
+    use crate::sockets::Listener;
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 
     fn listener(address: IpAddr, port: u16) -> Listener {

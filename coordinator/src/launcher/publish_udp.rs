@@ -11,7 +11,7 @@ use nix::sys::socket::{SockaddrStorage, getsockname};
 use super::LauncherError;
 use super::publish::Publication;
 use crate::replica::datagram_socket::bound;
-use crate::replica::status::Listener;
+use crate::sockets::Listener;
 
 #[derive(Debug)]
 pub(super) struct UdpPort {
@@ -90,7 +90,7 @@ fn open(server_port: u16, address: SocketAddr, v6_only: bool, reuse: bool) -> io
 mod tests {
     use super::{FollowedUdp, UdpPorts};
     use crate::launcher::Publication;
-    use crate::replica::status::Listener;
+    use crate::sockets::Listener;
     use std::net::{Ipv4Addr, UdpSocket};
 
     #[test]

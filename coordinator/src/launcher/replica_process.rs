@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::control::ProcessState;
 use super::seats::Seats;
-use super::state::{coordinator_log, make_private, replica_directory};
+use super::state::{coordinator_log, replica_directory};
 use super::telling::say;
 use crate::channel::Channel;
+use crate::private::make_private;
 use crate::replica::config::CHANNEL_VERSION;
 use crate::replica::status::{ReplicaStatus, Role};
 

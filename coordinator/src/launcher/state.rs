@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -12,6 +12,7 @@ use super::LauncherError;
 use super::cluster::Cluster;
 use crate::container::{SharedDirectory, remove_tree, system_files};
 use crate::paxos::MAX_ID;
+use crate::private::make_private;
 use crate::replica::config::Durability;
 
 /// Name of the file that the supervisor holds.
@@ -73,11 +74,6 @@ pub fn lock(directory: &Path, wait: bool) -> io::Result<Option<Flock<File>>> {
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, error)) => Err(error.into()),
     }
-}
-
-/// Makes a directory that only its owner can look into.
-pub fn make_private(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 impl StateDirectory {

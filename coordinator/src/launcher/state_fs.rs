@@ -17,8 +17,9 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::geteuid;
 
 use super::loop_device::{self, CONTROL};
-use super::state::{LOCK, make_private};
+use super::state::LOCK;
 use crate::log::allocate;
+use crate::private::make_private;
 
 /// The smallest one: XFS wants 300 MB, and a checkpoint leaves 128 MB to the log.
 const LEAST_BYTES: u64 = 512 << 20;

@@ -13,13 +13,13 @@ use std::os::fd::OwnedFd;
 use dmt::bounds::MAX_EVENT_BYTES;
 use dmt::entry::{ConnectInfo, EventKind, datagram_stream};
 use nix::sys::epoll::EpollFlags;
-use serde::{Deserialize, Serialize};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U16, U32};
 
 use super::datagram_socket::DatagramSocket;
 use super::intake::{Intake, event};
 use super::poll::{Poll, Token};
+use crate::sockets::Membership;
 
 /// Datagrams read from one socket in one turn.
 const READS_PER_TURN: usize = 64;
@@ -40,19 +40,6 @@ pub struct Datagram {
     pub to: SocketAddr,
     /// The bytes.
     pub bytes: Box<[u8]>,
-}
-
-/// A socket of the server is in a multicast group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Membership {
-    /// dmt's id of the socket.
-    pub socket: u64,
-    /// The group.
-    pub group: IpAddr,
-    /// Address of the interface, if the server named it by that.
-    pub interface: IpAddr,
-    /// Index of the interface in the replica, if it named it by that; else 0.
-    pub index: u32,
 }
 
 /// The events of a leadership's datagrams, numbered so that none is applied twice.

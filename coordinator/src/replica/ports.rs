@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use nix::sys::epoll::EpollFlags;
 
 use super::poll::{Poll, Token};
-use super::status::Listener;
+use crate::sockets::Listener;
 
 /// Connections accepted from one socket in one turn.
 pub const ACCEPTS_PER_TURN: usize = 64;

@@ -3,13 +3,12 @@
 //! The supervisor stores the last one of each replica; `brolga status` prints them. Times are left out on purpose: two
 //! statuses can be subtracted to get rates.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint_status::CheckpointStatus;
 use super::transfer::TransferStatus;
 use crate::paxos::Members;
+use crate::sockets::Listener;
 
 /// A follower that is this many entries behind replays rather than follows.
 pub const RECOVERING_LAG: u64 = 4096;
@@ -50,27 +49,6 @@ pub enum DigestState {
         /// How it was noticed.
         reason: String,
     },
-}
-
-/// A socket on which the server listens inside its container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
-    /// dmt's listener id.
-    pub id: u64,
-    /// Port that the server bound.
-    pub port: u16,
-    /// Backlog that the server asked for.
-    pub backlog: u32,
-    /// Address that the server bound.
-    pub address: IpAddr,
-    /// It takes no IPv4 clients although it is bound to the IPv6 wildcard.
-    pub v6_only: bool,
-    /// It is a UDP socket.
-    pub udp: bool,
-    /// It shares its address with other programs' sockets (UDP).
-    pub reuse: bool,
-    /// The server asked for any port (TCP); `port` is what it was told.
-    pub any_port: bool,
 }
 
 /// How the server's first process ended.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::driver::News;
 use super::run::Replica;
-use super::status::{Listener, ServerExit};
+use super::status::ServerExit;
+use crate::sockets::Listener;
 
 /// Lines that a server has said only once, at the most; no more are said.
 const MOST_SAID: usize = 64;

@@ -12,10 +12,10 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{Driver, Effect, Phase, Rebuild};
 use crate::log::Disk;
 use crate::replica::crane::SpinPoint;
-use crate::replica::datagrams::{Datagram, Membership};
+use crate::replica::datagrams::Datagram;
 use crate::replica::digests::Digest;
 use crate::replica::outputs::Item;
-use crate::replica::status::Listener;
+use crate::sockets::{Listener, Membership};
 
 /// Bytes freed in the upcall ring after which the server is woken, because it may wait for room.
 const ROOM_NEWS_BYTES: u64 = UPCALL_RING_BYTES as u64 / 4;
