@@ -101,6 +101,12 @@ fn build(loader: Option<(usize, usize)>, traced: bool) -> Program {
     p.add(JSET, libc::MAP_SHARED as u32, 1, 0);
     p.ret(RET_ALLOW);
     p.ret(RET_TRAP);
+    // Not to data or to a hole.
+    p.load(NR);
+    p.add(JEQ, libc::SYS_lseek as u32, 0, 3);
+    p.load(ARG2_LOW);
+    p.add(JGE, libc::SEEK_DATA as u32, 1, 0);
+    p.ret(RET_ALLOW);
     // A limit of anything but the address space: libc asks for that of the stack before the constructor has run.
     p.load(NR);
     p.add(JEQ, libc::SYS_prlimit64 as u32, 0, 3);

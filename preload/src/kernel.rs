@@ -1,11 +1,12 @@
 //! Calls on plain files that the kernel carries out for the program, while the caller keeps the turn.
 //!
 //! They can take long without the program computing: the first change of a big file of the host copies it into the upper
-//! layer. A signal of the watchdog would make the kernel begin that anew, again and again, so it looks away meanwhile.
+//! layer. A signal of the watchdog would make the kernel begin that anew, again and again, so it looks away meanwhile. Where a full
+//! disk is in the way, the caller waits ([`space`]).
 
 use core::sync::atomic::Ordering;
 
-use crate::calls::disk::failed;
+use crate::calls::disk::{failed, space};
 use crate::gate;
 use crate::watches;
 use crate::world;
@@ -26,15 +27,22 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> isize {
 /// As the system call; the caller is a thread of dmt that holds the turn.
 #[inline]
 pub unsafe fn quiet_call(number: i64, a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise.
+    let result = unsafe { space::patient(number, a, || carry_out(number, a)) };
+    if result == failed::EIO || result == failed::EROFS {
+        // SAFETY: forwarded promise.
+        unsafe { failed::failed(number, a, result) };
+    }
+    result
+}
+
+#[inline]
+unsafe fn carry_out(number: i64, a: [usize; 6]) -> isize {
     let inside = &world::arena().shared.control.in_kernel;
     inside.store(1, Ordering::Relaxed);
     // SAFETY: forwarded promise.
     let result = unsafe { gate::syscall(number, a) };
     inside.store(0, Ordering::Relaxed);
-    if result == failed::EIO || result == failed::EROFS {
-        // SAFETY: forwarded promise.
-        unsafe { failed::failed(number, a, result) };
-    }
     result
 }
 

@@ -42,7 +42,7 @@ pub const TABLE: &[(u16, &str, Class)] = &[
     (5, "fstat", Emulated),
     (6, "lstat", Emulated),
     (7, "poll", Scheduled),
-    (8, "lseek", Passed(FILE)),
+    (8, "lseek", Emulated),
     (9, "mmap", Emulated),
     (10, "mprotect", Passed(MEM)),
     (11, "munmap", Passed(MEM)),

@@ -1,7 +1,7 @@
 //! Faults that are not a death: a full disk, a peer with a wrong key.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -277,6 +277,69 @@ fn a_server_whose_own_disk_is_full_waits_and_does_not_hear_how_much_had_room() {
     }
     let diverged = cluster.logged("DIVERGED");
     assert!(diverged.is_empty(), "{}", diverged.join("\n"));
+    layers::assert_identical(&cluster.state(), 3);
+    let stopped = cluster.call(&["stop"]);
+    assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    cluster.await_end();
+    drop(disk);
+}
+
+/// A server that changes one file of the host for each client, which names it, and says how that went: the first change copies it.
+const CHANGER: &str = "
+import os, socket
+server = socket.create_server(('', 7000))
+changes = [
+    lambda: os.close(os.open('host-0', os.O_RDWR)),
+    lambda: os.chmod('host-1', 0o600),
+    lambda: os.utime('host-2', (1, 1)),
+    lambda: os.truncate('host-3', 5),
+    lambda: os.setxattr('host-4', 'user.name', b'value'),
+    lambda: os.rename('host-5', 'other-5'),
+    lambda: os.link('host-6', 'other-6'),
+]
+while True:
+    client, _ = server.accept()
+    wanted = client.recv(1)
+    try:
+        if wanted:
+            changes[int(wanted)]()
+            client.sendall(b'done')
+    except OSError as error:
+        client.sendall(str(error).encode())
+    client.close()
+";
+const CHANGES: usize = 7;
+const HOST_FILE_BYTES: usize = 1 << 20;
+
+#[test]
+fn a_server_whose_own_disk_is_full_waits_with_all_that_copies_a_file_of_the_host() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("copies");
+    let data = scratch.path().join("data");
+    fs::create_dir(&data).expect("make the server's directory");
+    for number in 0..CHANGES {
+        fs::write(data.join(format!("host-{number}")), vec![b'h'; HOST_FILE_BYTES]).expect("write a file");
+    }
+    let disk = SmallDisk::mount(&scratch.path().join("state/replica-2"), SMALL_DISK);
+    let mut cluster = Plan::new(&["python3", "-c", CHANGER]).port(7000).start_in(scratch);
+    cluster.await_complete();
+    for change in 0..CHANGES {
+        disk.leave(ROOM_FOR_A_PART[0]);
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, cluster.port())).expect("connect");
+        client.write_all(change.to_string().as_bytes()).expect("ask");
+        until("the server of the replica waits", PATIENCE, || {
+            (cluster.logged("the disk is full: the server waits").len() > change).then_some(())
+        });
+        disk.make_room();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("an answer");
+        assert_eq!((change, answer.as_str()), (change, "done"));
+        cluster.await_level();
+    }
+    for word in ["DIVERGED", "was changed on the host"] {
+        let told = cluster.logged(word);
+        assert!(told.is_empty(), "{}", told.join("\n"));
+    }
     layers::assert_identical(&cluster.state(), 3);
     let stopped = cluster.call(&["stop"]);
     assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));

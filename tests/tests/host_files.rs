@@ -2,7 +2,8 @@
 //! replayed afterwards finds them as they were.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 
 use brolga_tests::cluster::{Cluster, Plan};
@@ -94,6 +95,38 @@ fn a_file_that_was_changed_is_told() {
     let lines = told(&cluster);
     assert_eq!(lines.len(), 3, "one of each replica: {lines:?}");
     assert!(lines.iter().all(|line| line.contains("data/new was changed")), "{lines:?}");
+    cluster.stop();
+    cluster.assert_nothing_left();
+}
+
+/// A server that tells where a file has data and where a hole, and whether it could share blocks with another.
+const TELLER: &str = "
+import fcntl, os, socket
+server = socket.create_server(('', 7000))
+file = os.open('sparse', os.O_CREAT | os.O_RDWR)
+os.pwrite(file, b'end', 1 << 20)
+copy = os.open('copy', os.O_CREAT | os.O_RDWR)
+try:
+    fcntl.ioctl(copy, 0x40049409, file)
+    cloned = 'cloned'
+except OSError as error:
+    cloned = os.strerror(error.errno)
+while True:
+    client, _ = server.accept()
+    told = os.lseek(file, 0, os.SEEK_DATA), os.lseek(file, 0, os.SEEK_HOLE)
+    client.sendall(f'{told} {cloned}'.encode())
+    client.close()
+";
+
+#[test]
+fn where_a_disk_has_holes_is_not_told() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&["python3", "-c", TELLER]).port(7000).start("holes");
+    cluster.await_complete();
+    let mut told = String::new();
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, cluster.port())).expect("connect");
+    client.read_to_string(&mut told).expect("an answer");
+    assert_eq!(told, "(0, 1048579) Operation not supported");
     cluster.stop();
     cluster.assert_nothing_left();
 }

@@ -5,7 +5,7 @@ use core::ffi::c_int;
 use dmt::file::FileId;
 use dmt::file::abi::IoVec;
 
-use crate::calls::disk::{space, writing};
+use crate::calls::disk::{holes, space, writing};
 use crate::calls::{lock, netlink, stamp};
 use crate::gate;
 use crate::kernel;
@@ -33,6 +33,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_fcntl => fcntl(a),
             libc::SYS_flock => lock::flock(a),
             libc::SYS_ioctl => ioctl(a),
+            libc::SYS_lseek => holes::lseek(a),
             libc::SYS_pipe => pipe2([a[0], 0, 0, 0, 0, 0]),
             libc::SYS_pipe2 => pipe2(a),
             libc::SYS_eventfd => eventfd2([a[0], 0, 0, 0, 0, 0]),
@@ -249,7 +250,7 @@ pub unsafe fn ioctl(a: [usize; 6]) -> isize {
     // SAFETY: forwarded promise.
     let real = || unsafe { gate::syscall(libc::SYS_ioctl, a) };
     if !is_virtual(a[0]) {
-        return real();
+        return holes::io_control(request.into()).unwrap_or_else(real);
     }
     match u64::from(request) {
         libc::FIOCLEX | libc::FIONCLEX => {

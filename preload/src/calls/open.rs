@@ -67,7 +67,7 @@ fn special(fd: usize, flags: c_int) -> isize {
         let kind = stat.st_mode & libc::S_IFMT;
         let device = (kind == libc::S_IFCHR).then_some(stat.st_rdev);
         if kind == libc::S_IFREG {
-            changed::opened(fd, &stat);
+            changed::opened(fd, &stat, flags & libc::O_ACCMODE != libc::O_RDONLY);
         }
         let is_measured = dmt(|call| call.with(|k| k.disk.devices.is_measured(stat.st_dev)));
         (device, kind == libc::S_IFIFO, is_measured)

@@ -15,6 +15,7 @@ use crate::calls::refuse::{self, Other};
 use crate::calls::vector::pieces;
 use crate::fatal::Line;
 use crate::gate;
+use crate::kernel;
 use crate::raw;
 use crate::watches;
 use crate::world::{apart, dmt};
@@ -211,7 +212,7 @@ unsafe fn take_path(mut a: [usize; 6]) -> isize {
         });
         raw!(libc::SYS_fchmod, helper, mode & 0o7777);
         a[0] = helper as usize;
-        let taken = gate::syscall(libc::SYS_bind, a);
+        let taken = kernel::quiet_call(libc::SYS_bind, a);
         raw!(libc::SYS_close, helper);
         taken
     }

@@ -4,7 +4,7 @@ use core::ffi::c_int;
 
 use crate::args;
 use crate::calls::disk::times::{self, Change, made_fd, parent_changed, utimensat};
-use crate::calls::disk::{space, writing};
+use crate::calls::disk::writing;
 use crate::kernel;
 
 pub use crate::calls::disk::writing::{modified, written};
@@ -18,7 +18,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
     Some(unsafe {
         match number {
             libc::SYS_ftruncate | libc::SYS_fallocate => {
-                let done = space::patient(a[0], || kernel::call(number, a));
+                let done = kernel::call(number, a);
                 if done == 0 {
                     modified(a[0]);
                 }
@@ -80,7 +80,7 @@ pub unsafe fn open(directory: usize, path: usize, flags: usize, mode: usize) -> 
     let open = |flags: c_int| {
         let call = args!(directory, path, flags, mode);
         // SAFETY: forwarded promise.
-        space::patient_here(|| unsafe { kernel::call(libc::SYS_openat, call) })
+        unsafe { kernel::call(libc::SYS_openat, call) }
     };
     let wanted = flags as c_int;
     // SAFETY: forwarded promise.

@@ -135,7 +135,7 @@ unsafe fn files_only(number: i64, a: [usize; 6], one: usize, other: usize) -> is
                 let copy = |done| kernel::call(number, [a[0], a[1], a[2], a[3], a[4] - done, a[5]]);
                 space::whole(other, || a[4], copy)
             }
-            _ => space::patient(other, || kernel::call(number, a)),
+            _ => kernel::call(number, a),
         }
     };
     stamp::written(other, copied)

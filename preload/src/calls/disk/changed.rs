@@ -15,14 +15,14 @@ use crate::world::{apart, dmt};
 
 /// Where Brolga's own files are, which each replica has anew.
 const OWN: &[u8] = b"/run/brolga/";
-/// Files that a process tells of.
-const MOST_TOLD: usize = 16;
-/// Those that it has told of, by device and inode.
+/// Files that a process looks at: with the last of them it says no more.
+const MOST_TOLD: usize = 128;
+/// Those that it has told of, or has copied from the host, by device and inode.
 static TOLD: [AtomicU64; MOST_TOLD] = [const { AtomicU64::new(0) }; MOST_TOLD];
 
-/// The program opened a regular file. Leaves marks on the stack: to be called apart.
-pub fn opened(fd: usize, stat: &libc::stat) {
-    if is_news(stat) {
+/// The program opened a regular file, to write to it or not. Leaves marks on the stack: to be called apart.
+pub fn opened(fd: usize, stat: &libc::stat, to_write: bool) {
+    if is_news(stat, to_write) {
         let mut room = [0; MAX_PATH_BYTES];
         tell(path_of(fd, &mut room));
     }
@@ -55,22 +55,24 @@ fn look(path: &CStr) {
     let mut stat: libc::stat = unsafe { core::mem::zeroed() };
     // SAFETY: as above; the descriptor is ours.
     unsafe { raw!(libc::SYS_fstat, fd, &raw mut stat) };
-    opened(fd, &stat);
+    opened(fd, &stat, false);
     // SAFETY: closes what was opened here.
     unsafe { raw!(libc::SYS_close, fd) };
 }
 
-fn is_news(stat: &libc::stat) -> bool {
-    let changed = dmt(|call| {
+fn is_news(stat: &libc::stat, to_write: bool) -> bool {
+    let real = real(stat);
+    let (changed, content_changed) = dmt(|call| {
         call.with(|k| {
             let start = Time::of_clock(k.sched.genesis_clock);
-            k.disk.has_changed(&real(stat), start)
+            (k.disk.has_changed(&real, start), real.modified > start)
         })
     });
-    changed && is_first(stat.st_dev.rotate_left(32) ^ stat.st_ino)
+    // Opening a file of the host to write has copied it, and its attributes changed with that, here. From now on they say nothing.
+    changed && is_first(stat.st_dev.rotate_left(32) ^ stat.st_ino) && (content_changed || !to_write)
 }
 
-/// Whether this process has not told of it, and still tells.
+/// Whether this process has not looked at it yet, and still looks.
 fn is_first(file: u64) -> bool {
     for told in &TOLD {
         match told.compare_exchange(0, file, Ordering::Relaxed, Ordering::Relaxed) {

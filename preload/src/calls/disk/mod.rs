@@ -3,10 +3,12 @@
 
 pub mod changed;
 pub mod failed;
+pub mod holes;
 pub mod listing;
 pub mod measured;
 pub mod mounts;
 pub mod names;
+pub mod place;
 pub mod space;
 pub mod stat;
 pub mod times;

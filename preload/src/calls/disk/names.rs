@@ -6,7 +6,7 @@ use core::ffi::c_int;
 use dmt::file::abi::Place;
 
 use super::times::{Change, changed, made, parent_changed};
-use super::{look, real, show, space};
+use super::{look, real, show};
 use crate::calls::disk::times;
 use crate::calls::fifo;
 use crate::kernel;
@@ -75,7 +75,7 @@ unsafe fn attributes(number: i64, a: [usize; 6]) -> Option<isize> {
 unsafe fn making(number: i64, a: [usize; 6], directory: usize, path: usize) -> isize {
     // SAFETY: forwarded promise.
     unsafe {
-        let done = space::patient_here(|| kernel::call(number, a));
+        let done = kernel::call(number, a);
         match number {
             libc::SYS_mknod => fifo::note(a[1] as u32),
             libc::SYS_mknodat => fifo::note(a[2] as u32),
@@ -137,7 +137,7 @@ pub fn led_to(address: &[u8]) -> Result<Place, isize> {
 unsafe fn linking(number: i64, a: [usize; 6], directory: usize, path: usize) -> isize {
     // SAFETY: forwarded promise.
     unsafe {
-        let done = space::patient_here(|| kernel::call(number, a));
+        let done = kernel::call(number, a);
         if done == 0 {
             changed(directory, path, libc::AT_SYMLINK_NOFOLLOW, Change::Attributes);
             parent_changed(directory, path);
@@ -149,7 +149,7 @@ unsafe fn linking(number: i64, a: [usize; 6], directory: usize, path: usize) -> 
 unsafe fn removing(number: i64, a: [usize; 6], directory: usize, path: usize) -> isize {
     // SAFETY: forwarded promise.
     unsafe {
-        let done = space::patient_here(|| kernel::call(number, a));
+        let done = kernel::call(number, a);
         if done == 0 {
             parent_changed(directory, path);
         }
@@ -172,7 +172,7 @@ unsafe fn removing_directory(number: i64, a: [usize; 6], directory: usize, path:
 unsafe fn renaming(number: i64, a: [usize; 6], from: [usize; 2], to: [usize; 2]) -> isize {
     // SAFETY: forwarded promise.
     unsafe {
-        let done = space::patient_here(|| kernel::call(number, a));
+        let done = kernel::call(number, a);
         if done == 0 {
             changed(to[0], to[1], libc::AT_SYMLINK_NOFOLLOW, Change::Attributes);
             parent_changed(from[0], from[1]);

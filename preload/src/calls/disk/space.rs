@@ -2,11 +2,12 @@
 
 use core::fmt::Write;
 
+use super::place::{FileSystem, Place};
 use crate::calls::refuse;
 use crate::fatal::Line;
 use crate::kernel;
 use crate::raw;
-use crate::world::dmt;
+use crate::world::{apart, dmt};
 
 /// Blocks and files that every file system has, half of them free.
 const TOTAL: u64 = 1 << 28;
@@ -16,8 +17,8 @@ const RETRY_NS: i64 = 100_000_000;
 const TRIES_PER_LINE: u32 = 300;
 /// No call of the kernel moves more bytes.
 const MOST_BYTES: usize = 0x7fff_f000;
-/// File systems in memory: they have a size of their own, the same on every replica.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// A disk with so much left, in bytes, had room for an extended attribute.
+const ATTRIBUTE_ROOM: u64 = 1 << 20;
 const NO_SPACE: isize = -(libc::ENOSPC as isize);
 const NO_QUOTA: isize = -(libc::EDQUOT as isize);
 
@@ -42,12 +43,16 @@ pub unsafe fn statfs(number: i64, a: [usize; 6]) -> isize {
     }
 }
 
-/// Carries out a call that writes to `fd`. A full disk is one replica's own affair, so the server does not hear of it: it
-/// waits until there is space. A descriptor of a device, or of a file system in memory, is answered as it is.
+/// Carries out call `number` with arguments `a`, which `call` does. A full disk is one replica's own affair, so the server does not
+/// hear of it: it waits until there is space. That of a device, or of a file system in memory, is answered as it is.
+///
+/// # Safety
+/// The arguments are those of the call: a path points to a C string.
 #[inline]
-pub fn patient(fd: usize, call: impl Fn() -> isize) -> isize {
+pub unsafe fn patient(number: i64, a: [usize; 6], call: impl Fn() -> isize) -> isize {
     match call() {
-        NO_SPACE | NO_QUOTA if is_on_disk(fd) => wait(call),
+        // SAFETY: forwarded promise.
+        NO_SPACE | NO_QUOTA if unsafe { is_full(number, a) } => wait(call),
         result => result,
     }
 }
@@ -56,7 +61,7 @@ pub fn patient(fd: usize, call: impl Fn() -> isize) -> isize {
 /// written when there is more: how much that was is one replica's own affair, too. `write` is told how much is done already.
 #[inline]
 pub fn whole(fd: usize, asked: impl Fn() -> usize, write: impl Fn(usize) -> isize) -> isize {
-    let done = patient(fd, || write(0));
+    let done = write(0);
     if done <= 0 {
         return done;
     }
@@ -68,7 +73,7 @@ pub fn whole(fd: usize, asked: impl Fn() -> usize, write: impl Fn(usize) -> isiz
 #[cold]
 fn complete(fd: usize, asked: usize, mut done: usize, write: impl Fn(usize) -> isize) -> isize {
     while done < asked && is_on_disk(fd) {
-        match patient(fd, || write(done)) {
+        match write(done) {
             more if more <= 0 => break,
             more => done += more as usize,
         }
@@ -76,21 +81,28 @@ fn complete(fd: usize, asked: usize, mut done: usize, write: impl Fn(usize) -> i
     done as isize
 }
 
-/// As [`patient`], for calls that make names.
-pub fn patient_here(call: impl Fn() -> isize) -> isize {
-    match call() {
-        NO_SPACE | NO_QUOTA => wait(call),
-        result => result,
-    }
+/// Whether `fd` is a file on a disk.
+fn is_on_disk(fd: usize) -> bool {
+    apart(|| {
+        super::look_fd(fd).is_some_and(|real| real.is_regular())
+            && FileSystem::of(fd).is_some_and(|found| !found.is_memory())
+    })
 }
 
-fn is_on_disk(fd: usize) -> bool {
-    // SAFETY: our own structure, for which all zeroes is valid.
-    unsafe {
-        let mut about: libc::statfs = core::mem::zeroed();
-        super::look_fd(fd).is_some_and(|real| real.is_regular())
-            && raw!(libc::SYS_fstatfs, fd, &raw mut about) == 0
-            && about.f_type != TMPFS_MAGIC
+/// Whether it is for want of space on a disk that a call failed.
+#[cold]
+unsafe fn is_full(number: i64, a: [usize; 6]) -> bool {
+    // SAFETY: forwarded promise.
+    let place = unsafe { Place::of(number, a) };
+    match (number, place) {
+        // No file system takes an attribute of any size.
+        (libc::SYS_setxattr | libc::SYS_lsetxattr | libc::SYS_fsetxattr, _) => apart(|| {
+            place.file_system().is_some_and(|found| !found.is_memory() && found.free_bytes() < ATTRIBUTE_ROOM)
+        }),
+        (libc::SYS_fchmod | libc::SYS_fchown | libc::SYS_utimensat, _) | (_, Place::Named(..)) => {
+            apart(|| place.file_system().is_some_and(|found| !found.is_memory()))
+        }
+        (_, Place::Open(fd)) => is_on_disk(fd),
     }
 }
 
