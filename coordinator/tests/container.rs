@@ -24,6 +24,9 @@ impl Drop for Scratch {
     }
 }
 
+/// Less than any machine and any login has.
+const LIMITS: &str = r#"{ "sigpending": "1234:2345", "memlock": "32768:65536" }"#;
+
 fn spec(scratch: &Scratch, program: &str, arguments: &[&str]) -> ContainerSpec {
     let mut all = vec![OsString::from(program)];
     all.extend(arguments.iter().map(OsString::from));
@@ -34,6 +37,7 @@ fn spec(scratch: &Scratch, program: &str, arguments: &[&str]) -> ContainerSpec {
         program: program.into(),
         arguments: all,
         environment: vec![("COLOUR".into(), "grey".into()), ("PATH".into(), "/usr/bin:/bin".into())],
+        limits: serde_json::from_str(LIMITS).expect("limits"),
         working_directory: "/tmp".into(),
         interfaces: vec![],
         shared: None,
@@ -70,11 +74,11 @@ fn mounts_under(path: &Path) -> usize {
 #[test]
 fn the_server_sees_the_same_world_everywhere() {
     let scratch = Scratch::new("world");
-    let script = "echo $$; hostname; env; pwd; ulimit -n; ulimit -c; ulimit -s; cat /proc/self/personality; umask; \
+    let script = "echo $$; hostname; env; pwd; ulimit -n; ulimit -c; ulimit -s; ulimit -l; grep pending /proc/self/limits; cat /proc/self/personality; umask; \
                   ls /proc/self/fd; ls /dev; cat /proc/sys/kernel/random/boot_id >/dev/null";
     let (status, out, err) = run(&scratch, script);
     assert_eq!(status, ExitStatus::Code(0), "{err}");
-    let expected = "1000\nbrolga\nCOLOUR=grey\nPATH=/usr/bin:/bin\nPWD=/tmp\n/tmp\n16128\n0\n8192\n00040000\n0022\n\
+    let expected = "1000\nbrolga\nCOLOUR=grey\nPATH=/usr/bin:/bin\nPWD=/tmp\n/tmp\n16128\n0\n8192\n32\nMax pending signals       1234                 2345                 signals   \n00040000\n0022\n\
                     0\n1\n2\n3\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n";
     assert_eq!(out, expected);
 }

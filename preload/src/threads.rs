@@ -13,6 +13,7 @@ use dmt::thread::ThreadId;
 
 use crate::altstack;
 use crate::calls::refuse::{self, Other};
+use crate::calls::shortage;
 use crate::raw;
 use crate::tls;
 use crate::world;
@@ -58,6 +59,8 @@ pub unsafe fn create(
     // SAFETY: the caller's own arguments; the trampoline finds the program's routine by the number.
     let result = unsafe { real(out, attributes, trampoline, id as usize as *mut c_void) };
     tls.creating.set(outer);
+    // SAFETY: the caller's own arguments.
+    unsafe { shortage::of_threads(result, attributes) };
     world::dmt(|call| match result {
         // SAFETY: libc stored the handle.
         0 => unsafe { call.thread_created(id, *out, tid_of(*out)) },

@@ -9,6 +9,7 @@ pub mod checkpoints;
 pub mod clamd;
 pub mod clients;
 pub mod cluster;
+pub mod control_group;
 pub mod database;
 pub mod gerbera;
 pub mod http;

@@ -2,9 +2,12 @@
 //! which is a divergence.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 
 use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::control_group::ControlGroup;
 use brolga_tests::http::Http;
 use brolga_tests::wait::{PATIENCE, until};
 use brolga_tests::{ledger, process, serial};
@@ -98,4 +101,61 @@ fn a_process_killed_in_one_replica_only_is_a_divergence() {
     }
     assert_eq!(output(&cluster, 1), output(&cluster, 2), "no master has heard of a death");
     cluster.stop();
+}
+
+/// A server that starts a thread or a process for each client, whatever that asks for, and says so.
+const STARTER: &str = "
+import os, socket, threading
+server = socket.create_server(('', 7000))
+while True:
+    client, _ = server.accept()
+    wanted = client.recv(1)
+    try:
+        if wanted == b't':
+            thread = threading.Thread(target=client.sendall, args=(b'thread',))
+            thread.start()
+            thread.join()
+        elif wanted == b'p':
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+            client.sendall(b'process')
+    except (RuntimeError, OSError) as error:
+        client.sendall(str(error).encode())
+    client.close()
+";
+
+#[test]
+fn a_server_does_not_hear_that_its_machine_has_no_thread_more_and_its_replica_says_so() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&["python3", "-c", STARTER]).port(7000).start("starter");
+    cluster.await_complete();
+    let ask = |cluster: &Cluster, wanted: &str| {
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, cluster.port())).ok()?;
+        client.write_all(&wanted.as_bytes()[..1]).ok()?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).ok().filter(|_| !answer.is_empty()).map(|_| answer)
+    };
+    for (wanted, leads) in [("thread", true), ("process", true), ("thread", false), ("process", false)] {
+        let replica = if leads { cluster.leader() } else { cluster.follower() };
+        let (group, before) = (ControlGroup::new(wanted), log(&cluster, replica).len());
+        let init = cluster.await_status("the replica runs", |status| {
+            Some(status.replica(replica)?.container_pid).filter(|init| *init > 1)
+        });
+        process::tree(init).iter().filter(|found| found.pid != init).for_each(|found| group.take(found.pid));
+        group.close();
+        let answer = until("the others' server answers", PATIENCE, || ask(&cluster, wanted));
+        assert_eq!(answer, wanted);
+        until("the replica says what it lacks", PATIENCE, || {
+            let said = format!("gives this replica no {wanted} more");
+            log(&cluster, replica)[before..].contains(&said).then_some(())
+        });
+        cluster.await_complete();
+        cluster.await_level();
+    }
+    let fenced = cluster.logged("DIVERGED");
+    assert!(fenced.iter().all(|line| line.contains("gives this replica no")), "{}", fenced.join("\n"));
+    cluster.stop();
+    cluster.assert_nothing_left();
 }

@@ -13,6 +13,7 @@ mod directory;
 mod error;
 mod init;
 mod killed;
+mod limits;
 mod marks;
 mod mounts;
 mod network;
@@ -43,6 +44,7 @@ use crate::channel::{Channel, Received};
 pub use directory::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY, prepare, remove_tree};
 pub use error::ContainerError;
 pub use init::main as init_main;
+pub use limits::Limits;
 pub use network::Interface;
 pub use shared::{ArenaMapping, SharedDirectory};
 
@@ -80,6 +82,8 @@ pub struct ContainerSpec {
     pub arguments: Vec<OsString>,
     /// The server's whole environment but for what [`Container::start`] adds when `shared` is given.
     pub environment: Vec<(OsString, OsString)>,
+    /// Its limits.
+    pub limits: Limits,
     /// Working directory.
     pub working_directory: PathBuf,
     /// The network interfaces that the server sees, besides loopback.
@@ -170,6 +174,7 @@ struct InitConfig {
     program: Vec<u8>,
     arguments: Vec<Vec<u8>>,
     environment: Vec<(Vec<u8>, Vec<u8>)>,
+    limits: Limits,
     working_directory: Vec<u8>,
     interfaces: Vec<Interface>,
     shared: Option<Vec<u8>>,

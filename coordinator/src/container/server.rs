@@ -24,6 +24,7 @@ const UMASK: libc::mode_t = 0o022;
 const STEPS: &[&str] = &[
     "make a session",
     "reset signals",
+    "give it the limits with which the cluster was made (`cluster.json`)",
     "set resource limits",
     "switch address randomisation off",
     "set up its descriptors",
@@ -40,6 +41,7 @@ struct Plan {
     stdin: File,
     stdout: File,
     stderr: File,
+    limits: Vec<(libc::__rlimit_resource_t, libc::rlimit)>,
     has_kick: bool,
     user_maps: Option<[(&'static CStr, Vec<u8>); 3]>,
     failed: OwnedFd,
@@ -93,6 +95,7 @@ fn plan(config: &InitConfig, failed: OwnedFd) -> Result<Plan, String> {
         environment.sort();
     }
     let joined = |(name, value): &(Vec<u8>, Vec<u8>)| c(&[name, &b"="[..], value].concat());
+    let limits = config.limits.decode()?;
     Ok(Plan {
         program: c(&config.program)?,
         working_directory: c(&config.working_directory)?,
@@ -101,6 +104,7 @@ fn plan(config: &InitConfig, failed: OwnedFd) -> Result<Plan, String> {
         stdin: File::open("/dev/null").map_err(|e| format!("cannot open /dev/null: {e}"))?,
         stdout: output("stdout", marks::STDOUT)?,
         stderr: output("stderr", marks::STDERR)?,
+        limits: limits.into_iter().map(|(resource, limit)| (resource as _, limit)).collect(),
         has_kick: config.has_kick,
         user_maps: config.outer_ids.map(|(user, group)| user_maps(user, 0, group, 0)),
         failed,
@@ -123,10 +127,11 @@ fn output(name: &str, inode: u32) -> Result<File, String> {
 /// # Safety
 /// Only in the child of a fork; never returns.
 unsafe fn in_child(plan: &Plan, arguments: &[*const libc::c_char], environment: &[*const libc::c_char]) -> ! {
-    let steps: [&dyn Fn() -> bool; 8] = [
+    let steps: [&dyn Fn() -> bool; 9] = [
         // SAFETY: no arguments.
         &|| unsafe { libc::setsid() } != -1,
         &reset_signals,
+        &|| give_limits(plan),
         &set_limits,
         &no_randomisation,
         &|| set_descriptors(plan),
@@ -156,6 +161,11 @@ fn reset_signals() -> bool {
         libc::umask(UMASK);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) == 0
     }
+}
+
+fn give_limits(plan: &Plan) -> bool {
+    // SAFETY: valid structures.
+    plan.limits.iter().all(|(resource, limit)| unsafe { libc::setrlimit(*resource, limit) } == 0)
 }
 
 fn set_limits() -> bool {

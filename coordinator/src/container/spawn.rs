@@ -200,6 +200,7 @@ fn write_config(
         program: bytes(spec.program.as_os_str()),
         arguments: spec.arguments.iter().map(|argument| bytes(argument)).collect(),
         environment: spec.environment.iter().map(|(name, value)| (bytes(name), bytes(value))).collect(),
+        limits: spec.limits.clone(),
         working_directory: bytes(spec.working_directory.as_os_str()),
         interfaces: spec.interfaces.clone(),
         shared: spec.shared.as_ref().map(|path| bytes(path.as_os_str())),

@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 
 use super::Outcome;
 use crate::checkpoint::criu;
-use crate::container::{Container, ContainerError, ContainerSpec, Report, remove_tree};
+use crate::container::{Container, ContainerError, ContainerSpec, Limits, Report, remove_tree};
 use crate::launcher::{find_preload, state_fs};
 
 /// `close_range` with close-on-exec (5.11) and overlays in user namespaces (5.11); what the tests run on is newer.
@@ -109,6 +109,7 @@ fn try_container(directory: &Path) -> Result<(), ContainerError> {
         program: program.clone(),
         arguments: vec![OsString::from("true")],
         environment: vec![],
+        limits: Limits::default(),
         working_directory: "/".into(),
         interfaces: vec![],
         shared: None,

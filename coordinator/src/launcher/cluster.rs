@@ -16,7 +16,7 @@ use super::LauncherError;
 use super::interfaces::Interface;
 use super::state::{keys_directory, replica_directory, system_directory};
 use super::state_fs::image_of;
-use crate::container::{ContainerSpec, SYNC_VARIABLE};
+use crate::container::{ContainerSpec, Limits, SYNC_VARIABLE};
 use crate::line_sums::{self, Damage};
 use crate::paxos::{MAX_ID, Members};
 use crate::replica::config::{Admission, Durability};
@@ -48,6 +48,9 @@ pub struct Cluster {
     pub command: Vec<Text>,
     /// The server's environment.
     pub environment: Vec<(Text, Text)>,
+    /// The server's limits; a cluster that an older version made has none.
+    #[serde(default)]
+    pub limits: Limits,
     /// The server's working directory.
     pub working_directory: Text,
     /// When an entry counts as kept.
@@ -136,6 +139,7 @@ impl Cluster {
             program: PathBuf::from(OsString::from(&self.program)),
             arguments: self.command.iter().map(OsString::from).collect(),
             environment: self.environment.iter().map(|(n, v)| (n.into(), v.into())).collect(),
+            limits: self.limits.clone(),
             working_directory: PathBuf::from(OsString::from(&self.working_directory)),
             interfaces: self.interfaces.clone(),
             shared: None,
@@ -290,6 +294,7 @@ fn version_of(bytes: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{Cluster, Text};
+    use crate::container::Limits;
     use crate::launcher::LauncherError;
     use crate::replica::config::{Admission, Durability};
     use std::fs;
@@ -304,6 +309,7 @@ mod tests {
             program: Text::Utf8("/bin/true".into()),
             command: vec![Text::Utf8("true".into()), Text::Bytes(vec![0xff])],
             environment: vec![(Text::Utf8("A".into()), Text::Utf8("b".into()))],
+            limits: Limits::default(),
             working_directory: Text::Utf8("/".into()),
             durability: Durability::Memory,
             admission: Admission::Speculative,

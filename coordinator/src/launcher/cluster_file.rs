@@ -15,6 +15,7 @@ use super::interfaces::Interface;
 use super::packages::FileDigest;
 use super::state_fs::Size;
 use super::{Destination, Publication, outbound};
+use crate::container::Limits;
 use crate::replica::config::{Admission, Durability};
 use crate::replica::schedule::Every;
 
@@ -79,6 +80,9 @@ pub struct ClusterFile {
     /// Files that are the same on all machines: checked at each start.
     #[serde(default)]
     pub file: Vec<FileDigest>,
+    /// The server's limits; a file that an older version wrote has none.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// The server's environment.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -248,8 +252,11 @@ impl ClusterFile {
             (&self.command, &self.program, &self.working_directory, &self.environment, self.root),
             (self.admission, self.quantum, self.spin_limit_us, &self.interface, &self.file),
         );
-        let bytes =
-            postcard::to_stdvec(&fixed).map_err(|error| ClusterFileError::Encode(error.to_string()))?;
+        let failed = |error: postcard::Error| ClusterFileError::Encode(error.to_string());
+        let mut bytes = postcard::to_stdvec(&fixed).map_err(failed)?;
+        if !self.limits.is_empty() {
+            bytes.extend(postcard::to_stdvec(&self.limits).map_err(failed)?);
+        }
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
         Ok(std::array::from_fn(|at| digest.as_ref()[at]))
     }
@@ -269,6 +276,7 @@ impl ClusterFile {
             program: text(&self.program),
             command: self.command.iter().map(text).collect(),
             environment: self.environment.iter().map(|(name, value)| (text(name), text(value))).collect(),
+            limits: self.limits.clone(),
             working_directory: text(&self.working_directory),
             durability: self.durability,
             admission: self.admission,
@@ -367,6 +375,9 @@ name = "eth0"
 hardware = "02:00:00:00:00:01"
 addresses = ["10.0.0.1/24"]
 
+[limits]
+nproc = "500:unlimited"
+
 [environment]
 HOME = "/root"
 "#;
@@ -389,9 +400,13 @@ HOME = "/root"
     fn what_may_change_leaves_the_fingerprint_and_nothing_else_does() {
         let id = |text: &str| parse(text).unwrap().fingerprint().unwrap();
         assert_eq!(id(TEXT), id(&TEXT.replace("10.0.1.2", "10.0.9.2").replace("disk", "memory")));
-        for (from, to) in
-            [("/root", "/home"), ("10.0.0.1/24", "10.0.0.1/25"), ("1024", "1025"), ("0e0f", "0e0e")]
-        {
+        for (from, to) in [
+            ("/root", "/home"),
+            ("10.0.0.1/24", "10.0.0.1/25"),
+            ("1024", "1025"),
+            ("500", "501"),
+            ("0e0f", "0e0e"),
+        ] {
             assert_ne!(id(TEXT), id(&TEXT.replace(from, to)), "{from}");
         }
     }

@@ -13,6 +13,7 @@ use super::cluster::Cluster;
 use super::cluster_file::{ClusterFile, FILE_NAME, FORMAT, InterfaceEntry, KEYS_NAME, MemberEntry};
 use super::cluster_file_error::ClusterFileError;
 use super::{LauncherError, Tuning, environment, interfaces, keys, packages, program, state_fs};
+use crate::container::Limits;
 use crate::replica::config::Durability;
 use crate::replica::schedule::Every;
 
@@ -132,6 +133,7 @@ fn describe(options: &InitOptions) -> Result<ClusterFile, LauncherError> {
             .map(|(m, id)| MemberEntry { id, peer: m.peer, service: m.service, added: false })
             .collect(),
         interface: seen.iter().map(InterfaceEntry::new).collect(),
+        limits: Limits::of_this_process(),
         environment: environment?,
     })
 }

@@ -42,7 +42,7 @@ pub use publish::Publication;
 pub use supervisor::Supervisor;
 pub use tuning::Tuning;
 
-use crate::container::PRELOAD_FILE;
+use crate::container::{Limits, PRELOAD_FILE};
 use crate::replica::config::Durability;
 use cluster::{Cluster, Text};
 use state::StateDirectory;
@@ -117,6 +117,7 @@ fn describe(options: &RunOptions) -> Result<Cluster, LauncherError> {
         program: Text::from(program.as_os_str()),
         command: options.command.iter().map(|word| Text::from(word.as_os_str())).collect(),
         environment: environment.iter().map(|(n, v)| (n.as_os_str().into(), v.as_os_str().into())).collect(),
+        limits: Limits::of_this_process(),
         working_directory: Text::from(directory.as_os_str()),
         durability: options.durability,
         admission: options.tuning.admission,

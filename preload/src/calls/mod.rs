@@ -23,6 +23,7 @@ pub mod queue;
 pub mod random;
 pub mod ready;
 pub mod refuse;
+pub mod shortage;
 pub mod signal;
 pub mod socket;
 pub mod stamp;

@@ -6,6 +6,7 @@ use dmt::process::vfork::Launch;
 
 use crate::calls::disk::writing;
 use crate::calls::refuse::{self, Other};
+use crate::calls::shortage;
 use crate::own;
 use crate::raw;
 use crate::sigsys::{self, Frame};
@@ -66,6 +67,7 @@ pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
         dmt(|call| call.fork_done(reserved as u16, pid as i32));
     }
     drop(inside);
+    shortage::of_processes(pid);
     frame.set_result(if pid > 0 { launch(number, a, reserved as u16, pid) } else { pid });
 }
 
