@@ -263,9 +263,6 @@ impl<'a> Call<'a> {
                 return Some(next);
             }
             if self.with(|k| k.nobody_is_left(self.me)) {
-                self.room();
-                self.with(|k| k.close_last(self.shared(), self.now()));
-                self.kick();
                 return None;
             }
             self.room();

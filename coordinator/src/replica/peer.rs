@@ -126,8 +126,14 @@ impl PeerConnection {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Reads what is there and calls `each` with every frame. An error or the end of the stream ends the connection.
+    /// Reads what is there and appends every frame to `frames`. An error or the end of the stream ends the connection; what came
+    /// whole before it counts.
     pub fn read(&mut self, frames: &mut Vec<Frame>) -> io::Result<()> {
+        let received = self.receive();
+        self.split(frames).and(received)
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
         let mut budget = READ_PER_TURN_BYTES;
         while budget > 0 {
             match self.tls.read_tls(&mut self.socket) {
@@ -154,7 +160,7 @@ impl PeerConnection {
                 self.tls.reader().read_exact(&mut self.received[start..])?;
             }
         }
-        self.split(frames)
+        Ok(())
     }
 
     /// Sends the alert that explains a refusal, and says what it was.
@@ -182,5 +188,61 @@ impl PeerConnection {
             self.greeted = true;
             put_hello(hello, &mut self.queue);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FULL_READ_BYTES, PeerConnection, Stage};
+    use crate::launcher::keys;
+    use crate::replica::frames::{Control, Hello, WIRE_VERSION, put_control};
+    use crate::replica::tls::Tls;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use rustls::Connection;
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    const HELLO: Hello = Hello { version: WIRE_VERSION, fingerprint: [7; 16] };
+    /// Messages of 7 bytes, so many that they fill the first read of the socket, as TLS has them: the second one finds the end.
+    const MESSAGES: usize = 582;
+
+    fn connection(socket: TcpStream, tls: Connection) -> PeerConnection {
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.peer_addr().unwrap();
+        PeerConnection::new(socket, address, tls, Stage::Handshake, 0)
+    }
+
+    #[test]
+    fn what_came_before_the_end_counts() {
+        let directory = std::env::temp_dir().join(format!("brolga-peer-{}", std::process::id()));
+        keys::ensure(&directory, &[1, 2], "test").unwrap();
+        let tls = |id| Tls::load(&keys::files(&directory, id)).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let mut ends =
+            [connection(dialled, tls(1).connect(2).unwrap()), connection(accepted, tls(2).accept().unwrap())];
+        let mut frames = Vec::new();
+        while frames.len() < 2 {
+            for end in &mut ends {
+                end.read(&mut frames).unwrap();
+                end.greet(HELLO);
+                end.flush().unwrap();
+            }
+        }
+        let [mut speaker, mut listener] = ends;
+        (0..MESSAGES).for_each(|_| put_control(&Control::Agreed(1), speaker.queue()));
+        let before = speaker.wire_bytes.0;
+        speaker.finish();
+        assert_eq!(speaker.wire_bytes.0 - before, FULL_READ_BYTES as u64);
+        let mut ended = [PollFd::new(listener.socket.as_fd(), PollFlags::from_bits_retain(libc::POLLRDHUP))];
+        poll(&mut ended, PollTimeout::NONE).unwrap();
+        frames.clear();
+        let mut last = Ok(());
+        while last.is_ok() {
+            last = listener.read(&mut frames);
+        }
+        assert_eq!(frames.len(), MESSAGES);
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

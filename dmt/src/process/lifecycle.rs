@@ -91,12 +91,28 @@ impl Call<'_> {
     pub fn process_exit(&self, status: i32) {
         self.room();
         self.tick();
-        self.with(|k| {
+        let ended = self.with(|k| {
             k.note(self.thread(), Op::ProcessExit, status as u64, 0);
+            let ended = k.process_of(self.thread());
             k.end_process(self.shared(), self.thread(), status);
+            ended
         });
+        if ended == FIRST_PROCESS {
+            self.end_server(status);
+        }
         self.kick();
         self.leave();
+    }
+
+    /// With its first process the server has ended. The coordinator hears of that behind the entry that says where: it ends when it
+    /// has heard, and would not hear of the entry any more.
+    fn end_server(&self, status: i32) {
+        let (tick, digest) = self.with(|k| (k.sched.tick, k.digest));
+        self.room();
+        self.with(|k| k.close_last(self.shared(), self.now()));
+        self.room();
+        let exited = [status as u32 as u64, tick, digest, 0];
+        self.with(|k| k.upcall(self.shared(), UpcallKind::Exited, exited, 0, &[]));
     }
 
     /// [`Call::process_exit`] of a process that dies of `signal`: a [`PendingSignal`] with `fatal`, or a fault.
@@ -165,10 +181,6 @@ impl Kernel {
         self.processes.queue.purge(Target::Process(id), u64::MAX);
         self.processes.get_mut(id).pending = 0;
         self.orphan_children(id);
-        if id == FIRST_PROCESS {
-            let (status, digest) = (status as u32 as u64, self.digest);
-            self.upcall(shared, UpcallKind::Exited, [status, self.sched.tick, digest, 0], 0, &[]);
-        }
         self.launched(id);
         self.processes.changes += 1;
         let changed = self.processes.changes;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::bounds::{MAX_PROCESSES, MAX_THREADS};
 use crate::process::abi::*;
+use crate::upcall::{ADMITTED, UpcallKind};
 
 #[test]
 fn children_are_waited_for_in_the_order_of_their_ends() {
@@ -248,4 +249,27 @@ fn a_parent_that_called_vfork_waits_until_its_child_has_ended_and_hears_why_it_f
     let [first, second, third] =
         ["ended: Over, then 0", "no program: Failed(2), then -10", "plain vfork: Over, then 0"];
     assert_eq!(said, [ends, first, ends, second, ends, third]);
+}
+
+#[test]
+fn the_entry_that_says_where_the_server_ended_is_told_before_its_end() {
+    for others in [false, true] {
+        let (server, mut link) = Server::leader(64);
+        let first = Call::new(server.arena, &*server.platform, 0).first_process(FIRST_PID);
+        let call = Call::new(server.arena, &*server.platform, first);
+        call.start_first();
+        if others {
+            let child = call.fork_reserve() as ThreadId;
+            call.fork_done(child, FIRST_PID + 1);
+        }
+        call.process_exit(3 << 8);
+        let mut told = Vec::new();
+        while let Some(upcall) = link.next_upcall() {
+            told.push((upcall.kind, upcall.header.flags.get(), upcall.header.a.get()));
+        }
+        let exited = told.iter().position(|(kind, ..)| *kind == UpcallKind::Exited).expect("the end is told");
+        assert_eq!(told[exited].2, 3 << 8);
+        let (kind, flags, entry) = told[exited - 1];
+        assert_eq!((kind, flags, entry), (UpcallKind::Applied, ADMITTED, 1), "others: {others}");
+    }
 }
