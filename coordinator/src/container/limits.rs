@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use nix::errno::Errno;
 use nix::libc::rlimit;
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 /// Those that are kept, by the names that `prlimit` has for them. Brolga itself fixes the number of open files and that of a core's
@@ -25,6 +26,9 @@ const KEPT: [(&str, Resource); 12] = [
     ("stack", Resource::RLIMIT_STACK),
 ];
 const NONE: &str = "unlimited";
+/// Those that a kernel makes out of the machine's memory are at most this: what each machine of 4 GB has. Brolga's own bounds of
+/// processes, threads and signals are far below.
+const OF_MEMORY: [(&str, u64); 2] = [("nproc", 16384), ("sigpending", 16384)];
 
 /// Limits by name, each `SOFT:HARD` in the unit that `setrlimit` has for it; those that are not named stay as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +42,8 @@ impl Limits {
             |limit: u64| if limit == libc::RLIM_INFINITY { NONE.to_owned() } else { limit.to_string() };
         let of = |(name, resource): (&str, Resource)| {
             let (soft, hard) = getrlimit(resource).ok()?;
-            Some((name.to_owned(), format!("{}:{}", word(soft), word(hard))))
+            let most = OF_MEMORY.iter().find(|(known, _)| *known == name).map_or(u64::MAX, |(_, most)| *most);
+            Some((name.to_owned(), format!("{}:{}", word(soft.min(most)), word(hard.min(most)))))
         };
         Self(KEPT.into_iter().filter_map(of).collect())
     }
@@ -48,13 +53,29 @@ impl Limits {
         self.0.is_empty()
     }
 
-    /// As `setrlimit` takes them.
+    /// As `setrlimit` takes them; from now on this process may set them.
     ///
     /// # Errors
-    /// Says which is none.
-    pub fn decode(&self) -> Result<Vec<(Resource, rlimit)>, String> {
-        self.0.iter().map(|(name, value)| decode(name, value)).collect()
+    /// Says which is none, or is more than this process may set.
+    pub fn prepare(&self) -> Result<Vec<(Resource, rlimit)>, String> {
+        let prepare = |(name, value): (&String, &String)| {
+            let (resource, limit) = decode(name, value)?;
+            raise(resource, limit.rlim_max).map_err(|(error, most)| {
+                format!(
+                    "cannot raise the limit `{name}` to {value}, with which the cluster was made: {error}; here it is {most} at \
+                     the most: start brolga where it is higher (`prlimit --{name}={value}`)"
+                )
+            })?;
+            Ok((resource, limit))
+        };
+        self.0.iter().map(prepare).collect()
     }
+}
+
+/// Raises the hard limit if it is lower; else says why not, and how high it is.
+fn raise(resource: Resource, hard: u64) -> Result<(), (Errno, u64)> {
+    let (soft, most) = getrlimit(resource).map_err(|error| (error, 0))?;
+    if most >= hard { Ok(()) } else { setrlimit(resource, soft, hard).map_err(|error| (error, most)) }
 }
 
 fn decode(name: &str, value: &str) -> Result<(Resource, rlimit), String> {
@@ -76,10 +97,15 @@ mod tests {
     #[test]
     fn those_of_a_process_come_back() {
         let limits = Limits::of_this_process();
-        let decoded = limits.decode().unwrap();
-        assert_eq!(decoded.len(), super::KEPT.len());
-        for (resource, limit) in decoded {
-            assert_eq!(getrlimit(resource).unwrap(), (limit.rlim_cur, limit.rlim_max));
+        let prepared = limits.prepare().unwrap();
+        assert_eq!(prepared.len(), super::KEPT.len());
+        for (resource, limit) in prepared {
+            let (soft, hard) = getrlimit(resource).unwrap();
+            let least = match resource {
+                Resource::RLIMIT_NPROC | Resource::RLIMIT_SIGPENDING => 16384,
+                _ => u64::MAX,
+            };
+            assert_eq!((soft.min(least), hard.min(least)), (limit.rlim_cur, limit.rlim_max));
         }
     }
 
@@ -87,11 +113,11 @@ mod tests {
     fn nonsense_is_named() {
         let told = |name: &str, value: &str| {
             let text = format!("{{\"{name}\": \"{value}\"}}");
-            serde_json::from_str::<Limits>(&text).unwrap().decode().map_err(|why| why.to_string())
+            serde_json::from_str::<Limits>(&text).unwrap().prepare()
         };
-        let (resource, limit) = told("nproc", "5:unlimited").unwrap()[0];
+        let (resource, limit) = told("nproc", "5:6").unwrap()[0];
         assert!(matches!(resource, Resource::RLIMIT_NPROC));
-        assert_eq!((limit.rlim_cur, limit.rlim_max), (5, libc::RLIM_INFINITY));
+        assert_eq!((limit.rlim_cur, limit.rlim_max), (5, 6));
         assert!(told("procs", "5:6").unwrap_err().contains("no limit `procs`"));
         for value in ["5", "6:5", "unlimited:5", "-1:5", ":", "a:b"] {
             assert!(told("nproc", value).unwrap_err().contains("is no limit `nproc`"), "{value}");

@@ -24,7 +24,7 @@ const UMASK: libc::mode_t = 0o022;
 const STEPS: &[&str] = &[
     "make a session",
     "reset signals",
-    "give it the limits with which the cluster was made (`cluster.json`)",
+    "give it the limits with which the cluster was made",
     "set resource limits",
     "switch address randomisation off",
     "set up its descriptors",
@@ -95,7 +95,7 @@ fn plan(config: &InitConfig, failed: OwnedFd) -> Result<Plan, String> {
         environment.sort();
     }
     let joined = |(name, value): &(Vec<u8>, Vec<u8>)| c(&[name, &b"="[..], value].concat());
-    let limits = config.limits.decode()?;
+    let limits = config.limits.prepare()?;
     Ok(Plan {
         program: c(&config.program)?,
         working_directory: c(&config.working_directory)?,

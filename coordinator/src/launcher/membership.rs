@@ -1,7 +1,9 @@
 //! Members that come and go, as the supervisor sees it: the log says who takes part, and the supervisor follows. On one machine it
 //! starts a replica for each member that has none, and ends and clears away those that are members no more.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::LauncherError;
 use super::control::{Reply, answer};
@@ -14,6 +16,10 @@ use crate::channel::Channel;
 use crate::container::{SharedDirectory, remove_tree};
 use crate::paxos::{Change, ChangeError, Members};
 use crate::replica::config::ToReplica;
+
+/// How often the removal of a replica's files is tried, and the time between two tries: its processes die within milliseconds.
+const CLEARING_TRIES: u32 = 100;
+const CLEARING_PAUSE: Duration = Duration::from_millis(10);
 
 /// Clients of the control socket that wait for the leader's word on a change.
 #[derive(Debug, Default)]
@@ -50,6 +56,19 @@ impl Changes {
             answer(&client, &Reply::Refused(text.to_owned()));
         }
     }
+}
+
+/// Removes what a replica had. Processes of its container may not be quite dead yet, and write to it.
+fn clear_away(path: &Path) -> io::Result<()> {
+    for _ in 0..CLEARING_TRIES {
+        match remove_tree(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(CLEARING_PAUSE)
+            }
+            done => return done,
+        }
+    }
+    remove_tree(path)
 }
 
 impl Supervisor {
@@ -141,16 +160,20 @@ impl Supervisor {
             let id = replica.id;
             replica.end();
             let directory = replica_directory(self.state.path(), id);
-            for path in [SharedDirectory::path_of(&self.cluster.tag(), u32::from(id)), directory] {
-                let _ = remove_tree(&path);
-            }
+            let shared = SharedDirectory::path_of(&self.cluster.tag(), u32::from(id));
+            let cleared = clear_away(&shared).and_then(|()| clear_away(&directory));
             keys::remove(&self.seats.keys, id);
             self.seats.remove(id);
             self.ports.remove(id);
             if self.leader == id {
                 self.leader = 0;
             }
-            say(&format!("replica {id} is removed, and its files with it"));
+            match cleared {
+                Ok(()) => say(&format!("replica {id} is removed, and its files with it")),
+                Err(error) => {
+                    say(&format!("replica {id} is removed, but not all of {}: {error}", directory.display()));
+                }
+            }
         }
         Ok(())
     }
