@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coordinator::container::{
-    Container, ContainerError, ContainerSpec, ExitStatus, OUTPUT_DIRECTORY, Report,
+    Container, ContainerError, ContainerSpec, ExitStatus, Interface, OUTPUT_DIRECTORY, Report,
 };
 
 struct Scratch(PathBuf);
@@ -163,4 +163,43 @@ fn the_kick_descriptor_reaches_the_server() {
     let mut container = Container::start(&spec, Some(fd)).unwrap();
     assert_eq!(wait_for_report(&mut container), Report::ServerExited(ExitStatus::Code(0)));
     assert_eq!(kick.read().unwrap(), 7);
+}
+
+/// Other network namespaces come and go, which keeps the kernel from noticing at once that a link is up.
+const BUSY: &str = "while :; do unshare -n sh -c 'ip link add a type veth peer name b; ip link set a up; ip link set b up'; done";
+
+#[test]
+fn the_servers_interfaces_are_up_when_it_starts() {
+    struct Busy(Vec<std::process::Child>);
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            for child in &mut self.0 {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+    let busy = || {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", BUSY]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        shell.spawn().unwrap()
+    };
+    let _busy = Busy((0..4).map(|_| busy()).collect());
+    let hardware = [2, 0, 0, 0, 0, 7];
+    let interface =
+        Interface { name: "eth7".to_owned(), hardware, addresses: vec![("192.0.2.7".parse().unwrap(), 24)] };
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let scratch = Scratch::new("interfaces");
+        let script = "cat /sys/class/net/*/operstate /sys/class/net/*/flags";
+        let mut spec = spec(&scratch, "/bin/sh", &["-c", script]);
+        spec.interfaces = vec![interface.clone()];
+        let mut container = Container::start(&spec, None).unwrap();
+        assert!(matches!(wait_for_report(&mut container), Report::ServerExited(ExitStatus::Code(0))));
+        drop(container);
+        let output = scratch.0.join("replica-1").join(OUTPUT_DIRECTORY).join("stdout");
+        seen.insert(fs::read_to_string(output).unwrap());
+    }
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(!seen.iter().any(|states| states.contains("down")), "{seen:?}");
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,14 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_FLAGS: u16 = 8;
+const IFLA_OPERSTATE: u16 = 16;
+const IF_OPER_UP: u8 = 6;
+/// Bytes of a netlink message's header with that of a link, and of the longest answer about a link.
+const LINK_BYTES: usize = 32;
+const ANSWER_BYTES: usize = 16 << 10;
+/// How often the kernel is asked whether a link is up, and the time between two questions: it takes its time up to a second.
+const UP_TRIES: u32 = 2000;
+const UP_PAUSE: Duration = Duration::from_millis(1);
 
 /// A netlink message in the making: attributes are nested by the place of their length.
 struct Request {
@@ -126,6 +135,42 @@ fn up(netlink: &OwnedFd, index: u32) -> io::Result<()> {
     Request::new(libc::RTM_NEWLINK, 0, &link_message(index, libc::IFF_UP, libc::IFF_UP)).send(netlink)
 }
 
+/// Waits until the kernel itself has noticed that both ends of a pair are up, which it does when it likes: a server that asked before
+/// would see other flags, another state and another queue.
+fn await_up(netlink: &OwnedFd, index: u32) -> io::Result<()> {
+    for _ in 0..UP_TRIES {
+        if is_up(netlink, index)? {
+            return Ok(());
+        }
+        std::thread::sleep(UP_PAUSE);
+    }
+    Err(io::Error::from_raw_os_error(libc::ETIMEDOUT))
+}
+
+fn is_up(netlink: &OwnedFd, index: u32) -> io::Result<bool> {
+    let mut question = Request::new(libc::RTM_GETLINK, 0, &link_message(index, 0, 0)).bytes;
+    let len = question.len() as u32;
+    question[..4].copy_from_slice(&len.to_ne_bytes());
+    // The link is the answer; no other is wanted.
+    question[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    send(netlink.as_raw_fd(), &question, MsgFlags::empty())?;
+    let mut answer = vec![0; ANSWER_BYTES];
+    let count = recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    let short = |bytes: &[u8]| u16::from_ne_bytes([bytes[0], bytes[1]]);
+    if count < LINK_BYTES || short(&answer[4..6]) != libc::RTM_NEWLINK {
+        return Err(io::Error::from_raw_os_error(libc::EPROTO));
+    }
+    let mut attributes = &answer[LINK_BYTES..count];
+    while attributes.len() > 4 {
+        let (length, kind) = (usize::from(short(attributes)), short(&attributes[2..]));
+        if kind == IFLA_OPERSTATE {
+            return Ok(attributes[4] == IF_OPER_UP);
+        }
+        attributes = attributes.get(length.max(4).next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
 fn add_address(netlink: &OwnedFd, index: u32, (address, prefix): (IpAddr, u8)) -> io::Result<()> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let mut body = vec![family as u8, prefix, 0, 0];
@@ -176,7 +221,12 @@ fn build(netlink: &OwnedFd, interface: &Interface, number: u32) -> io::Result<()
     for address in &interface.addresses {
         add_address(netlink, FIRST_INDEX + number, *address)?;
     }
-    up(netlink, FIRST_INDEX + number)
+    up(netlink, FIRST_INDEX + number)?;
+    if peer {
+        await_up(netlink, FIRST_PEER_INDEX + number)?;
+        await_up(netlink, FIRST_INDEX + number)?;
+    }
+    Ok(())
 }
 
 /// Brings loopback up and makes the interfaces. Without a kernel that can, the container has loopback alone, in all
