@@ -5,6 +5,7 @@
 
 Exit code 0 if every program printed the same lines, with the same exit code, in every run."""
 import argparse
+import os
 import pathlib
 import shlex
 import subprocess
@@ -23,11 +24,15 @@ def build(source, folder):
 
 
 def run(command):
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
-    except subprocess.TimeoutExpired as late:
-        text = (late.stdout or b"").decode(errors="replace")
-        return f"{text}(no end after {SECONDS} s)\n"
+    """What the program says, run in a folder of its own: some make files there."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=SECONDS, stdin=subprocess.DEVNULL, cwd=folder
+            )
+        except subprocess.TimeoutExpired as late:
+            text = (late.stdout or b"").decode(errors="replace")
+            return f"{text}(no end after {SECONDS} s)\n"
     extra = done.stderr if done.returncode else ""
     return f"{done.stdout}{extra}exit {done.returncode}\n"
 
@@ -63,7 +68,8 @@ def main():
                 print(f"FAIL {source.stem}: no end natively")
             good &= all(compare(source.stem, expected, run([binary])) for _ in range(options.repeat - 1))
             if options.under:
-                prefix = shlex.split(options.under)
+                program, *arguments = shlex.split(options.under)
+                prefix = [os.path.abspath(program) if "/" in program else program, *arguments]
                 good &= all([compare(source.stem, expected, run(prefix + [str(binary)])) for _ in range(options.repeat)])
             if good:
                 print(f"ok   {source.stem}")
