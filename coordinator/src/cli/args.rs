@@ -256,8 +256,8 @@ pub(super) enum Command {
     /// Make the cluster file and the keys of a cluster of several machines
     ///
     /// Writes cluster.toml and a directory of keys. cluster.toml holds all that must be the same on the machines: members and
-    /// their addresses, the command, the server's environment and working directory, durability, the network interfaces
-    /// that the server sees, and digests of the program, of its libraries and of the files that the command names. Each
+    /// their addresses, the command, the server's environment, working directory and resource limits, durability, the network
+    /// interfaces that the server sees, and digests of the program, of its libraries and of the files that the command names. Each
     /// machine needs a copy of cluster.toml, of keys/authority.pem, and of the keys of its own replica and no other.
     ///
     /// Run it on one of the machines, with the packages, the environment and the working directory that the server is to
