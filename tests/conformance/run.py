@@ -52,7 +52,7 @@ def compare(name, expected, got):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--under", help="command line in front of each program")
+    parser.add_argument("--under", help="command line in front of each program; other paths in it than the command must be absolute")
     parser.add_argument("--only", help="run this program alone")
     parser.add_argument("--repeat", type=int, default=2, help="runs of each kind (default 2)")
     options = parser.parse_args()
