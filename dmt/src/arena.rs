@@ -17,6 +17,10 @@ pub struct Arena {
 pub const ARENA_BYTES: usize = (size_of::<Arena>() + 4095) & !4095;
 
 impl Arena {
+    /// Offset of the table of threads.
+    pub(crate) const THREADS: usize =
+        core::mem::offset_of!(Self, kernel) + core::mem::offset_of!(Kernel, threads);
+
     /// The kernel's state. Only the holder of the turn may look behind the pointer.
     pub fn kernel(&self) -> *mut Kernel {
         self.kernel.get()

@@ -184,9 +184,12 @@ impl<'a> Call<'a> {
                 self.kick();
             }
             self.with(|k| {
-                let thread = k.threads.get(self.me);
-                let place = self.platform.let_go(thread.tid, thread.place, &k.processors);
-                k.threads.get_mut(self.me).place = place;
+                let process = k.process_of(self.me);
+                if process != 0 {
+                    let slot = k.processes.get(process);
+                    let place = self.platform.let_go(slot.pid, slot.place, &k.processors);
+                    k.processes.get_mut(process).place = place;
+                }
             });
         });
         self.platform.resumed();
@@ -244,21 +247,37 @@ impl<'a> Call<'a> {
 
     pub(crate) fn switch(&self) {
         self.apart(|| {
-            if self.hand_over() != Some(self.me) {
-                self.await_turn();
+            match self.hand_over() {
+                Some(next) if next == self.me => {}
+                Some(next) if self.carries(next) => self.change(next),
+                Some(next) => {
+                    let word = self.grant_word(self.me);
+                    self.grant(next);
+                    self.await_turn(word);
+                }
+                None => self.await_turn(self.grant_word(self.me)),
             }
             self.with(|k| k.took_turn(self.shared(), self.me));
         });
     }
 
-    /// Chooses the next holder of the turn and wakes it, making entries while nobody can run. `None` = this was the last
+    /// Whether the thread of the kernel that carries this thread carries `other`, too.
+    fn carries(&self, other: ThreadId) -> bool {
+        self.platform.carries() && self.with(|k| k.process_of(other) == k.process_of(self.me))
+    }
+
+    fn change(&self, next: ThreadId) {
+        self.platform.change(self.me, next);
+        self.platform.took_turn();
+    }
+
+    /// Chooses the next holder of the turn, making entries while nobody can run. `None` = this was the last
     /// thread of the last process.
     fn hand_over(&self) -> Option<ThreadId> {
         loop {
             if let Some(next) = self.with(|k| k.pick(self.shared())) {
                 if next != self.me {
                     self.kick_between_threads();
-                    self.grant(next);
                 }
                 return Some(next);
             }
@@ -282,20 +301,27 @@ impl<'a> Call<'a> {
 
     fn grant(&self, next: ThreadId) {
         self.with(|k| {
-            let thread = k.threads.get(next);
-            let place = self.platform.bring(thread.tid, thread.place, &k.processors);
-            k.threads.get_mut(next).place = place;
+            let process = k.process_of(next);
+            let slot = k.processes.get(process);
+            let place = self.platform.bring(slot.pid, slot.place, &k.processors);
+            k.processes.get_mut(process).place = place;
         });
-        let grant: *const Grant = self.with(|k| &raw const k.threads.get(next).granted);
-        // SAFETY: the word is in the arena, which outlives every Call; it is atomic, so sharing it with its thread is fine.
-        unsafe { &*grant }.give(self.platform);
+        self.grant_word(next).give(self.platform);
     }
 
-    fn await_turn(&self) {
-        // SAFETY: as in `grant`. The slot's address does not depend on any other state of the kernel.
-        let grant = unsafe { &(*Kernel::thread_slot(self.arena.kernel(), self.me)).granted };
-        grant.take(self.platform);
+    /// Where `thread`, or who carries it, waits for the turn.
+    fn grant_word(&self, thread: ThreadId) -> &'a Grant {
+        // SAFETY: the word is in the arena, which outlives every Call; it is atomic, so sharing it with its thread is fine.
+        unsafe { &*Kernel::grant_word(self.arena.kernel(), thread, self.platform.carries()) }
+    }
+
+    fn await_turn(&self, word: &Grant) {
+        word.take(self.platform);
         self.platform.took_turn();
+        let turn = self.with(|k| k.sched.turn);
+        if self.platform.carries() && turn != self.me {
+            self.change(turn);
+        }
     }
 
     pub(crate) fn halt(&self) -> ! {
@@ -305,10 +331,19 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// A new thread's first act: waits for its first turn. The creator made it runnable.
+    /// A new thread's first act, if it is not carried by one that exists: waits for its first turn. The creator made it runnable.
     pub fn start(&self) {
         self.apart(|| {
-            self.await_turn();
+            self.await_turn(self.grant_word(self.me));
+            self.with(|k| k.took_turn(self.shared(), self.me));
+        });
+        self.with(|k| k.note(self.me, Op::ThreadStart, u64::from(self.me), 0));
+    }
+
+    /// A carried thread's first act: it has the turn.
+    pub fn start_carried(&self) {
+        self.apart(|| {
+            self.platform.took_turn();
             self.with(|k| k.took_turn(self.shared(), self.me));
         });
         self.with(|k| k.note(self.me, Op::ThreadStart, u64::from(self.me), 0));
@@ -328,7 +363,30 @@ impl<'a> Call<'a> {
 
     /// Gives the turn away for good: the thread (or its process) has ended in the kernel's eyes.
     pub fn leave(&self) {
-        self.apart(|| self.hand_over());
+        self.apart(|| {
+            if let Some(next) = self.hand_over() {
+                self.grant(next);
+            }
+        });
+    }
+
+    /// As [`Call::leave`] of a thread whose `process` has others. Does not return if one carrier has them all.
+    pub(crate) fn leave_to_others(&self, process: u16) {
+        if !self.platform.carries() {
+            return self.leave();
+        }
+        self.apart(|| {
+            // This thread's slot may be another's as soon as somebody else has the turn.
+            // SAFETY: as in `grant_word`.
+            let word = unsafe { &*Kernel::carrier_word(self.arena.kernel(), process) };
+            let next = self.hand_over().expect("the process has other threads");
+            if self.with(|k| k.process_of(next)) != process {
+                self.grant(next);
+                word.take(self.platform);
+                self.platform.took_turn();
+            }
+            self.platform.go_on(self.with(|k| k.sched.turn))
+        })
     }
 
     /// Passes the turn to the next runnable thread, if there is one.

@@ -81,9 +81,7 @@ pub struct Control {
     pub runnable: AtomicU32,
     /// S: dmt thread that holds the turn.
     pub turn: AtomicU32,
-    /// S: kernel thread id (in the replica's pid namespace) of the turn holder, 0 while quiescent.
-    pub turn_tid: AtomicI32,
-    /// S: kernel process id of the turn holder.
+    /// S: kernel process id (in the replica's pid namespace) of the turn holder, 0 while quiescent.
     pub turn_pid: AtomicI32,
     /// S: blocks of the buffer pool in use; the coordinator stops reading clients above `POOL_HIGH_WATER_BLOCKS`.
     pub pool_used: AtomicU64,
@@ -155,7 +153,6 @@ impl Control {
             clock: AtomicU64::new(0),
             runnable: AtomicU32::new(0),
             turn: AtomicU32::new(0),
-            turn_tid: AtomicI32::new(0),
             turn_pid: AtomicI32::new(0),
             pool_used: AtomicU64::new(0),
             bubble_ballot: AtomicU64::new(0),

@@ -14,6 +14,7 @@ mod behind;
 pub mod bell;
 pub mod bounds;
 pub mod call;
+pub mod context;
 pub mod control;
 mod crane;
 pub mod digest;

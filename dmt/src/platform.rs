@@ -4,6 +4,7 @@ use core::ffi::c_void;
 
 use crate::affinity::{CpuMask, Place};
 use crate::atomic::AtomicU32;
+use crate::thread::ThreadId;
 
 /// Implemented by preload with system calls through the gate, and by the simulator without an operating system.
 pub trait Platform {
@@ -33,25 +34,36 @@ pub trait Platform {
     ///
     /// # Safety
     /// As that call.
-    unsafe fn apart(
-        &self,
-        me: crate::thread::ThreadId,
-        function: unsafe extern "C" fn(*mut c_void),
-        data: *mut c_void,
-    ) {
+    unsafe fn apart(&self, me: ThreadId, function: unsafe extern "C" fn(*mut c_void), data: *mut c_void) {
         let _ = me;
         // SAFETY: forwarded promise.
         unsafe { function(data) };
     }
-    /// The calling thread passes the turn to the thread with kernel id `tid`, which may run in `place`, and then sleeps:
-    /// brings that thread to this processor, if that is worth it. Returns where it may run now.
-    fn bring(&self, tid: i32, place: Place, processors: &CpuMask) -> Place {
-        let _ = (tid, processors);
+    /// Whether all threads of a process are carried by one thread of the kernel, which changes between them by
+    /// [`Platform::change`]. Else each is a thread of the kernel.
+    fn carries(&self) -> bool {
+        false
+    }
+    /// The carrier goes on with thread `next` of its process instead of `me`; returns when it goes on with `me`.
+    fn change(&self, me: ThreadId, next: ThreadId) {
+        let _ = (me, next);
+        unreachable!("nothing is carried");
+    }
+    /// As [`Platform::change`] from a thread that has ended.
+    fn go_on(&self, next: ThreadId) -> ! {
+        let _ = next;
+        unreachable!("nothing is carried");
+    }
+    /// The calling thread passes the turn to process `pid`, which may run in `place`, and then sleeps:
+    /// brings that process to this processor, if that is worth it. Returns where it may run now.
+    fn bring(&self, pid: i32, place: Place, processors: &CpuMask) -> Place {
+        let _ = (pid, processors);
         place
     }
-    /// The calling thread sleeps until the coordinator wakes it: it may wake anywhere. Returns where it may run now.
-    fn let_go(&self, tid: i32, place: Place, processors: &CpuMask) -> Place {
-        let _ = (tid, processors);
+    /// The calling thread, of process `pid`, sleeps until the coordinator wakes it: it may wake anywhere. Returns where it may
+    /// run now.
+    fn let_go(&self, pid: i32, place: Place, processors: &CpuMask) -> Place {
+        let _ = (pid, processors);
         place
     }
     /// Lets others have the processor first, if anybody waits for it.

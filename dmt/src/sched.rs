@@ -6,9 +6,10 @@
 use core::sync::atomic::Ordering;
 
 use crate::entry::Parameters;
+use crate::grant::Grant;
 use crate::kernel::Kernel;
 use crate::link::Shared;
-use crate::thread::{Thread, ThreadId, ThreadState, Threads};
+use crate::thread::{ThreadId, ThreadState, Threads};
 
 /// Scheduler state; all zeroes is the state before entry 0.
 #[repr(C)]
@@ -162,13 +163,26 @@ impl Scheduler {
 }
 
 impl Kernel {
-    /// The slot of a thread, without a reference to the rest of the kernel.
+    /// The word through which a thread of the kernel gets the turn: that of thread `id`, or the one that carries all threads of
+    /// its process. Without a reference to the rest of the kernel.
     ///
     /// # Safety
-    /// `kernel` points to a live kernel. No turn is needed: only an address is computed.
-    pub unsafe fn thread_slot(kernel: *mut Kernel, id: ThreadId) -> *const Thread {
-        // SAFETY: promise of the caller; `id` is checked by the table.
-        unsafe { core::ptr::from_ref((*kernel).threads.get(id)) }
+    /// `kernel` points to a live kernel. No turn is needed for a thread that exists: only an address is computed.
+    pub unsafe fn grant_word(kernel: *mut Kernel, id: ThreadId, carried: bool) -> *const Grant {
+        // SAFETY: promise of the caller; the numbers are checked by the tables.
+        unsafe {
+            let thread = (*kernel).threads.get(id);
+            if carried { Self::carrier_word(kernel, thread.process) } else { &raw const thread.granted }
+        }
+    }
+
+    /// The word through which the carrier of a process gets the turn.
+    ///
+    /// # Safety
+    /// As [`Kernel::grant_word`].
+    pub unsafe fn carrier_word(kernel: *mut Kernel, process: u16) -> *const Grant {
+        // SAFETY: promise of the caller; the number is checked by the table.
+        unsafe { &raw const (*kernel).processes.get(process).granted }
     }
 
     /// Chooses who runs next and says so on the control page.
@@ -190,13 +204,7 @@ impl Kernel {
         let turn = self.sched.turn;
         // What the watchdog saw was another thread.
         control.wanted.store(0, Ordering::Relaxed);
-        let (tid, pid) = if turn == 0 {
-            (0, 0)
-        } else {
-            let thread = self.threads.get(turn);
-            (thread.tid, self.processes.get(thread.process).pid)
-        };
-        control.turn_tid.store(tid, Ordering::Relaxed);
+        let pid = if turn == 0 { 0 } else { self.processes.get(self.process_of(turn)).pid };
         control.turn_pid.store(pid, Ordering::Relaxed);
         control.turn.store(u32::from(turn), Ordering::Relaxed);
         let runnable = u32::from(self.sched.queued) + u32::from(turn != 0);

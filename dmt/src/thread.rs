@@ -1,6 +1,6 @@
 //! The thread table: one slot for each thread of each process of the server.
-use crate::affinity::Place;
 use crate::bounds::MAX_THREADS;
+use crate::context::Context;
 use crate::grant::Grant;
 
 /// Number of a thread slot, from 1; 0 means none.
@@ -75,10 +75,10 @@ pub struct Thread {
     pub futex_bits: u32,
     /// Distinguishes the lives of a slot; never 0 in use.
     pub serial: u32,
-    /// Kernel thread id in the replica's pid namespace; 0 until it is known.
+    /// Thread id: of a process's first thread the process id, of others [`Threads::new_tid`]; 0 until it is known.
     pub tid: i32,
-    /// Where it may run: a note of the platform.
-    pub place: Place,
+    /// Where it goes on, if it is carried: a note of the platform.
+    pub context: Context,
     /// Start routine and its argument (addresses in its process), kept here until it starts.
     pub start: [u64; 2],
     /// Its `pthread_t`, for joins and kills.
@@ -129,10 +129,19 @@ pub struct Thread {
 pub struct Threads {
     slots: [Thread; MAX_THREADS],
     next_serial: u32,
+    last_tid: i32,
     highest: u16,
 }
 
+/// Above all ids that the kernel gives to processes (`PID_MAX_LIMIT`), so the two never meet.
+const FIRST_TID: i32 = 1 << 22;
+/// Ids of threads are below this, for they must fit into a futex word (`FUTEX_TID_MASK`).
+const LAST_TID: i32 = (1 << 30) - 1;
+
 impl Threads {
+    /// Offset of the first slot.
+    pub(crate) const SLOTS: usize = core::mem::offset_of!(Self, slots);
+
     /// The slot of thread `id` (1-based).
     #[inline]
     pub fn get(&self, id: ThreadId) -> &Thread {
@@ -160,6 +169,13 @@ impl Threads {
         slot.state = ThreadState::Waiting;
         self.highest = self.highest.max(index as u16 + 1);
         Some(index as ThreadId + 1)
+    }
+
+    /// An id for a thread that is not its process's first. One is used again only after all others.
+    pub(crate) fn new_tid(&mut self) -> i32 {
+        self.last_tid =
+            if (FIRST_TID..LAST_TID).contains(&self.last_tid) { self.last_tid + 1 } else { FIRST_TID };
+        self.last_tid
     }
 
     /// Frees a slot.

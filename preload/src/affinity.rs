@@ -1,8 +1,8 @@
-//! Keeps the turn on one processor: a thread that takes the turn from another one should run where that one stops.
+//! Keeps the turn on one processor: a process that takes the turn from another one should run where that one stops.
 //!
-//! Left to itself the kernel wakes the next thread on an idle processor, which takes ten times as long as a change of threads
+//! Left to itself the kernel wakes the next process on an idle processor, which takes ten times as long as a change of processes
 //! on one processor, and the two then take turns at finding each other's memory in the wrong cache. So the giver of the turn
-//! binds the taker to its own processor first. Nothing is bound for long: a thread that waits for the coordinator
+//! binds the taker to its own processor first. Nothing is bound for long: a process that waits for the coordinator
 //! may wake anywhere, and so may every [`FREE_EVERY`]th taker of the turn, so that the kernel can still balance its load.
 //! Programs see one processor and cannot bind themselves, so none of this is visible to them.
 
@@ -27,46 +27,47 @@ pub fn learn() {
     dmt(|call| call.with(|k| k.processors = mask));
 }
 
-/// The taker of the turn, whose kernel id is `tid` and which may run in `place`: where it may run from now on.
-pub fn bring(tid: i32, place: Place, all: &CpuMask) -> Place {
+/// The taker of the turn, whose id is `pid` and which may run in `place`: where it may run from now on.
+pub fn bring(pid: i32, place: Place, all: &CpuMask) -> Place {
     if TURNS.fetch_add(1, Ordering::Relaxed).is_multiple_of(FREE_EVERY) {
-        return free(tid, place, all);
+        return free(pid, place, all);
     }
     let here = current_processor();
     if place == Place::bound(here) || !all.has(here) {
         return place;
     }
-    bind(tid, &CpuMask::only(here));
+    bind(pid, &CpuMask::only(here));
     Place::bound(here)
 }
 
-/// Lets a thread run anywhere.
-pub fn free(tid: i32, place: Place, all: &CpuMask) -> Place {
+/// Lets a process run anywhere.
+pub fn free(pid: i32, place: Place, all: &CpuMask) -> Place {
     if place != Place::FREE && !all.is_empty() {
-        bind(tid, all);
+        bind(pid, all);
     }
     Place::FREE
 }
 
-/// Makes what dmt knows of the calling thread true again: that it may run anywhere.
+/// Makes what dmt knows of the calling process true again: that it may run anywhere.
 pub fn reset() {
     let tls = crate::tls::current();
     if !tls.managed() {
         return;
     }
-    let (id, tid) = (tls.id() as dmt::thread::ThreadId, tls.tid());
+    let id = tls.id() as dmt::thread::ThreadId;
     crate::world::call_as(id).with(|k| {
-        k.threads.get_mut(id).place = Place::FREE;
+        let process = k.process_of(id);
+        k.processes.get_mut(process).place = Place::FREE;
         if !k.processors.is_empty() {
-            bind(tid, &k.processors);
+            bind(0, &k.processors);
         }
     });
 }
 
 /// A failure (the other process belongs to another user) costs time, nothing else.
-fn bind(tid: i32, mask: &CpuMask) {
+fn bind(pid: i32, mask: &CpuMask) {
     // SAFETY: reads the mask.
-    unsafe { raw!(libc::SYS_sched_setaffinity, tid, size_of::<CpuMask>(), core::ptr::from_ref(mask)) };
+    unsafe { raw!(libc::SYS_sched_setaffinity, pid, size_of::<CpuMask>(), core::ptr::from_ref(mask)) };
 }
 
 /// As the vDSO finds it: the kernel keeps the processor's number in the limit of this segment. (`rdtscp` would trap.)

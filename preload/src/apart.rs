@@ -165,15 +165,30 @@ fn has_wide_registers(vectors: u32) -> bool {
     vectors == ALL_VECTOR_STATE && __cpuid(0).eax >= 7 && __cpuid_count(7, 0).ebx & AVX512F != 0
 }
 
-/// Gives the calling thread its stacks. A thread's first act: it may do so without the turn.
-pub fn open(id: ThreadId) {
+/// Opens a thread's stacks; where the one for slow paths ends.
+pub fn open(id: ThreadId) -> usize {
     let rights = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: memory that `reserve` set aside for this thread.
     let opened =
         unsafe { raw!(libc::SYS_mprotect, slot(id) + GUARD_BYTES, SLOT_BYTES - GUARD_BYTES, rights) };
-    if opened != 0 || crate::altstack::begin(id) != 0 {
+    if opened != 0 {
         fatal::die("cannot give a thread its stacks", b"no memory");
     }
+    slot(id) + SLOT_BYTES
+}
+
+/// Opens the stacks of the calling thread, its process's first.
+pub fn open_first(id: ThreadId) {
+    open(id);
+    if crate::altstack::begin(id) != 0 {
+        fatal::die("cannot give a process its signal stack", b"no memory");
+    }
+}
+
+/// Whether the calling thread runs on its signal stack.
+pub fn is_on_signal_stack() -> bool {
+    let (base, len) = tls::current().signal_stack();
+    here().wrapping_sub(base) < len
 }
 
 /// Calls `function(data)` on the calling thread's stack for slow paths. Not from there, and not from a signal stack: what

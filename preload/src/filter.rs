@@ -24,7 +24,6 @@ const NR: u32 = 0;
 const ARCH: u32 = 4;
 const IP_LOW: u32 = 8;
 const IP_HIGH: u32 = 12;
-const ARG0_LOW: u32 = 16;
 const ARG1_LOW: u32 = 24;
 const ARG2_LOW: u32 = 32;
 const ARG3_LOW: u32 = 40;
@@ -113,15 +112,10 @@ fn build(loader: Option<(usize, usize)>, traced: bool) -> Program {
     p.load(ARG1_LOW);
     p.add(JEQ, libc::RLIMIT_AS, 1, 0);
     p.ret(RET_ALLOW);
-    // A thread's clone cannot be made on another stack than libc's own; clone3 hides its flags in memory.
+    // It hides its flags in memory; libc takes clone then.
     p.load(NR);
     p.add(JEQ, libc::SYS_clone3 as u32, 0, 1);
     p.ret(RET_ENOSYS);
-    p.add(JEQ, libc::SYS_clone as u32, 0, 3);
-    p.load(ARG0_LOW);
-    p.add(JSET, libc::CLONE_THREAD as u32, 0, 1);
-    p.ret(RET_ALLOW);
-    p.load(NR);
     p.add(JGE, X32_BIT, 0, 1);
     p.ret(RET_ENOSYS);
     p.add(JGE, LIMIT as u32, 0, 1);

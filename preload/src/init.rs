@@ -14,7 +14,7 @@ use crate::fatal;
 use crate::maps::{self, Variables};
 use crate::raw;
 use crate::signals::{self, NEVER_BLOCKED};
-use crate::{apart, faults, filter, gate, mailbox, own, process, sigsys, tsc, vdso, watches};
+use crate::{apart, carrier, faults, filter, gate, mailbox, own, process, sigsys, tsc, vdso, watches};
 
 #[cfg(not(test))]
 #[used]
@@ -28,6 +28,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     std::panic::set_hook(std::boxed::Box::new(on_panic));
     must("map the gate page", gate::open());
     must("reserve addresses for stacks", apart::reserve());
+    carrier::learn();
     must("map the arena named by BROLGA_ARENA", map_arena(arena));
     own::set_kick_fd(variables.get(c"BROLGA_KICK_FD").and_then(maps::decimal).unwrap_or(-1));
     if variables.get(c"BROLGA_SYNC").is_some() {

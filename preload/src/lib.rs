@@ -22,6 +22,7 @@ mod altstack;
 mod apart;
 mod calls;
 mod cancel;
+mod carrier;
 mod clock;
 mod dlsym;
 mod errno;

@@ -32,7 +32,7 @@ pub fn begin(role: Role, pid: i32) {
         Role::First => {
             let id = world::call_as(0).first_process(pid);
             tls::current().adopt(id.into(), pid);
-            apart::open(id);
+            apart::open_first(id);
             affinity::learn();
             world::dmt(|call| call.start_first());
             crate::calls::signal::publish_inherited();
@@ -40,7 +40,7 @@ pub fn begin(role: Role, pid: i32) {
         }
         Role::Replaced(id) => {
             tls::current().adopt(id.into(), pid);
-            apart::open(id);
+            apart::open_first(id);
             world::dmt(|call| call.after_exec());
         }
     }

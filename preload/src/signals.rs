@@ -156,10 +156,10 @@ fn send_to_self(signal: &PendingSignal) {
     let info = siginfo(signal, if signal.code >= 0 { libc::SI_QUEUE } else { signal.code });
     let tls = tls::current();
     tls.set_delivering(signal.signal as u32, signal.code);
-    // SAFETY: a signal to this very thread; it is delivered before the call returns unless the program blocks it.
+    // SAFETY: a signal to the one thread of the kernel that this process has; it is delivered before the call returns unless the program blocks it.
     unsafe {
         let pid = raw!(libc::SYS_getpid);
-        raw!(libc::SYS_rt_tgsigqueueinfo, pid, tls.tid(), signal.signal, &raw const info);
+        raw!(libc::SYS_rt_tgsigqueueinfo, pid, pid, signal.signal, &raw const info);
     }
     tls.take_delivering();
 }

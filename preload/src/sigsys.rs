@@ -16,6 +16,8 @@ use crate::tls;
 use crate::traced::ONLY_OBSERVED;
 use crate::{call_begins, call_ends};
 
+/// libc's signal to its other threads when one changes its user.
+const LIBC_SETXID: i32 = 33;
 /// `si_code` of a SIGSYS that a filter sent.
 const SYS_SECCOMP: c_int = 1;
 
@@ -86,8 +88,15 @@ unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, conte
         return;
     }
     if threads::is_of_creation(number, arguments) {
+        // SAFETY: looked at just now.
+        frame.set_result(unsafe { threads::call_of_creation(arguments) });
+        return;
+    }
+    if threads::is_clone(number, arguments) {
+        let mut registers = frame.0.uc_mcontext;
+        registers.gregs[libc::REG_RIP as usize] = frame.caller() as i64;
         // SAFETY: libc's own call with its own arguments.
-        frame.set_result(unsafe { forward(number, arguments) });
+        frame.set_result(unsafe { threads::clone(arguments, registers) });
         return;
     }
     if tls.traced() {
@@ -129,6 +138,10 @@ pub unsafe fn forward(number: usize, a: [usize; 6]) -> isize {
             libc::SYS_rt_sigprocmask => calls::signal::real_sigprocmask(a),
             libc::SYS_rt_sigaction => calls::signal::rt_sigaction(a),
             libc::SYS_sigaltstack => crate::altstack::change(a[0] as *const _, a[1] as *mut _),
+            // libc wants its other threads to change their user, too; all have the one of their carrier.
+            libc::SYS_tgkill if a[2] as i32 == LIBC_SETXID => -(libc::ESRCH as isize),
+            // libc's, in a thread that begins: the carrier has its own.
+            libc::SYS_set_robust_list | libc::SYS_rseq => 0,
             _ => crate::gate::syscall(number as i64, a),
         }
     }

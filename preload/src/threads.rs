@@ -1,19 +1,18 @@
-//! Threads: the real ones are libc's, dmt decides when each runs.
+//! Threads: libc makes them, dmt decides when each runs, and one thread of the kernel carries all of a process ([`crate::carrier`]).
 //!
-//! A new thread runs a few instructions of libc's own beside its creator and then waits for its first turn. If its attributes ask for a
-//! processor or a scheduling policy, it waits for its creator there, by a lock in its descriptor: that is between the two, and the
-//! kernel's ([`is_of_creation`]). A thread that ends gives the turn
-//! away in its very last system call, after all destructors ran. The kernel then clears the word by which libc knows that the stack is
-//! free, and libc looks at it whenever a thread begins, ends or is joined: so no other thread of the process runs before.
+//! A thread's first instructions are libc's own, and run when it gets the turn first. A thread that ends gives the turn away in its very
+//! last system call, after all destructors ran, and clears the word by which libc knows that the stack is free.
 
 use core::ffi::{c_int, c_void};
-use core::sync::atomic::{AtomicUsize, Ordering};
 
 use dmt::thread::ThreadId;
 
 use crate::altstack;
+use crate::apart;
 use crate::calls::refuse::{self, Other};
 use crate::calls::shortage;
+use crate::calls::thread::name;
+use crate::carrier::{self, Clone};
 use crate::raw;
 use crate::tls;
 use crate::world;
@@ -29,9 +28,6 @@ const TID_OFFSET: usize = 720;
 /// Bytes of libc's thread descriptor in which the lock lies by which creator and new thread wait for each other (glibc 2.36: at
 /// 1560), and the thread id.
 const DESCRIPTOR_BYTES: usize = 2048;
-
-/// The word that the kernel clears when it is done with the thread that ended last, or 0. Only the turn holder touches it.
-static LEAVING: AtomicUsize = AtomicUsize::new(0);
 
 /// Kernel id of the thread behind a handle.
 pub fn tid_of(handle: libc::pthread_t) -> i32 {
@@ -55,30 +51,80 @@ pub unsafe fn create(
     }
     let id = reserved as ThreadId;
     let tls = tls::current();
-    let outer = tls.creating.replace(out as usize);
+    let outer = (tls.creating.replace(out as usize), tls.created.replace(id.into()));
     // SAFETY: the caller's own arguments; the trampoline finds the program's routine by the number.
     let result = unsafe { real(out, attributes, trampoline, id as usize as *mut c_void) };
-    tls.creating.set(outer);
+    tls.creating.set(outer.0);
+    tls.created.set(outer.1);
     // SAFETY: the caller's own arguments.
     unsafe { shortage::of_threads(result, attributes) };
     world::dmt(|call| match result {
         // SAFETY: libc stored the handle.
-        0 => unsafe { call.thread_created(id, *out, tid_of(*out)) },
+        0 => unsafe { call.thread_created(id, *out) },
         _ => call.thread_abandon(id),
     });
     result
 }
 
-/// Whether a system call of this thread is a futex of the thread that it is creating. That one does not have the turn yet and waits in the
-/// kernel, and whether it has come so far is not the same everywhere: such a call is no operation, and goes to the kernel.
+/// Whether a system call of this thread is a futex of the thread that it is creating. That one has not run, so nobody else knows of the
+/// lock in its descriptor; and if libc gives it up again, it waits for an end that never comes.
 pub fn is_of_creation(number: usize, arguments: [usize; 6]) -> bool {
     let handle = tls::current().creating.get() as *const libc::pthread_t;
     if number as i64 != libc::SYS_futex || handle.is_null() {
         return false;
     }
     // SAFETY: the variable that the program gave to `pthread_create`, which has not returned. libc stores the handle before the thread
-    // begins.
+    // is made.
     arguments[0].wrapping_sub(unsafe { *handle } as usize) < DESCRIPTOR_BYTES
+}
+
+/// Such a call.
+///
+/// # Safety
+/// [`is_of_creation`] is true.
+pub unsafe fn call_of_creation(arguments: [usize; 6]) -> isize {
+    let word = arguments[0] as *mut i32;
+    // SAFETY: a word in libc's descriptor.
+    unsafe {
+        if word as usize == *(tls::current().creating.get() as *const usize) + TID_OFFSET {
+            // libc waits for the end of a thread that it could not make as it was asked to, and that has nobody to run it.
+            *word = 0;
+        }
+    }
+    0
+}
+
+/// Whether a call makes a thread.
+pub fn is_clone(number: usize, a: [usize; 6]) -> bool {
+    number as i64 == libc::SYS_clone && a[0] as c_int & libc::CLONE_THREAD != 0
+}
+
+/// libc's `clone` of the thread that [`create`] makes: its id. `registers` are the caller's.
+///
+/// # Safety
+/// As the system call.
+pub unsafe fn clone(a: [usize; 6], registers: libc::mcontext_t) -> isize {
+    let [flags, stack, parent_tid, child_tid, base, _] = a;
+    let tls = tls::current();
+    let id = tls.created.get() as ThreadId;
+    let has = |flag: c_int| flags as c_int & flag != 0;
+    if id == 0 || !has(libc::CLONE_SETTLS) {
+        return -(libc::ENOSYS as isize);
+    }
+    let tid = world::call_as(id).with(|k| k.threads.get(id).tid);
+    // SAFETY: the caller's own words, which it asked to be set.
+    unsafe {
+        if has(libc::CLONE_PARENT_SETTID) {
+            *(parent_tid as *mut i32) = tid;
+        }
+        if has(libc::CLONE_CHILD_SETTID) {
+            *(child_tid as *mut i32) = tid;
+        }
+    }
+    let cleared = if has(libc::CLONE_CHILD_CLEARTID) { child_tid } else { 0 };
+    let name = name(tls.id() as ThreadId);
+    carrier::make(id, &Clone { registers, stack, base, cleared, name });
+    tid as isize
 }
 
 unsafe extern "C" {
@@ -95,11 +141,12 @@ fn is_detached(attributes: *const libc::pthread_attr_t) -> bool {
 
 extern "C" fn trampoline(argument: *mut c_void) -> *mut c_void {
     let id = argument as usize as ThreadId;
-    let call = world::call_as(id);
-    crate::apart::open(id);
-    call.start();
-    tls::current().adopt(id.into(), crate::sigsys::gettid());
-    let [start, argument] = call.with(|k| k.threads.get(id).start);
+    let (call, tls) = (world::call_as(id), tls::current());
+    let signal_stack = apart::signal_stack(id);
+    tls.set_signal_stack(signal_stack.ss_sp as usize, signal_stack.ss_size);
+    call.start_carried();
+    let ([start, argument], tid) = call.with(|k| (k.threads.get(id).start, k.threads.get(id).tid));
+    tls.adopt(id.into(), tid);
     // SAFETY: the routine that the program gave to pthread_create.
     let start: Start = unsafe { core::mem::transmute(start as usize) };
     start(argument as *mut c_void)
@@ -109,55 +156,38 @@ extern "C" fn trampoline(argument: *mut c_void) -> *mut c_void {
 pub fn exit(status: usize) -> ! {
     let tls = tls::current();
     let id = tls.id() as ThreadId;
-    LEAVING.store(cleared_at_exit(), Ordering::Relaxed);
     altstack::give_back(tls);
     tls.abandon();
+    // SAFETY: the word that the kernel would clear. Whoever finds the stack free by it runs after this thread.
+    unsafe { *(cleared_at_exit(id) as *mut i32) = 0 };
     world::call_as(id).thread_exit();
     loop {
-        // SAFETY: ends this thread.
+        // The process's last one.
+        // SAFETY: ends the process.
         unsafe { raw!(libc::SYS_exit, status) };
     }
 }
 
-/// The word of the calling thread that the kernel clears when the thread has ended, 0 if there is none.
-fn cleared_at_exit() -> usize {
-    let mut word = 0usize;
-    // SAFETY: the kernel stores an address into our variable.
-    match unsafe { raw!(libc::SYS_prctl, libc::PR_GET_TID_ADDRESS, &raw mut word) } {
-        0 => word,
-        // A kernel without it: libc gives all its threads this one.
-        // SAFETY: reads the thread's own handle.
-        _ => unsafe { libc::pthread_self() as usize + TID_OFFSET },
-    }
-}
-
-/// Waits until the kernel is done with the thread of this process that ended last. To be called by each thread that
-/// takes the turn. Bounded: the other thread is inside its last system call.
-#[inline]
-pub fn await_leaving() {
-    if LEAVING.load(Ordering::Relaxed) != 0 {
-        await_cleared(LEAVING.swap(0, Ordering::Relaxed));
-    }
-}
-
-#[cold]
-fn await_cleared(word: usize) {
-    let word = word as *const i32;
-    loop {
-        // SAFETY: a word in libc's descriptor of the thread, which nobody frees before it is cleared; the kernel wakes its
-        // futex then.
-        unsafe {
-            let tid = word.read_volatile();
-            if tid == 0 {
-                return;
+/// The word of thread `id` that the kernel would clear when the thread has ended.
+fn cleared_at_exit(id: ThreadId) -> usize {
+    match carrier::cleared_at_exit(id) {
+        0 => {
+            let mut word = 0usize;
+            // SAFETY: the kernel stores an address into our variable.
+            match unsafe { raw!(libc::SYS_prctl, libc::PR_GET_TID_ADDRESS, &raw mut word) } {
+                0 => word,
+                // A kernel without it: libc gives all its threads this one.
+                // SAFETY: reads the thread's own handle.
+                _ => unsafe { libc::pthread_self() as usize + TID_OFFSET },
             }
-            raw!(libc::SYS_futex, word, libc::FUTEX_WAIT, tid, 0);
         }
+        word => word,
     }
 }
 
-/// A forked child has no other threads.
-pub fn forget_others() {
+/// A forked child has no other threads than `id`.
+pub fn forget_others(id: ThreadId) {
+    carrier::first(id);
     crate::timers::forget();
 }
 

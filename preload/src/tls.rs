@@ -35,7 +35,7 @@ pub struct Tls {
     delivering: Cell<u32>,
     /// `si_code` of that signal.
     code: Cell<i32>,
-    /// Kernel thread id.
+    /// Thread id.
     tid: Cell<i32>,
     /// 1 while a fatal message is being written.
     dying: Cell<u32>,
@@ -45,14 +45,14 @@ pub struct Tls {
     cancelled: Cell<u32>,
     /// The spin point where it last stopped, and the sum of what the loop counts with there.
     spun: Cell<[u64; 2]>,
-    /// The control page's `restores` when the thread last looked, see [`crate::restored`].
-    restores: Cell<u32>,
     /// See [`crate::altstack`].
     pub alternate: Alternate,
     /// Start and length of its signal stack, the program's or ours.
     signal_stack: Cell<[usize; 2]>,
     /// Where libc stores the handle of the thread that this one is creating, 0 = none, see [`crate::threads`].
     pub creating: Cell<usize>,
+    /// dmt's number of that thread.
+    pub created: Cell<u32>,
     /// Whether it looks at its stack for us, see [`crate::traced`].
     pub walking: Cell<bool>,
     /// See [`crate::traced`].
@@ -151,7 +151,7 @@ impl Tls {
         self.id.get()
     }
 
-    /// Kernel thread id.
+    /// Thread id, as the program knows it.
     pub fn tid(&self) -> i32 {
         self.tid.get()
     }
@@ -189,12 +189,6 @@ impl Tls {
     /// The spin point where the thread last stopped, with the sum of what its loop counts with; replaced by what is new.
     pub fn stopped_at(&self, branch: u64, sum: u64) -> (u64, u64) {
         self.spun.replace([branch, sum]).into()
-    }
-
-    /// The control page's `restores` when it last looked; replaced by what it is `now`.
-    #[inline]
-    pub fn saw_restores(&self, now: u32) -> u32 {
-        self.restores.replace(now)
     }
 
     /// Start and length of its signal stack.

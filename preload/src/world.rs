@@ -12,6 +12,7 @@ use dmt::process::PendingSignal;
 use dmt::thread::ThreadId;
 
 use crate::affinity;
+use crate::carrier;
 use crate::own;
 use crate::raw;
 use crate::tls::{self, Passthrough};
@@ -73,7 +74,6 @@ impl Platform for World {
     }
 
     fn took_turn(&self) {
-        crate::threads::await_leaving();
         crate::restored::put_right();
     }
 
@@ -90,12 +90,24 @@ impl Platform for World {
         unsafe { crate::apart::run(me, function, data) };
     }
 
-    fn bring(&self, tid: i32, place: Place, processors: &CpuMask) -> Place {
-        affinity::bring(tid, place, processors)
+    fn carries(&self) -> bool {
+        true
     }
 
-    fn let_go(&self, tid: i32, place: Place, processors: &CpuMask) -> Place {
-        affinity::free(tid, place, processors)
+    fn change(&self, me: ThreadId, next: ThreadId) {
+        carrier::change(me, next);
+    }
+
+    fn go_on(&self, next: ThreadId) -> ! {
+        carrier::go_on(next)
+    }
+
+    fn bring(&self, pid: i32, place: Place, processors: &CpuMask) -> Place {
+        affinity::bring(pid, place, processors)
+    }
+
+    fn let_go(&self, pid: i32, place: Place, processors: &CpuMask) -> Place {
+        affinity::free(pid, place, processors)
     }
 
     fn give_way(&self) {

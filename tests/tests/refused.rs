@@ -54,7 +54,7 @@ fn refused_calls_fail_as_on_linux_and_are_named_once() {
         &[
             "perf_event_open (298)",
             "EPERM",
-            "monitor (process 1000, thread 1001)",
+            "monitor (process 1000, thread 4194304)",
             "switch this monitoring off",
         ],
         &["userfaultfd (323)", "EPERM", "without userfaultfd"],

@@ -192,7 +192,7 @@ fn a_server_without_fault_is_deterministic_and_one_that_reads_a_changing_file_is
     for part in [
         "NOT DETERMINISTIC",
         "process 1000, thread 1: Write",
-        "in write(4, ",
+        "in write(6, ",
         "called by answer (flawed.c:",
         "calls before it that gave something else",
         "/counter",
@@ -205,16 +205,21 @@ fn a_server_without_fault_is_deterministic_and_one_that_reads_a_changing_file_is
     debugger_stops_where_it_should(&scratch);
 }
 
-/// The recording is kept; gdb stops in the function at its logical time, with the program's stack.
+/// The recording is kept; gdb stops in the function at its logical time, with the program's stack, and shows the other thread's.
 fn debugger_stops_where_it_should(scratch: &Scratch) {
-    let commands = ["-ex", "break host_state", "-ex", "continue", "-ex", "tick", "-ex", "backtrace"];
+    let commands = ["break host_state", "continue", "tick", "backtrace", "parked", "frame"]
+        .map(|command| ["-ex", command]);
     let mut replay = Command::new(brolga());
     replay.arg("replay").arg("--state").arg(scratch.path().join("state")).args(["--gdb", "--", "-batch"]);
-    let output = replay.args(commands).stdin(Stdio::null()).output().expect("run brolga replay --gdb");
+    let output =
+        replay.args(commands.as_flattened()).stdin(Stdio::null()).output().expect("run brolga replay --gdb");
     let said = text(&output);
-    for part in ["Breakpoint 1, host_state (", "logical time ", "in answer (", "in main ("] {
+    for part in ["Breakpoint 1, host_state (", "logical time ", "in answer (", "in main (", "in bystander ("]
+    {
         assert!(said.contains(part), "no «{part}»:\n{said}");
     }
+    let (_, last) = said.rsplit_once("in start_thread").expect("the other thread's stack to its beginning");
+    assert!(last.contains("#0  host_state ("), "the registers are the running thread's again:\n{said}");
 }
 
 #[test]

@@ -50,20 +50,19 @@ impl Deaths {
     /// Looks whether a turn holder that stands still is dead.
     pub fn look(&self, holder: &Sample) {
         // The first process is init's own child: its end ends the server.
-        if holder.tid != 0 && holder.pid != SERVER_PID && is_dead(holder.pid, holder.tid) {
+        if holder.pid != 0 && holder.pid != SERVER_PID && is_dead(holder.pid) {
             // One at a time; while one is announced the turn holder is another one, or none.
             let _ = self.reports.try_send(*holder);
         }
     }
 }
 
-/// True if the thread and the whole of its process are gone or wait to be reaped. A main thread may end alone.
-fn is_dead(pid: i32, tid: i32) -> bool {
-    let over = |path: String| match fs::read_to_string(path) {
+/// True if the process is gone or waits to be reaped.
+fn is_dead(pid: i32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
         Ok(stat) => is_over(&stat),
         Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
-    };
-    over(format!("/proc/{pid}/task/{tid}/stat")) && over(format!("/proc/{pid}/stat"))
+    }
 }
 
 /// The fields behind the name, which may hold anything.
@@ -92,7 +91,7 @@ fn announce(mapping: &ArenaMapping, received: &Receiver<Sample>) {
         let control = &arena.shared.control;
         let now = Sample::read(control);
         // What was seen may be over, and the thread of that number another one.
-        if (now.pid, now.tid, now.tick) != (death.pid, death.tid, death.tick) || !is_dead(now.pid, now.tid) {
+        if (now.pid, now.tick) != (death.pid, death.tick) || !is_dead(now.pid) {
             continue;
         }
         let Ok(turn) = u16::try_from(control.turn.load(Ordering::SeqCst)) else { continue };
@@ -136,6 +135,10 @@ impl Platform for InitPlatform {
 
     fn deliver(&self, _signal: &PendingSignal) {
         // Nobody is there to take it.
+    }
+
+    fn carries(&self) -> bool {
+        true
     }
 
     fn kick_coordinator(&self) {

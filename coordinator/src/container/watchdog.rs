@@ -81,7 +81,7 @@ fn watch(arena: &ArenaMapping, deaths: &Deaths) -> ! {
             state = State::default();
             continue;
         }
-        let action = state.advance(&sample, || cpu_time_us(sample.pid, sample.tid));
+        let action = state.advance(&sample, || cpu_time_us(sample.pid));
         if state.stands_still {
             deaths.look(&sample);
         }
@@ -125,7 +125,7 @@ struct Spins {
     preemptions: u64,
     left: u32,
     tick: u64,
-    tid: i32,
+    pid: i32,
     unanswered: u32,
 }
 
@@ -145,8 +145,8 @@ impl Spins {
             (self.preemptions, self.left) = (preemptions, SPIN_SAMPLES);
         }
         let sample = Sample::read(control);
-        let same = (sample.tick, sample.tid) == (self.tick, self.tid) && sample.tid != 0;
-        (self.tick, self.tid) = (sample.tick, sample.tid);
+        let same = (sample.tick, sample.pid) == (self.tick, self.pid) && sample.pid != 0;
+        (self.tick, self.pid) = (sample.tick, sample.pid);
         if !same {
             self.unanswered = 0;
         } else if self.left > 0 && control.server_computes() && self.may_ask(control) {
@@ -164,8 +164,6 @@ pub struct Sample {
     pub tick: u64,
     /// Process of the turn holder.
     pub pid: i32,
-    /// The turn holder.
-    pub tid: i32,
     /// Threads that could run; 0 = nothing to watch.
     pub runnable: u32,
     leader: bool,
@@ -180,7 +178,6 @@ impl Sample {
         Self {
             tick: control.tick.load(Ordering::Relaxed),
             pid: control.turn_pid.load(Ordering::Relaxed),
-            tid: control.turn_tid.load(Ordering::Relaxed),
             runnable: control.runnable.load(Ordering::Relaxed),
             // A leader to be still replays what is decided, preemptions among it, and does so as a follower.
             leader: control.applied.load(Ordering::Relaxed) >= lead_from || lead_from == CRANE_LEADER,
@@ -192,7 +189,7 @@ impl Sample {
 
     /// True if the leader's turn holder has made no operation since `before`: it may be in a spin loop.
     pub fn is_suspect(&self, before: &Self) -> bool {
-        self.leader && self.tid != 0 && (self.tick, self.tid) == (before.tick, before.tid)
+        self.leader && self.pid != 0 && (self.tick, self.pid) == (before.tick, before.pid)
     }
 
     fn limit_us(&self) -> u64 {
@@ -247,8 +244,8 @@ impl Action {
 #[derive(Debug, Default)]
 pub struct State {
     tick: u64,
-    tid: i32,
-    /// CPU time of the thread when the stretch was first seen.
+    pid: i32,
+    /// CPU time of the process when the stretch was first seen.
     since_us: Option<u64>,
     /// The turn holder has used no CPU time since the last look: a follower that waits for the next entry.
     stands_still: bool,
@@ -262,8 +259,8 @@ pub struct State {
 impl State {
     /// Takes one sample; `cpu_time` is asked only within a stretch.
     pub fn advance(&mut self, sample: &Sample, cpu_time: impl FnOnce() -> Option<u64>) -> Action {
-        if (sample.tick, sample.tid) != (self.tick, self.tid) || sample.tid == 0 {
-            *self = Self { tick: sample.tick, tid: sample.tid, looks: 1, ..Self::default() };
+        if (sample.tick, sample.pid) != (self.tick, self.pid) || sample.pid == 0 {
+            *self = Self { tick: sample.tick, pid: sample.pid, looks: 1, ..Self::default() };
             return Action::default();
         }
         self.looks = self.looks.saturating_add(1);
@@ -308,12 +305,12 @@ fn act(control: &Control, sample: &Sample, action: Action, may_signal: bool) {
 
 fn signal(sample: &Sample) {
     // SAFETY: no pointers; a thread that is gone is just not found.
-    unsafe { libc::syscall(libc::SYS_tgkill, sample.pid, sample.tid, PREEMPT_SIGNAL) };
+    unsafe { libc::syscall(libc::SYS_tgkill, sample.pid, sample.pid, PREEMPT_SIGNAL) };
 }
 
-/// CPU time that the thread has used, microseconds.
-fn cpu_time_us(pid: i32, tid: i32) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
+/// CPU time that the process, which has one thread of the kernel, has used, microseconds.
+fn cpu_time_us(pid: i32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
     let nanoseconds: u64 = text.split_ascii_whitespace().next()?.parse().ok()?;
     Some(nanoseconds / 1000)
 }

@@ -8,7 +8,9 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use dmt::bounds::ARENA_ADDRESS;
+use dmt::context::{Context, Kept, TABLE};
 use dmt::control::Control;
+use dmt::process::table::FIRST_PROCESS;
 
 use super::ReplayError;
 use super::maps::processes;
@@ -30,7 +32,67 @@ fn commands() -> String {
          end\n\
          document tick\n\
          Prints the logical time and the entry of the replay.\n\
-         end\n"
+         end\n\
+         {}",
+        parked()
+    )
+}
+
+/// gdb knows the thread that runs; the command `parked` shows the others, whose registers it takes from their stacks.
+fn parked() -> String {
+    let turn = ARENA_ADDRESS + std::mem::offset_of!(Control, turn);
+    let (stack, base) = (std::mem::offset_of!(Context, stack), std::mem::offset_of!(Context, base));
+    let registers: String = [
+        ("r15", std::mem::offset_of!(Kept, r15)),
+        ("r14", std::mem::offset_of!(Kept, r14)),
+        ("r13", std::mem::offset_of!(Kept, r13)),
+        ("r12", std::mem::offset_of!(Kept, r12)),
+        ("rbx", std::mem::offset_of!(Kept, rbx)),
+        ("rbp", std::mem::offset_of!(Kept, rbp)),
+        ("rip", std::mem::offset_of!(Kept, rip)),
+    ]
+    .iter()
+    .map(|(name, offset)| format!("'{name}': {offset}, "))
+    .collect();
+    format!(
+        "python\n\
+class Parked(gdb.Command):\n    \
+    \"\"\"Prints the stacks of the server's threads that do not run: one thread of the kernel carries all of a process.\"\"\"\n    \
+    def __init__(self):\n        \
+        super().__init__('parked', gdb.COMMAND_STACK)\n    \
+    def invoke(self, argument, from_tty):\n        \
+        memory = gdb.selected_inferior()\n        \
+        word = lambda at, size: int.from_bytes(memory.read_memory(at, size).tobytes(), 'little')\n        \
+        registers = {{{registers}}}\n        \
+        own = {{name: int(gdb.parse_and_eval('(long)$' + name)) for name in [*registers, 'rsp', 'fs_base']}}\n        \
+        def show(tid, stack, base):\n            \
+            gdb.write('thread %d\\n' % tid)\n            \
+            for name, offset in registers.items():\n                \
+                gdb.execute('set var $%s = %d' % (name, word(stack + offset, 8)))\n            \
+            gdb.execute('set var $rsp = %d' % (stack + {size}))\n            \
+            gdb.execute('set var $fs_base = %d' % base)\n            \
+            gdb.execute('backtrace')\n        \
+        try:\n            \
+            for number in range(1, {count} + 1):\n                \
+                slot = {first} + (number - 1) * {stride}\n                \
+                stack, base = word(slot + {stack}, 8), word(slot + {base}, 8)\n                \
+                is_live = word(slot + {state}, 1) in (1, 2) and word(slot + {process}, 2) == {FIRST_PROCESS}\n                \
+                if is_live and stack and number != word({turn}, 4):\n                    \
+                    show(word(slot + {tid}, 4), stack, base)\n        \
+        finally:\n            \
+            for name, value in own.items():\n                \
+                gdb.execute('set var $%s = %d' % (name, value))\n\
+Parked()\n\
+end\n",
+        size = size_of::<Kept>(),
+        count = TABLE.count,
+        first = TABLE.first,
+        stride = TABLE.stride,
+        stack = TABLE.context + stack,
+        base = TABLE.context + base,
+        state = TABLE.state,
+        process = TABLE.process,
+        tid = TABLE.tid,
     )
 }
 

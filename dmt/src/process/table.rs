@@ -1,6 +1,8 @@
 //! The process table.
 
+use crate::affinity::Place;
 use crate::bounds::MAX_PROCESSES;
+use crate::grant::Grant;
 use crate::kernel::Kernel;
 use crate::process::interval::IntervalTimers;
 use crate::process::outside::OutsideSignals;
@@ -45,6 +47,10 @@ pub struct Process {
     pub pid: i32,
     /// What it is doing.
     pub state: ProcessState,
+    /// Where its carrier waits for the turn, if it has one.
+    pub granted: Grant,
+    /// Where it may run: a note of the platform.
+    pub place: Place,
     /// Slot of its parent; 0 = init.
     pub parent: u16,
     /// Process group (a pid).

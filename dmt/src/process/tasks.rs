@@ -32,6 +32,22 @@ impl Kernel {
         }
     }
 
+    /// The process whose threads a directory with this path lists, if it is of one that dmt knows.
+    pub fn lists_threads_of(&self, directory: &[u8]) -> Option<i32> {
+        let (pid, task) =
+            directory.strip_prefix(b"/proc/")?.split_at_checked(directory.len().checked_sub(11)?)?;
+        let pid = number(pid).filter(|_| task == b"/task")?;
+        self.processes.by_pid(pid).map(|_| pid)
+    }
+
+    /// The thread of process `pid` with the lowest id above `after`.
+    pub fn next_task(&self, pid: i32, after: i32) -> Option<i32> {
+        let process = self.processes.by_pid(pid)?;
+        let live = self.threads_of(process).map(|id| self.threads.get(id).tid);
+        // The first one is there as long as its process is.
+        live.chain([pid]).filter(|&tid| tid > after).min()
+    }
+
     fn knows_process(&self, pid: i32) -> bool {
         pid == INIT_PID || self.processes.by_pid(pid).is_some()
     }
@@ -58,6 +74,14 @@ mod tests {
         assert!(!lists("/proc", "1001") && !lists("/proc", "2"));
         assert!(lists("/proc/1000/task", "1000") && !lists("/proc/1000/task", "1001"));
         assert!(lists("/proc/1/task", "1") && !lists("/proc/1/task", "5"));
+        let threads_of = |directory: &str| kernel.lists_threads_of(directory.as_bytes());
+        assert_eq!(threads_of("/proc/1000/task"), Some(1000));
+        for other in
+            ["/proc/1001/task", "/proc/1/task", "/proc/1000", "/proc/task", "/proc/1000/task/1000", "/x"]
+        {
+            assert_eq!(threads_of(other), None, "{other}");
+        }
+        assert_eq!((kernel.next_task(1000, 0), kernel.next_task(1000, 1000)), (Some(1000), None));
         assert!(lists("/proc/1000/fd", "7") && lists("/proc/sys/net", "7"));
         for there in
             ["/proc", "/proc/stat", "/proc/1000", "/proc/1/stat", "/proc/1000/task/1000/stat", "/sys/7"]

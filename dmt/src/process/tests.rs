@@ -117,7 +117,7 @@ impl World {
             body(world, call);
             call.thread_exit();
         });
-        call.thread_created(id as ThreadId, tid as u64 * 16, tid);
+        call.thread_created(id as ThreadId, tid as u64 * 16);
         tid as u64 * 16
     }
 

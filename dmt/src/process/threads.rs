@@ -68,7 +68,9 @@ impl Call<'_> {
             let process = k.process_of(me);
             let mask = k.threads.get(me).signal_mask;
             let Some(id) = k.add_thread(process) else { return -EAGAIN };
+            let tid = k.threads.new_tid();
             let thread = k.threads.get_mut(id);
+            thread.tid = tid;
             thread.start = [start, argument];
             thread.detached = detached;
             thread.signal_mask = mask;
@@ -77,10 +79,9 @@ impl Call<'_> {
     }
 
     /// After the real creation, by the creator, which still has the turn.
-    pub fn thread_created(&self, id: ThreadId, handle: u64, tid: i32) {
+    pub fn thread_created(&self, id: ThreadId, handle: u64) {
         self.with(|k| {
-            let thread = k.threads.get_mut(id);
-            (thread.handle, thread.tid) = (handle, tid);
+            k.threads.get_mut(id).handle = handle;
             k.make_runnable(id);
         });
     }
@@ -104,7 +105,7 @@ impl Call<'_> {
             return self.process_exit(0);
         }
         self.tick();
-        self.with(|k| {
+        let process = self.with(|k| {
             k.note(me, Op::ThreadExit, u64::from(me), 0);
             let process = k.process_of(me);
             if k.threads.get(me).detached {
@@ -119,8 +120,9 @@ impl Call<'_> {
                 k.wake_robust_waiters();
             }
             k.retarget(process);
+            process
         });
-        self.leave();
+        self.leave_to_others(process);
     }
 
     /// `pthread_join`, its timed forms, and with `wait` false `pthread_tryjoin_np`: 0 or an errno. Preload joins the

@@ -28,6 +28,7 @@ pub mod signal;
 pub mod socket;
 pub mod stamp;
 pub mod sync;
+pub mod thread;
 pub mod time;
 pub mod timer;
 pub mod vector;
@@ -74,10 +75,24 @@ unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
             libc::SYS_wait4 => process::wait4(a),
             libc::SYS_waitid => process::waitid(a),
             libc::SYS_futex => futex::futex(a),
+            libc::SYS_sched_setparam
+            | libc::SYS_sched_setscheduler
+            | libc::SYS_sched_setattr
+            | libc::SYS_setpriority
+            | libc::SYS_ioprio_set => thread::set_scheduling(number, a),
+            libc::SYS_sched_getparam
+            | libc::SYS_sched_getscheduler
+            | libc::SYS_sched_getattr
+            | libc::SYS_sched_rr_get_interval
+            | libc::SYS_getpriority
+            | libc::SYS_ioprio_get => thread::scheduling(number, a),
+            libc::SYS_gettid => thread::gettid(),
+            libc::SYS_set_tid_address => thread::set_tid_address(a),
+            libc::SYS_set_robust_list | libc::SYS_rseq => 0,
             libc::SYS_sched_yield => misc::sched_yield(),
             libc::SYS_sched_getaffinity => misc::sched_getaffinity(a),
             libc::SYS_sched_setaffinity => misc::sched_setaffinity(a),
-            libc::SYS_prctl => misc::prctl(a),
+            libc::SYS_prctl => thread::prctl(a),
             libc::SYS_capget => capabilities::capget(a),
             libc::SYS_capset => capabilities::capset(a),
             libc::SYS_getrlimit => limits::getrlimit(a),

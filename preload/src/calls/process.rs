@@ -7,6 +7,7 @@ use dmt::process::vfork::Launch;
 use crate::calls::disk::writing;
 use crate::calls::refuse::{self, Other};
 use crate::calls::shortage;
+use crate::calls::thread;
 use crate::own;
 use crate::raw;
 use crate::sigsys::{self, Frame};
@@ -51,15 +52,18 @@ pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
     writing::closing_all(0, usize::MAX);
     // A child that has not begun must not be taken for a thread that computes: nothing of it is an operation yet.
     let inside = Passthrough::enter();
+    let name = thread::name(tls::current().id() as u16);
     // No exit signal: dmt sends SIGCHLD when it is due.
     // SAFETY: a copy of this process; the child goes on right here.
     let pid = unsafe { raw!(libc::SYS_clone, flags, 0, parent_tid, child_tid, 0) };
     if pid == 0 {
-        threads::forget_others();
+        threads::forget_others(reserved as u16);
         tls::current().adopt(reserved as u32, sigsys::gettid());
-        apart::open(reserved as u16);
+        apart::open_first(reserved as u16);
         frame.keep_signal_stack();
         dmt(|call| call.start());
+        // SAFETY: a thread's name.
+        unsafe { thread::set_name(reserved as u16, name.as_ptr()) };
         if stack != 0 {
             frame.set_stack(stack);
         }
@@ -211,7 +215,8 @@ pub fn killed_by(signal: c_int) {
     }
 }
 
-fn hear_watchdog(how: c_int) {
+/// Blocks or unblocks the watchdog's signal.
+pub fn hear_watchdog(how: c_int) {
     let set = signals::bit(signals::PREEMPT);
     // SAFETY: the mask lives until the call returns.
     unsafe { raw!(libc::SYS_rt_sigprocmask, how, &raw const set, 0, signals::SET_BYTES) };

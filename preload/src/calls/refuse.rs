@@ -3,12 +3,13 @@
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use dmt::thread::ThreadId;
 use dmt::upcall::{UpcallKind, WARNING, WARNING_ONCE};
 
+use crate::calls::thread;
 use crate::fatal::Line;
 use crate::place::Place;
 use crate::raw;
-use crate::sigsys;
 use crate::syscalls::LIMIT;
 use crate::tls;
 use crate::world::dmt;
@@ -128,15 +129,13 @@ struct Caller;
 
 impl core::fmt::Display for Caller {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let mut name = [0u8; 16];
-        // SAFETY: the kernel writes at most 16 bytes, the last of them 0.
-        let pid = unsafe {
-            raw!(libc::SYS_prctl, libc::PR_GET_NAME, name.as_mut_ptr(), 0, 0, 0);
-            raw!(libc::SYS_getpid)
-        };
+        let tls = tls::current();
+        let name = if tls.managed() { thread::name(tls.id() as ThreadId) } else { thread::process_name() };
+        // SAFETY: no arguments.
+        let pid = unsafe { raw!(libc::SYS_getpid) };
         let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
         let name = core::str::from_utf8(&name[..len]).unwrap_or("?");
-        let tid = if tls::current().managed() { tls::current().tid() } else { sigsys::gettid() };
+        let tid = if tls.managed() { tls.tid() as isize } else { pid };
         write!(f, "{name} (process {pid}, thread {tid})")
     }
 }

@@ -1,4 +1,4 @@
-//! The machine gives no process or thread more: a control group, the kernel's table or its memory is exhausted. That is of this
+//! The machine gives no process more, or no memory for a thread: a control group, the kernel's table or its memory is exhausted. That is of this
 //! replica alone: the others' servers hear of nothing, so this one's must not either. The replica stops with a message that
 //! says what to look at, and is rebuilt.
 

@@ -1,6 +1,6 @@
 //! Threads: creation, joining, detaching.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_char, c_int, c_void};
 
 use dmt::sync::Deadline;
 
@@ -41,6 +41,20 @@ hook! {
         let error = dmt(|call| call.thread_detach(thread));
         // SAFETY: as above.
         if error != 0 { error } else { unsafe { pthread_detach::real()(thread) } }
+    }
+
+    fn pthread_setname_np(thread: libc::pthread_t, name: *const c_char) -> c_int {
+        // SAFETY: as above.
+        unsafe { calls::thread::pthread_setname(thread, name) }
+    }
+
+    fn pthread_getname_np(thread: libc::pthread_t, out: *mut c_char, bytes: usize) -> c_int {
+        // SAFETY: as above.
+        unsafe { calls::thread::pthread_getname(thread, out, bytes) }
+    }
+
+    fn gettid() -> libc::pid_t {
+        calls::thread::gettid() as libc::pid_t
     }
 
     fn sched_yield() -> c_int {

@@ -18,8 +18,8 @@ use super::toy::{Toy, ToyConfig};
 
 /// Simulated time that one look at a server may take, before the rest of the cluster has its turn, nanoseconds.
 const LOOK_NS: u64 = 100_000;
-/// Kernel thread id of the first thread.
-const FIRST_TID: i32 = 1000;
+/// Id of the toy server's process, by which the watchdog knows that somebody has the turn.
+const PID: i32 = 1000;
 
 enum State {
     /// Runs on at this time.
@@ -99,7 +99,7 @@ impl Server {
         // SAFETY: no thread of the server runs.
         let k = unsafe { &mut *self.arena().kernel() };
         let id = k.threads.allocate(1).expect("the toy server has few threads");
-        k.threads.get_mut(id).tid = FIRST_TID + i32::from(id);
+        k.processes.get_mut(1).pid = PID;
         if id > 1 {
             k.threads.get_mut(id).state = ThreadState::Runnable;
             k.sched.enqueue(&mut k.threads, id);

@@ -16,15 +16,7 @@ fn run(sample: Sample, cpu_us: &[u64]) -> Vec<Action> {
 }
 
 fn leader() -> Sample {
-    Sample {
-        tick: 5,
-        pid: 1000,
-        tid: 1001,
-        runnable: 2,
-        leader: true,
-        spin_limit_us: 2000,
-        ..Sample::default()
-    }
+    Sample { tick: 5, pid: 1000, runnable: 2, leader: true, spin_limit_us: 2000, ..Sample::default() }
 }
 
 const NOTHING: Action = Action { close: false, spin: false, preempt: false, inherited: false };
@@ -49,7 +41,7 @@ fn a_loop_that_only_waits_is_stopped_long_before_a_computation() {
 #[test]
 fn a_thread_that_seems_alone_is_asked_too() {
     assert_eq!(run(Sample { runnable: 1, ..leader() }, &[0, 5000]), [NOTHING, BOTH]);
-    assert_eq!(run(Sample { runnable: 0, tid: 0, ..leader() }, &[0, 5000]), [NOTHING, NOTHING]);
+    assert_eq!(run(Sample { runnable: 0, pid: 0, ..leader() }, &[0, 5000]), [NOTHING, NOTHING]);
 }
 
 #[test]

@@ -6,11 +6,13 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::c_int;
+use core::fmt::Write;
 
 use dmt::disk::devices::Measured;
 use dmt::disk::listing::{END, position};
 
 use super::{MAX_PATH_BYTES, path_of, stat};
+use crate::fatal::Line;
 use crate::raw;
 use crate::watches;
 use crate::world::{apart, dmt};
@@ -113,6 +115,10 @@ unsafe fn unsorted(a: [usize; 6]) -> isize {
 unsafe fn known(fd: usize, out: usize, room: usize) -> isize {
     let mut path = [0; MAX_PATH_BYTES];
     let directory = path_of(fd, &mut path);
+    if let Some(pid) = dmt(|call| call.with(|k| k.lists_threads_of(directory))) {
+        // SAFETY: forwarded promise.
+        return unsafe { tasks(fd, pid, out, room) };
+    }
     let mut chunk = Chunk([0; CHUNK_BYTES]);
     let entries = chunk.0.as_mut_ptr() as usize;
     let (mut used, mut position) = (0, 0);
@@ -142,6 +148,50 @@ unsafe fn known(fd: usize, out: usize, room: usize) -> isize {
             }
         }
     }
+}
+
+/// The threads of a process, of which the kernel knows the first alone. The position behind an entry is the thread's id, behind the two
+/// names that every directory has it is 1 and 2.
+unsafe fn tasks(fd: usize, pid: i32, out: usize, room: usize) -> isize {
+    let mut used = 0;
+    // SAFETY: the position of the program's descriptor.
+    let mut position = unsafe { raw!(libc::SYS_lseek, fd, 0, libc::SEEK_CUR) } as i32;
+    loop {
+        let next = match position {
+            0 | 1 => Some(position + 1),
+            _ => dmt(|call| call.with(|k| k.next_task(pid, position))),
+        };
+        let Some(next) = next else { break };
+        let mut name = Line::new();
+        let _ = match next {
+            1 => name.write_str("."),
+            2 => name.write_str(".."),
+            tid => write!(name, "{tid}"),
+        };
+        let name = name.bytes();
+        let bytes = (NAME_AT + name.len() + 1).next_multiple_of(8);
+        if used + bytes > room {
+            if used == 0 {
+                return EINVAL;
+            }
+            break;
+        }
+        let entry = out + used;
+        // SAFETY: the program's buffer has room for this entry.
+        unsafe {
+            core::ptr::write_bytes(entry as *mut u8, 0, bytes);
+            ((entry + POSITION_AT) as *mut u64).write_unaligned(next as u64);
+            ((entry + LENGTH_AT) as *mut u16).write_unaligned(bytes as u16);
+            ((entry + LENGTH_AT + 2) as *mut u8).write(libc::DT_DIR);
+            core::ptr::copy_nonoverlapping(name.as_ptr(), (entry + NAME_AT) as *mut u8, name.len());
+            number(fd, entry);
+        }
+        used += bytes;
+        position = next;
+    }
+    // SAFETY: as above.
+    unsafe { raw!(libc::SYS_lseek, fd, position, libc::SEEK_SET) };
+    used as isize
 }
 
 /// The listing that was kept, if it goes on here.
