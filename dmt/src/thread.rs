@@ -204,3 +204,21 @@ impl Threads {
 
 // What `allocate` relies on: a zero discriminant exists for each enum in a Thread.
 const _: () = assert!(ThreadState::Free as u8 == 0 && Wake::None as u8 == 0);
+
+#[cfg(test)]
+mod tests {
+    use super::{FIRST_TID, LAST_TID};
+    use crate::testing::Server;
+
+    #[test]
+    fn ids_of_threads_are_none_of_a_process_and_fit_into_a_futex_word() {
+        const FUTEX_TID_MASK: i32 = 0x3fff_ffff;
+        let (server, _link) = Server::leader(100);
+        // SAFETY: no thread of the server runs.
+        let threads = unsafe { &mut (*server.arena.kernel()).threads };
+        assert_eq!((threads.new_tid(), threads.new_tid()), (FIRST_TID, FIRST_TID + 1));
+        threads.last_tid = LAST_TID - 1;
+        assert_eq!((threads.new_tid(), threads.new_tid()), (LAST_TID, FIRST_TID));
+        assert_eq!(LAST_TID & FUTEX_TID_MASK, LAST_TID);
+    }
+}

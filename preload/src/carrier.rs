@@ -23,6 +23,7 @@ use crate::apart;
 use crate::calls::process::hear_watchdog;
 use crate::maps;
 use crate::raw;
+use crate::tls;
 use crate::world::call_as;
 
 /// Bytes of a thread's name, the terminating zero included (`TASK_COMM_LEN`).
@@ -255,7 +256,7 @@ fn arrived(me: ThreadId) {
         let (mine, theirs) = (&raw const (*note(me)).signal_stack, &raw mut (*note(previous)).signal_stack);
         raw!(libc::SYS_sigaltstack, mine, theirs);
     }
-    if IS_DEAF.swap(false, Ordering::Relaxed) {
+    if IS_DEAF.swap(false, Ordering::Relaxed) && !tls::current().preempted.get() {
         hear_watchdog(libc::SIG_UNBLOCK);
     }
 }

@@ -248,7 +248,10 @@ unsafe extern "C" fn on_preempt(_signal: c_int, _info: *mut libc::siginfo_t, con
         // SAFETY: the kernel's context.
         let Some(place) = (unsafe { interrupted(context) }) else { return };
         let branch = crate::spin::branch_around(place as u64);
+        let tls = tls::current();
+        tls.preempted.set(true);
         world::dmt(|call| call.preempt(place as u64, branch));
+        tls.preempted.set(false);
     }
 }
 

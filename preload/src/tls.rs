@@ -53,6 +53,8 @@ pub struct Tls {
     pub creating: Cell<usize>,
     /// dmt's number of that thread.
     pub created: Cell<u32>,
+    /// Whether it is in the handler of the watchdog's signal, which the kernel blocks until that ends.
+    pub preempted: Cell<bool>,
     /// Whether it looks at its stack for us, see [`crate::traced`].
     pub walking: Cell<bool>,
     /// See [`crate::traced`].
