@@ -216,7 +216,7 @@ pub(super) enum Command {
     ///
     /// The server does exactly what it did, as often as one likes, under a debugger, too. With --gdb it stops before its
     /// first instruction: set breakpoints and `continue`. Addresses are the same in each replay, and the gdb command `tick`
-    /// prints the logical time.
+    /// prints the logical time, `parked` the stacks of the threads that do not run: gdb knows the one that does.
     #[command(after_help = REPLAY)]
     Replay(ReplayArgs),
     /// Find the operation at which two executions part
