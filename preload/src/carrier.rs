@@ -95,7 +95,13 @@ global_asm!(
     "wrpkru",
     "2:",
     "ldmxcsr [rsp]",
+    // Not if it is the same: whether that counts as a use of the old unit, which signal frames tell, is not the same everywhere.
+    "fnstcw [rsp + 8]",
+    "mov ax, [rsp + 8]",
+    "cmp ax, [rsp + 4]",
+    "je 3f",
     "fldcw [rsp + 4]",
+    "3:",
     "add rsp, 16",
     "pop r15",
     "pop r14",
