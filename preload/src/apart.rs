@@ -109,6 +109,15 @@ global_asm!(
     "vpxord zmm30, zmm30, zmm30",
     // Not all zeros here either.
     "vpternlogd zmm31, zmm31, zmm31, 255",
+    // Nor here, where libc's string functions leave how much of a vector they looked at.
+    "kxorw k0, k0, k0",
+    "kxorw k1, k1, k1",
+    "kxorw k2, k2, k2",
+    "kxorw k3, k3, k3",
+    "kxorw k4, k4, k4",
+    "kxorw k5, k5, k5",
+    "kxorw k6, k6, k6",
+    "kxnorw k7, k7, k7",
     "ret",
     ".cfi_endproc",
     ".size brolga_call_on, . - brolga_call_on",
