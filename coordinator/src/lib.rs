@@ -15,6 +15,7 @@ pub mod log;
 pub mod paxos;
 pub mod private;
 pub mod privileges;
+mod processors;
 pub mod replay;
 pub mod replica;
 pub mod slices;

@@ -183,16 +183,27 @@ impl<'a> Call<'a> {
             if !self.with(|k| k.waits_for_decision(self.shared())) {
                 self.kick();
             }
-            self.with(|k| {
-                let process = k.process_of(self.me);
-                if process != 0 {
-                    let slot = k.processes.get(process);
-                    let place = self.platform.let_go(slot.pid, slot.place, &k.processors);
-                    k.processes.get_mut(process).place = place;
-                }
-            });
+            self.let_go();
         });
         self.platform.resumed();
+    }
+
+    /// About to sleep until the coordinator wakes it.
+    fn let_go(&self) {
+        let control = &self.shared().control;
+        self.with(|k| {
+            let process = k.process_of(self.me);
+            if process == 0 {
+                return;
+            }
+            let is_only = k.processes.ids().nth(1).is_none();
+            let cpu_time = if is_only { self.platform.cpu_time() } else { 0 };
+            control.cpu_time.store(cpu_time, Ordering::Relaxed);
+            let near = control.near.load(Ordering::Relaxed).checked_sub(1).filter(|_| is_only);
+            let slot = k.processes.get(process);
+            let place = self.platform.let_go(slot.pid, slot.place, near, &k.processors);
+            k.processes.get_mut(process).place = place;
+        });
     }
 
     /// Waits for free room in the upcall ring.

@@ -123,6 +123,10 @@ pub struct Control {
     pub clock_shift: AtomicU64,
     /// C: 1 = there is no other replica.
     pub alone: AtomicU32,
+    /// C: the processor, from 1, on which a server of one process is to wake; 0 = on any. A wish.
+    pub near: AtomicU32,
+    /// S: CPU time of a server of one process when it slept last, nanoseconds; 0 if it has several. For that wish only.
+    pub cpu_time: AtomicU64,
 }
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Control>() == 4096);
@@ -172,6 +176,8 @@ impl Control {
             time_given: AtomicU64::new(0),
             clock_shift: AtomicU64::new(0),
             alone: AtomicU32::new(0),
+            near: AtomicU32::new(0),
+            cpu_time: AtomicU64::new(0),
         }
     }
 

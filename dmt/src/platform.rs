@@ -60,11 +60,15 @@ pub trait Platform {
         let _ = (pid, processors);
         place
     }
-    /// The calling thread, of process `pid`, sleeps until the coordinator wakes it: it may wake anywhere. Returns where it may
-    /// run now.
-    fn let_go(&self, pid: i32, place: Place, processors: &CpuMask) -> Place {
-        let _ = (pid, processors);
+    /// The calling thread, of process `pid`, sleeps until the coordinator wakes it: it may wake anywhere, but best on processor
+    /// `near`, if there is one. Returns where it may run now.
+    fn let_go(&self, pid: i32, place: Place, near: Option<u32>, processors: &CpuMask) -> Place {
+        let _ = (pid, near, processors);
         place
+    }
+    /// CPU time that the calling process has used, nanoseconds. No replica's state may depend on it.
+    fn cpu_time(&self) -> u64 {
+        0
     }
     /// Lets others have the processor first, if anybody waits for it.
     fn give_way(&self) {}

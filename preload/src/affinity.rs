@@ -32,12 +32,16 @@ pub fn bring(pid: i32, place: Place, all: &CpuMask) -> Place {
     if TURNS.fetch_add(1, Ordering::Relaxed).is_multiple_of(FREE_EVERY) {
         return free(pid, place, all);
     }
-    let here = current_processor();
-    if place == Place::bound(here) || !all.has(here) {
+    settle(pid, place, current_processor(), all)
+}
+
+/// Lets a process run on one processor only, if it may run there at all.
+pub fn settle(pid: i32, place: Place, processor: u32, all: &CpuMask) -> Place {
+    if place == Place::bound(processor) || !all.has(processor) {
         return place;
     }
-    bind(pid, &CpuMask::only(here));
-    Place::bound(here)
+    bind(pid, &CpuMask::only(processor));
+    Place::bound(processor)
 }
 
 /// Lets a process run anywhere.

@@ -106,8 +106,15 @@ impl Platform for World {
         affinity::bring(pid, place, processors)
     }
 
-    fn let_go(&self, pid: i32, place: Place, processors: &CpuMask) -> Place {
-        affinity::free(pid, place, processors)
+    fn let_go(&self, pid: i32, place: Place, near: Option<u32>, processors: &CpuMask) -> Place {
+        match near {
+            Some(processor) => affinity::settle(pid, place, processor, processors),
+            None => affinity::free(pid, place, processors),
+        }
+    }
+
+    fn cpu_time(&self) -> u64 {
+        crate::clock::cpu_nanoseconds()
     }
 
     fn give_way(&self) {

@@ -15,6 +15,7 @@ use super::manifest::{MANIFEST, Manifest};
 use super::take::hexadecimal;
 use super::{CheckpointError, Piece, Store, Stored, files, room};
 use crate::private::make_private;
+use crate::processors;
 
 /// File with the listing, beside the tree.
 const LISTING: &str = "listing";
@@ -67,6 +68,7 @@ impl Fetcher {
         let (pieces, come) = channel();
         let (tell, told) = channel();
         let work = move || {
+            processors::roam();
             let say = |word| {
                 let _ = tell.send(word);
                 let _ = kick.write(1);

@@ -11,6 +11,7 @@ use nix::sys::eventfd::EventFd;
 
 use super::listing;
 use super::{PIECE_BYTES, Piece, Store, Want};
+use crate::processors;
 
 /// Questions that wait at the most; whoever asks more asks again.
 const MAX_WAITING: usize = 64;
@@ -42,6 +43,7 @@ impl Lender {
         let (wants, asked) = sync_channel::<(u8, Want)>(MAX_WAITING);
         let (tell, answers) = channel();
         std::thread::Builder::new().name("lender".to_owned()).spawn(move || {
+            processors::roam();
             let mut lent = None;
             while let Ok((to, want)) = asked.recv() {
                 let answer = answer(&store, &mut lent, want).map_err(|error| error.to_string());

@@ -155,6 +155,12 @@ const SOMETIMES: &[Call] = &[
         text: "its own",
     },
     Call {
+        name: "sched_setaffinity",
+        number: libc::SYS_sched_setaffinity,
+        when: When::Masked(0, ANY, 0),
+        text: "its own",
+    },
+    Call {
         name: "sched_getattr",
         number: libc::SYS_sched_getattr,
         when: When::Masked(0, ANY, 0),

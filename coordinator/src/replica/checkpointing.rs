@@ -20,6 +20,7 @@ use crate::checkpoint::{
 };
 use crate::clock::wall_clock;
 use crate::container::{ARENA_FILE, ExitStatus};
+use crate::processors;
 use crate::slices::{briefly, modestly};
 use nix::sys::eventfd::EventFd;
 
@@ -178,6 +179,7 @@ impl Replica {
         let (tell, done) = channel();
         let kick = self.checkpointing.kick.clone();
         let work = move || {
+            processors::roam();
             briefly();
             let _ = tell.send(work());
             let _ = kick.write(1);

@@ -26,6 +26,7 @@ pub mod intake;
 mod keeper;
 pub mod liveness;
 pub mod membership;
+mod nearness;
 pub mod outbound;
 pub mod outputs;
 mod pace;

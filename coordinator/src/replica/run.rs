@@ -25,6 +25,7 @@ use super::error::ReplicaError;
 use super::frames::{Hello, WIRE_VERSION};
 use super::keeper::Keeper;
 use super::membership::members_of;
+use super::nearness::Nearness;
 use super::peers::{PeerNews, Peers};
 use super::poll::{Poll, Ready, Token};
 use super::polling::Polling;
@@ -76,6 +77,7 @@ pub(super) struct Replica {
     pub(super) said: BTreeSet<String>,
     pub(super) polling: Polling,
     pub(super) batch: Batch,
+    pub(super) nearness: Nearness,
     /// Entries of the log before this turn.
     pub(super) entries_before: u64,
     pub(super) stop: bool,
@@ -183,6 +185,7 @@ impl Replica {
             status_at: 0,
             said: BTreeSet::new(),
             batch: Batch::default(),
+            nearness: Nearness::default(),
             polling: Polling::new(u64::from(config.poll_us) * 1000),
             entries_before: 0,
             stop: false,

@@ -1,6 +1,7 @@
 //! How the replica's loop waits: until when, and whether it looks for news a while before it sleeps.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use super::poll::{Ready, Token};
 use super::polling::Awaited;
@@ -53,7 +54,14 @@ impl Replica {
             |event: &&Ready| matches!(event.token, Token::Client(_) | Token::Relay(_) | Token::Datagram(_));
         let requests = ready.iter().filter(of_clients).count();
         self.polling.note_clients(now, requests);
-        self.batch.set(self.polling.in_throng(now));
+        let throng = self.polling.in_throng(now);
+        self.batch.set(throng);
+        if let Some(server) = &self.server {
+            let control = server.link.control();
+            if let Some(near) = self.nearness.set(now, throng, control.cpu_time.load(Ordering::Relaxed)) {
+                control.near.store(near, Ordering::Relaxed);
+            }
+        }
         let kicked = serves && ready.iter().any(|event| matches!(event.token, Token::Kick));
         let len = self.driver.consensus.paxos().len();
         let entries = len != std::mem::replace(&mut self.entries_before, len);
