@@ -1,4 +1,4 @@
-//! In a throng of clients a server with little to do shares one processor with its replica's loop.
+//! In a large throng of clients a server that does not have much more to do than its replica's loop shares a processor with it.
 //!
 //! The two take turns then: what one has read or written, the other needs next, and each would wait for it to come from the other
 //! processor's cache, and wake the other there. That costs more than running side by side gains, unless the server has much work
@@ -10,10 +10,12 @@ use crate::processors;
 
 /// How long the two are bound, nanoseconds.
 const BOUND_NS: u64 = 100_000_000;
-/// How long they are free then, for the kernel to place them anew, or until the next look at what they use, nanoseconds.
+/// How long they are free then, for the kernel to place them anew, nanoseconds.
 const FREE_NS: u64 = 5_000_000;
-/// A server that uses at most this part of the loop's CPU time has little to do.
-const LITTLE: (u64, u64) = (1, 2);
+/// How often it is looked what they use while they are not bound, nanoseconds.
+const LOOK_NS: u64 = 50_000_000;
+/// A server that uses at most this part of the loop's CPU time does not have much more to do.
+const LITTLE_MORE: (u64, u64) = (5, 4);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -27,7 +29,7 @@ pub struct Nearness {
 }
 
 impl Nearness {
-    /// The calling thread is the loop's. Whether there is a throng (see [`super::polling`]) at this time, nanoseconds, and what the
+    /// The calling thread is the loop's. Whether there is a large throng (see [`super::polling`]) at this time, nanoseconds, and what the
     /// server says of its CPU time, see `cpu_time` of [`dmt::control::Control`]. Returns what `near` there is to be now, if that has
     /// changed.
     pub fn set(&mut self, now: u64, throng: bool, servers: u64) -> Option<u32> {
@@ -40,18 +42,18 @@ impl Nearness {
         if !throng || now < self.due {
             return None;
         }
-        if self.has_little([own_cpu_time(), servers]) {
+        if self.has_little_more([own_cpu_time(), servers]) {
             self.bound = processors::bind();
         }
-        self.due = now + if self.bound.is_some() { BOUND_NS } else { FREE_NS };
+        self.due = now + if self.bound.is_some() { BOUND_NS } else { LOOK_NS };
         self.bound.map(|processor| processor as u32 + 1)
     }
 
-    /// Whether the server had little to do since the last look.
-    fn has_little(&mut self, used: [u64; 2]) -> bool {
+    /// Whether the server did not have much more to do since the last look.
+    fn has_little_more(&mut self, used: [u64; 2]) -> bool {
         let before = std::mem::replace(&mut self.used, used);
         let [own, servers] = [0, 1].map(|i| used[i].saturating_sub(before[i]));
-        servers > 0 && servers * LITTLE.1 <= own * LITTLE.0
+        servers > 0 && servers * LITTLE_MORE.1 <= own * LITTLE_MORE.0
     }
 }
 
@@ -65,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_with_little_to_do_is_near_while_there_is_a_throng() {
+    fn a_server_without_much_to_do_is_near_while_there_is_a_throng() {
         let all = processors::usable();
         let mut nearness = Nearness::default();
         assert_eq!(nearness.set(0, false, 1), None);
@@ -89,10 +91,10 @@ mod tests {
     #[test]
     fn what_both_used_since_the_last_look_counts() {
         let mut nearness = Nearness { used: [1000, 100], ..Nearness::default() };
-        assert!(nearness.has_little([2000, 600]));
-        assert!(!nearness.has_little([3000, 1101]), "more than half");
-        assert!(!nearness.has_little([4000, 1101]), "it did not sleep, so it said nothing");
-        assert!(!nearness.has_little([5000, 0]), "it has several processes");
-        assert!(!nearness.has_little([5000, 5000]));
+        assert!(nearness.has_little_more([2000, 1350]));
+        assert!(!nearness.has_little_more([3000, 2601]), "more than a quarter more");
+        assert!(!nearness.has_little_more([4000, 2601]), "it did not sleep, so it said nothing");
+        assert!(!nearness.has_little_more([5000, 0]), "it has several processes");
+        assert!(!nearness.has_little_more([5000, 5000]));
     }
 }

@@ -15,6 +15,8 @@ const SHORTEST_NS: u64 = 20_000;
 const CROWD_NS: u64 = 10_000_000;
 /// So many clients that want something at once are a throng: see [`super::batch`].
 const THRONG_CLIENTS: usize = 8;
+/// So many are a large one: see [`super::nearness`].
+const LARGE_THRONG_CLIENTS: usize = 16;
 
 /// What the replica waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub struct Polling {
     crowd_at: Option<u64>,
     /// When very many did.
     throng_at: Option<u64>,
+    large_throng_at: Option<u64>,
     /// What the loop awaits, since when, and for how long it was told to look for it.
     awaited: Option<Awaited>,
     began_at: u64,
@@ -55,6 +58,7 @@ impl Polling {
             traffic_at: None,
             crowd_at: None,
             throng_at: None,
+            large_throng_at: None,
             awaited: None,
             began_at: 0,
             moment: 0,
@@ -78,11 +82,19 @@ impl Polling {
         if count >= THRONG_CLIENTS {
             self.throng_at = Some(now);
         }
+        if count >= LARGE_THRONG_CLIENTS {
+            self.large_throng_at = Some(now);
+        }
     }
 
     /// Whether very many clients want something at once these milliseconds.
     pub fn in_throng(&self, now: u64) -> bool {
         recent(self.throng_at, now, CROWD_NS)
+    }
+
+    /// As [`Polling::in_throng`], with twice as many.
+    pub fn in_large_throng(&self, now: u64) -> bool {
+        recent(self.large_throng_at, now, CROWD_NS)
     }
 
     /// Nothing is left to do: how long to look for what is awaited, nanoseconds.
@@ -147,6 +159,9 @@ mod tests {
         assert!(!polling.in_throng(10));
         polling.note_clients(10, THRONG_CLIENTS);
         assert!(polling.in_throng(9 + CROWD_NS) && !polling.in_throng(10 + CROWD_NS));
+        assert!(!polling.in_large_throng(10));
+        polling.note_clients(10, LARGE_THRONG_CLIENTS);
+        assert!(polling.in_large_throng(9 + CROWD_NS) && !polling.in_large_throng(10 + CROWD_NS));
         polling.note_traffic(10 + CROWD_NS);
         assert_eq!(polling.begin(10 + CROWD_NS, REQUEST), LONGEST_NS);
     }

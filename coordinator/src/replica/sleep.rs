@@ -54,10 +54,9 @@ impl Replica {
             |event: &&Ready| matches!(event.token, Token::Client(_) | Token::Relay(_) | Token::Datagram(_));
         let requests = ready.iter().filter(of_clients).count();
         self.polling.note_clients(now, requests);
-        let throng = self.polling.in_throng(now);
-        self.batch.set(throng);
+        self.batch.set(self.polling.in_throng(now));
         if let Some(server) = &self.server {
-            let control = server.link.control();
+            let (throng, control) = (self.polling.in_large_throng(now), server.link.control());
             if let Some(near) = self.nearness.set(now, throng, control.cpu_time.load(Ordering::Relaxed)) {
                 control.near.store(near, Ordering::Relaxed);
             }
