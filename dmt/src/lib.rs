@@ -38,6 +38,7 @@ pub mod random;
 pub mod replaced;
 pub mod ring;
 pub mod sched;
+mod sleep;
 pub mod spin;
 pub mod spin_point;
 pub mod sync;
