@@ -5,6 +5,8 @@ use std::time::Duration;
 use brolga_tests::cluster::{Cluster, Plan};
 use brolga_tests::journal::Writer;
 use brolga_tests::layers;
+use brolga_tests::process;
+use brolga_tests::redis_benchmark;
 use brolga_tests::resp::{Redis, Reply};
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
@@ -280,4 +282,34 @@ fn disk_durability_and_crane_admission_work() {
         cluster.await_level();
         cluster.stop();
     }
+}
+
+/// Where the first thread of a process may run, as the kernel writes it.
+fn processors(pid: i32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("read a process's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    line.expect("the processors of a process").trim().to_owned()
+}
+
+#[test]
+fn in_a_throng_server_and_coordinator_share_a_processor_until_it_ends() {
+    let _turn = serial::turn();
+    let mut cluster = redis("1").replicas(1).start("redis-throng");
+    cluster.await_complete();
+    drop(client(&cluster));
+    let coordinator = cluster.await_status("its process", |status| Some(status.replica(1)?.pid));
+    let server = process::tree(cluster.pid()).into_iter().find(|process| process.name == "redis-server");
+    let both = [server.expect("the server's process").pid, coordinator];
+    let before = both.map(processors);
+    let port = cluster.port();
+    let load = redis_benchmark::Load { command: "SET", clients: 50, pipeline: 1, requests: 100_000 };
+    let load = std::thread::spawn(move || redis_benchmark::run(port, load));
+    until("both are bound to one processor", PATIENCE, || {
+        let now = both.map(processors);
+        (now[0] == now[1] && now[0].parse::<u32>().is_ok()).then_some(())
+    });
+    load.join().expect("the load").unwrap_or_else(|error| panic!("{error}"));
+    until("they are free again", PATIENCE, || (both.map(processors) == before).then_some(()));
+    cluster.await_level();
+    cluster.stop();
 }
