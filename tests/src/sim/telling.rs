@@ -26,8 +26,7 @@ impl Replica {
         let commit = self.driver.consensus.paxos().commit();
         let paxos = self.driver.consensus.paxos();
         if self.driver.leads() && paxos.members().epoch > around.checker.quorums.members().epoch {
-            let undecided = self.driver.consensus.read(self.told, paxos.len(), usize::MAX);
-            undecided.into_iter().flatten().for_each(|value| around.checker.quorums.coming(&value));
+            self.tell_coming(paxos.len(), around);
         }
         // Who goes on behind a checkpoint knows of the entries before by its server, which is looked at as ever.
         self.told = self.told.max(self.driver.consensus.paxos().first());
@@ -44,6 +43,18 @@ impl Replica {
                     return around.checker.fail(rule::AGREEMENT, detail);
                 }
             }
+        }
+    }
+
+    /// The configurations in its undecided entries.
+    fn tell_coming(&self, len: u64, around: &mut Around<'_>) {
+        let mut at = self.told;
+        // Of many entries the first are read from the log alone.
+        while let Ok(values) = self.driver.consensus.read(at, len, usize::MAX)
+            && !values.is_empty()
+        {
+            at += values.len() as u64;
+            values.iter().for_each(|value| around.checker.quorums.coming(value));
         }
     }
 
