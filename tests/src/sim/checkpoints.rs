@@ -100,7 +100,7 @@ impl Replica {
             entries: entries.to_vec(),
             connections: self.driver.connections(),
             listener: self.tap.listener,
-            place: server.place(),
+            digest: server.digest(),
             begin,
         });
         around.images.note(&image, around.checker);

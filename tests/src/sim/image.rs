@@ -26,8 +26,8 @@ pub struct Image {
     pub connections: Vec<(u64, u64)>,
     /// Its listener for TCP.
     pub listener: Option<u64>,
-    /// Where it stood: logical time and digest.
-    pub place: (u64, u64),
+    /// See [`super::server::Server::digest`].
+    pub digest: u64,
     /// What consensus needs to go on behind it.
     pub begin: Input,
 }
@@ -37,7 +37,7 @@ pub struct Image {
 pub struct Images {
     all: BTreeMap<Held, Rc<Image>>,
     /// Digests of servers at rest, by entry.
-    places: BTreeMap<u64, (u64, u64)>,
+    digests: BTreeMap<u64, u64>,
     /// Taken whole.
     pub taken: u64,
     /// Behind which a replica that needed one went on.
@@ -62,12 +62,12 @@ impl Images {
 
     /// A replica took one: all that are taken at one entry must be of the same state.
     pub fn note(&mut self, image: &Rc<Image>, checker: &mut Checker) {
-        let known = *self.places.entry(image.held.entry).or_insert(image.place);
-        if known != image.place {
-            let (entry, place) = (image.held.entry, image.place);
+        let known = *self.digests.entry(image.held.entry).or_insert(image.digest);
+        if known != image.digest {
+            let (entry, digest) = (image.held.entry, image.digest);
             checker.fail(
                 rule::DIGESTS,
-                format!("two checkpoints at entry {entry} are of other states: {known:x?} and {place:x?}"),
+                format!("two checkpoints at entry {entry} are of other states: {known:x} and {digest:x}"),
             );
         }
         self.all.insert(image.held, image.clone());

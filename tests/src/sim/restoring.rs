@@ -58,12 +58,12 @@ impl Server {
         server.platform.slowness.set(slowness);
         server.platform.kicked.set(false);
         server.platform.admissions.take();
-        let place = server.place();
-        if place != image.place {
-            let (entry, was) = (image.held.entry, image.place);
+        let digest = server.digest();
+        if digest != image.digest {
+            let (entry, was) = (image.held.entry, image.digest);
             checker.fail(
                 rule::DIGESTS,
-                format!("replica {id} is restored at entry {entry} as {place:x?}, which was {was:x?}"),
+                format!("replica {id} is restored at entry {entry} as {digest:x}, which was {was:x}"),
             );
         }
         server
@@ -84,10 +84,10 @@ impl Server {
         }
     }
 
-    /// Logical time and digest.
-    pub fn place(&self) -> (u64, u64) {
-        let control = self.link.control();
-        (control.tick.load(Ordering::SeqCst), control.digest.load(Ordering::SeqCst))
+    /// Digest of all that it did before its last bubble, and of the entry that opened this. Who led then has run on in the bubble,
+    /// who follows has not: their logical times differ.
+    pub fn digest(&self) -> u64 {
+        self.link.control().digest.load(Ordering::SeqCst)
     }
 
     /// The watchdog looks; false if there is nothing to watch any more.
