@@ -144,8 +144,20 @@ pub unsafe extern "C" fn exit() {
     )
 }
 
+/// The most arguments that the stub of a cancellation point can hand on: six in registers and one on the stack.
+pub const MAX_ARGUMENTS: usize = 7;
+
+/// Whether the stub of a cancellation point hands on arguments of so many bytes each.
+pub const fn hands_on(arguments: &[usize]) -> bool {
+    let mut i = 0;
+    while i < arguments.len() && arguments[i] <= size_of::<usize>() {
+        i += 1;
+    }
+    i == arguments.len() && i <= MAX_ARGUMENTS
+}
+
 /// Defines hooks that are cancellation points of the kind behind the bar, a function of [`crate::cancel`]. See
-/// [`hook!`](crate::hook!), too.
+/// [`hook!`](crate::hook!), too. Their arguments are numbers and pointers, [`MAX_ARGUMENTS`] of them at the most.
 #[macro_export]
 macro_rules! cancellation_points {
     ($(fn $name:ident($($arg:ident: $ty:ty),* $(,)?) -> $ret:ty | $kind:ident $body:block)*) => {$(
@@ -162,9 +174,11 @@ macro_rules! cancellation_points {
                 $crate::call_ends!(sym $name::ROW, result);
                 result
             }
+            const _: () = assert!($crate::cancel::hands_on(&[$(size_of::<$ty>()),*]), "too many arguments");
             core::arch::naked_asm!(
                 ".cfi_startproc",
-                "sub rsp, 8",
+                // Where the body looks for a seventh argument. If there is none, it is a word of the caller's that nobody reads.
+                "push qword ptr [rsp + 8]",
                 ".cfi_adjust_cfa_offset 8",
                 "call {body}",
                 "add rsp, 8",

@@ -17,9 +17,18 @@ SECONDS = 20
 
 
 def build(source, folder):
-    binary = folder / source.stem
-    command = ["cc", "-std=gnu2x", "-O1", "-g", "-Wall", "-Wextra", "-pthread", str(source), "-o", str(binary), "-ldl"]
-    subprocess.run(command, check=True)
+    binary, library = folder / source.stem, source.parent / "libraries" / source.name
+    linked = []
+    if library.exists():
+        linked = [compiled(library, binary.with_suffix(".so"), ["-shared", "-fPIC"])]
+    return compiled(source, binary, [*linked, "-ldl"])
+
+
+def compiled(source, binary, more):
+    """A line `// cc: ...` gives a program more options."""
+    asked = [line.removeprefix("// cc: ") for line in source.read_text().splitlines() if line.startswith("// cc: ")]
+    command = ["cc", "-std=gnu2x", "-O1", "-g", "-Wall", "-Wextra", "-pthread", *shlex.split(" ".join(asked))]
+    subprocess.run([*command, str(source), "-o", str(binary), *more], check=True)
     return binary
 
 

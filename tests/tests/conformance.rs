@@ -1,7 +1,8 @@
 //! Small C programs, each about one family of calls, print the same natively and in every replica, and a second replay of
 //! a program's log does the same operations with the same results: the digests of both agree after every entry.
 //!
-//! `BROLGA_ONLY=NAME,NAME` runs these alone.
+//! A line `// cc: ...` gives a program more options of the compiler, and a file of its name in `libraries/` is built as a library
+//! that it is linked with. `BROLGA_ONLY=NAME,NAME` runs these alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,11 +30,29 @@ fn programs() -> Vec<PathBuf> {
     sources
 }
 
-fn build(source: &Path, binary: &Path) {
+/// Options of the compiler that a line of a program asks for.
+fn own_options(source: &Path) -> Vec<String> {
+    let text = fs::read_to_string(source).unwrap_or_else(|e| panic!("cannot read {}: {e}", source.display()));
+    let asked = text.lines().filter_map(|line| line.strip_prefix("// cc: "));
+    asked.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+fn compile(source: &Path, binary: &Path, more: &[&str]) {
     let mut cc = Command::new("cc");
-    cc.args(["-std=gnu2x", "-O1", "-g", "-pthread"]).arg(source).arg("-o").arg(binary).arg("-ldl");
-    let built = cc.output().expect("run cc");
+    cc.args(["-std=gnu2x", "-O1", "-g", "-pthread"]).args(own_options(source)).arg(source);
+    let built = cc.arg("-o").arg(binary).args(more).output().expect("run cc");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+fn build(source: &Path, binary: &Path) {
+    let name = source.file_name().expect("a name");
+    let library = source.with_file_name("libraries").join(name);
+    if !library.exists() {
+        return compile(source, binary, &["-ldl"]);
+    }
+    let built = binary.with_extension("so");
+    compile(&library, &built, &["-shared", "-fPIC"]);
+    compile(source, binary, &[built.to_str().expect("a plain path"), "-ldl"]);
 }
 
 /// What the program printed in each replica, the exit code of `brolga run`, and what that said. Run again in the same directory it replays
