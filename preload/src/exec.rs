@@ -1,7 +1,7 @@
 //! What a program that is about to be started needs: our variables. Many programs start children with an environment of
 //! their own making; without the library the filter, which they inherit, would kill them.
 
-use core::ffi::{CStr, c_char};
+use core::ffi::{CStr, c_char, c_int};
 use core::fmt::Write;
 
 use crate::calls::refuse;
@@ -94,20 +94,36 @@ const HEAD_BYTES: usize = 4096;
 /// Scripts whose interpreters are scripts, as deep as the kernel goes.
 const MAX_INTERPRETERS: usize = 5;
 
+/// The file of a program, as `execveat` names it.
+pub struct Program {
+    /// Descriptor of the directory in which the path begins.
+    pub directory: c_int,
+    /// Address of the path.
+    pub path: usize,
+    /// `AT_EMPTY_PATH`: without a path, the descriptor is the file; `AT_SYMLINK_NOFOLLOW`.
+    pub flags: c_int,
+}
+
 /// Refuses a program that could not load the library: the filter, which it inherits, would kill it without a word. A
 /// path that cannot be read is left to the kernel to judge.
 ///
 /// # Safety
-/// `path` is a C string.
-pub unsafe fn check(path: usize) -> Result<(), i32> {
+/// The path is a C string.
+pub unsafe fn check(program: &Program) -> Result<(), i32> {
     // SAFETY: the caller's promise.
-    let path = unsafe { CStr::from_ptr(path as *const c_char) };
+    let mut path = unsafe { CStr::from_ptr(program.path as *const c_char) };
+    let mut link = Line::new();
+    if path.is_empty() && program.flags & libc::AT_EMPTY_PATH != 0 {
+        let _ = write!(link, "/proc/self/fd/{}\0", program.directory);
+        path = CStr::from_bytes_until_nul(link.bytes()).unwrap_or(path);
+    }
+    let follow = if program.flags & libc::AT_SYMLINK_NOFOLLOW != 0 { libc::O_NOFOLLOW } else { 0 };
     let mut head = Head { bytes: [0; HEAD_BYTES], length: 0 };
-    head.read(path)?;
+    head.read(program.directory, path, follow)?;
     let mut interpreter = [0u8; libc::PATH_MAX as usize];
     for _ in 0..MAX_INTERPRETERS {
         let Some(next) = head.interpreter(&mut interpreter) else { break };
-        head.read(next)?;
+        head.read(libc::AT_FDCWD, next, 0)?;
     }
     Ok(())
 }
@@ -120,12 +136,12 @@ struct Head {
 
 impl Head {
     /// Reads it, and refuses a file that could not load the library. One that cannot be read counts as empty.
-    fn read(&mut self, path: &CStr) -> Result<(), i32> {
+    fn read(&mut self, directory: c_int, path: &CStr, follow: c_int) -> Result<(), i32> {
         self.length = 0;
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | follow;
         // SAFETY: reads into buffers of ours; all zeroes is a valid stat.
         let status = unsafe {
-            let fd =
-                raw!(libc::SYS_open, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK, 0);
+            let fd = raw!(libc::SYS_openat, directory, path.as_ptr(), flags, 0);
             if fd < 0 {
                 return Ok(());
             }

@@ -18,33 +18,29 @@ use crate::world::dmt;
 const EBADF: isize = -(libc::EBADF as isize);
 const EINVAL: isize = -(libc::EINVAL as isize);
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_read => read(a),
-            libc::SYS_write => write(a),
-            libc::SYS_close => close(a),
-            libc::SYS_close_range => close_range(a),
-            libc::SYS_dup => dup(a),
-            libc::SYS_dup2 => dup2(a),
-            libc::SYS_dup3 => dup3(a),
-            libc::SYS_fcntl => fcntl(a),
-            libc::SYS_flock => lock::flock(a),
-            libc::SYS_ioctl => ioctl(a),
-            libc::SYS_lseek => holes::lseek(a),
-            libc::SYS_pipe => pipe2([a[0], 0, 0, 0, 0, 0]),
-            libc::SYS_pipe2 => pipe2(a),
-            libc::SYS_eventfd => eventfd2([a[0], 0, 0, 0, 0, 0]),
-            libc::SYS_eventfd2 => eventfd2(a),
-            libc::SYS_inotify_init => inotify_init1([0; 6]),
-            libc::SYS_inotify_init1 => inotify_init1(a),
-            libc::SYS_inotify_add_watch => watches::add(a),
-            libc::SYS_inotify_rm_watch => watches::remove(a),
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_read => read(a),
+        libc::SYS_write => write(a),
+        libc::SYS_close => close(a),
+        libc::SYS_close_range => close_range(a),
+        libc::SYS_dup => dup(a),
+        libc::SYS_dup2 => dup2(a),
+        libc::SYS_dup3 => dup3(a),
+        libc::SYS_fcntl => fcntl(a),
+        libc::SYS_flock => lock::flock(a),
+        libc::SYS_ioctl => ioctl(a),
+        libc::SYS_lseek => holes::lseek(a),
+        libc::SYS_pipe => pipe2([a[0], 0, 0, 0, 0, 0]),
+        libc::SYS_pipe2 => pipe2(a),
+        libc::SYS_eventfd => eventfd2([a[0], 0, 0, 0, 0, 0]),
+        libc::SYS_eventfd2 => eventfd2(a),
+        libc::SYS_inotify_init => inotify_init1([0; 6]),
+        libc::SYS_inotify_init1 => inotify_init1(a),
+        libc::SYS_inotify_add_watch => watches::add(a),
+        libc::SYS_inotify_rm_watch => watches::remove(a),
+    }
 }
 
 /// Whether `fd` is a file of dmt's.

@@ -5,22 +5,25 @@ use crate::gate;
 use crate::raw;
 use crate::world::dmt;
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    match number {
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
         // The kernel's answers change when a process is really gone, which is later than the log has it, and no time of its.
-        libc::SYS_getppid => return Some(dmt(|call| call.parent_pid()) as isize),
-        libc::SYS_getpgid => return Some(dmt(|call| call.group_of(a[0] as i32)) as isize),
-        libc::SYS_getsid => return Some(dmt(|call| call.session_of(a[0] as i32)) as isize),
-        libc::SYS_setpgid | libc::SYS_setsid => {}
-        libc::SYS_setuid
+        libc::SYS_getppid => dmt(|call| call.parent_pid()) as isize,
+        libc::SYS_getpgid => dmt(|call| call.group_of(a[0] as i32)) as isize,
+        libc::SYS_getsid => dmt(|call| call.session_of(a[0] as i32)) as isize,
+        libc::SYS_setpgid
+        | libc::SYS_setsid
+        | libc::SYS_setuid
         | libc::SYS_setgid
         | libc::SYS_setreuid
         | libc::SYS_setregid
         | libc::SYS_setresuid
-        | libc::SYS_setresgid => {}
-        _ => return None,
+        | libc::SYS_setresgid => change(number, a),
     }
+}
+
+unsafe fn change(number: i64, a: [usize; 6]) -> isize {
     // SAFETY: forwarded promise.
     let result = unsafe { gate::syscall(number, a) };
     match number {
@@ -33,7 +36,7 @@ pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
         }
         _ => note_user(),
     }
-    Some(result)
+    result
 }
 
 /// Tells dmt this process's real user and group.

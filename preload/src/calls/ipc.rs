@@ -26,24 +26,19 @@ const IPC_64: c_int = 0x100;
 /// Bytes of a message's kind, in front of its text.
 const KIND_BYTES: usize = 8;
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    let id = a[0] as c_int;
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_semget => dmt(|call| call.semaphore_set(id, a[1] as c_int, a[2] as c_int)) as isize,
-            libc::SYS_semop => operate([a[0], a[1], a[2], 0, 0, 0]),
-            libc::SYS_semtimedop => operate(a),
-            libc::SYS_semctl => semctl(a),
-            libc::SYS_msgget => dmt(|call| call.message_queue(id, a[1] as c_int)) as isize,
-            libc::SYS_msgsnd => send(a),
-            libc::SYS_msgrcv => receive(a),
-            libc::SYS_msgctl => msgctl(a),
-            libc::SYS_shmctl => shmctl(a),
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_semget => dmt(|call| call.semaphore_set(a[0] as c_int, a[1] as c_int, a[2] as c_int)) as isize,
+        libc::SYS_semop => operate([a[0], a[1], a[2], 0, 0, 0]),
+        libc::SYS_semtimedop => operate(a),
+        libc::SYS_semctl => semctl(a),
+        libc::SYS_msgget => dmt(|call| call.message_queue(a[0] as c_int, a[1] as c_int)) as isize,
+        libc::SYS_msgsnd => send(a),
+        libc::SYS_msgrcv => receive(a),
+        libc::SYS_msgctl => msgctl(a),
+        libc::SYS_shmctl => shmctl(a),
+    }
 }
 
 unsafe fn operate(a: [usize; 6]) -> isize {

@@ -7,6 +7,7 @@
 pub mod ancillary;
 pub mod capabilities;
 pub mod disk;
+mod family;
 pub mod fifo;
 pub mod file;
 pub mod futex;
@@ -64,65 +65,53 @@ pub unsafe fn call(number: usize, a: [usize; 6], caller: usize) -> isize {
     }
 }
 
-/// The calls that are not the kernel's alone; `None` if nothing handles this one yet.
-unsafe fn handle(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise, for every arm.
-    Some(unsafe {
-        match number {
-            libc::SYS_exit => threads::exit(a[0]),
-            libc::SYS_exit_group => process::exit_group(a[0]),
-            libc::SYS_execve => process::execve(a),
-            libc::SYS_wait4 => process::wait4(a),
-            libc::SYS_waitid => process::waitid(a),
-            libc::SYS_futex => futex::futex(a),
-            libc::SYS_sched_setparam
-            | libc::SYS_sched_setscheduler
-            | libc::SYS_sched_setattr
-            | libc::SYS_setpriority
-            | libc::SYS_ioprio_set => thread::set_scheduling(number, a),
-            libc::SYS_sched_getparam
-            | libc::SYS_sched_getscheduler
-            | libc::SYS_sched_getattr
-            | libc::SYS_sched_rr_get_interval
-            | libc::SYS_getpriority
-            | libc::SYS_ioprio_get => thread::scheduling(number, a),
-            libc::SYS_gettid => thread::gettid(),
-            libc::SYS_set_tid_address => thread::set_tid_address(a),
-            libc::SYS_set_robust_list | libc::SYS_rseq => 0,
-            libc::SYS_sched_yield => misc::sched_yield(),
-            libc::SYS_sched_getaffinity => misc::sched_getaffinity(a),
-            libc::SYS_sched_setaffinity => misc::sched_setaffinity(a),
-            libc::SYS_prctl => thread::prctl(a),
-            libc::SYS_capget => capabilities::capget(a),
-            libc::SYS_capset => capabilities::capset(a),
-            libc::SYS_getrlimit => limits::getrlimit(a),
-            libc::SYS_setrlimit => limits::setrlimit(a),
-            libc::SYS_prlimit64 => limits::prlimit64(a),
-            libc::SYS_getrusage => misc::getrusage(a),
-            libc::SYS_times => misc::times(a),
-            libc::SYS_sysinfo => misc::sysinfo(a),
-            libc::SYS_uname => misc::uname(a),
-            libc::SYS_arch_prctl => misc::arch_prctl(a),
-            libc::SYS_getrandom => random::getrandom(a),
-            libc::SYS_getdents64 => disk::listing::getdents64(a),
-            libc::SYS_statfs | libc::SYS_fstatfs => disk::space::statfs(number, a),
-            libc::SYS_open | libc::SYS_creat | libc::SYS_openat | libc::SYS_openat2 => open::open(number, a),
-            _ => {
-                return time::call(number, a)
-                    .or_else(|| timer::call(number, a))
-                    .or_else(|| signal::call(number, a))
-                    .or_else(|| ready::call(number, a))
-                    .or_else(|| socket::call(number, a))
-                    .or_else(|| vector::call(number, a))
-                    .or_else(|| file::call(number, a))
-                    .or_else(|| stamp::call(number, a))
-                    .or_else(|| disk::stat::call(number, a))
-                    .or_else(|| disk::names::call(number, a))
-                    .or_else(|| sync::call(number, a))
-                    .or_else(|| identity::call(number, a))
-                    .or_else(|| ipc::call(number, a))
-                    .or_else(|| queue::call(number, a));
-            }
-        }
-    })
+crate::families! {
+    /// The calls that are not the kernel's alone; `None` if nothing handles this one yet.
+    unsafe fn handle(number, a) = alone, time, timer, signal, ready, socket, vector, file, stamp, disk::stat, disk::names,
+        sync, identity, ipc, queue
+}
+
+crate::family! {
+    /// The calls that are no family.
+    unsafe fn alone(number, a) {
+        libc::SYS_exit => threads::exit(a[0]),
+        libc::SYS_exit_group => process::exit_group(a[0]),
+        libc::SYS_execve => process::execve(a),
+        libc::SYS_execveat => process::execveat(a),
+        libc::SYS_wait4 => process::wait4(a),
+        libc::SYS_waitid => process::waitid(a),
+        libc::SYS_futex => futex::futex(a),
+        libc::SYS_sched_setparam
+        | libc::SYS_sched_setscheduler
+        | libc::SYS_sched_setattr
+        | libc::SYS_setpriority
+        | libc::SYS_ioprio_set => thread::set_scheduling(number, a),
+        libc::SYS_sched_getparam
+        | libc::SYS_sched_getscheduler
+        | libc::SYS_sched_getattr
+        | libc::SYS_sched_rr_get_interval
+        | libc::SYS_getpriority
+        | libc::SYS_ioprio_get => thread::scheduling(number, a),
+        libc::SYS_gettid => thread::gettid(),
+        libc::SYS_set_tid_address => thread::set_tid_address(a),
+        libc::SYS_set_robust_list | libc::SYS_rseq => 0,
+        libc::SYS_sched_yield => misc::sched_yield(),
+        libc::SYS_sched_getaffinity => misc::sched_getaffinity(a),
+        libc::SYS_sched_setaffinity => misc::sched_setaffinity(a),
+        libc::SYS_prctl => thread::prctl(a),
+        libc::SYS_capget => capabilities::capget(a),
+        libc::SYS_capset => capabilities::capset(a),
+        libc::SYS_getrlimit => limits::getrlimit(a),
+        libc::SYS_setrlimit => limits::setrlimit(a),
+        libc::SYS_prlimit64 => limits::prlimit64(a),
+        libc::SYS_getrusage => misc::getrusage(a),
+        libc::SYS_times => misc::times(a),
+        libc::SYS_sysinfo => misc::sysinfo(a),
+        libc::SYS_uname => misc::uname(a),
+        libc::SYS_arch_prctl => misc::arch_prctl(a),
+        libc::SYS_getrandom => random::getrandom(a),
+        libc::SYS_getdents64 => disk::listing::getdents64(a),
+        libc::SYS_statfs | libc::SYS_fstatfs => disk::space::statfs(number, a),
+        libc::SYS_open | libc::SYS_creat | libc::SYS_openat | libc::SYS_openat2 => open::open(number, a),
+    }
 }

@@ -8,6 +8,7 @@ use crate::calls::disk::writing;
 use crate::calls::refuse::{self, Other};
 use crate::calls::shortage;
 use crate::calls::thread;
+use crate::exec::Program;
 use crate::own;
 use crate::raw;
 use crate::sigsys::{self, Frame};
@@ -222,11 +223,25 @@ pub fn hear_watchdog(how: c_int) {
     unsafe { raw!(libc::SYS_rt_sigprocmask, how, &raw const set, 0, signals::SET_BYTES) };
 }
 
-/// `execve`: the new program starts with a counter that does not trap, with our variables in its environment, and deaf to
-/// the watchdog, whose signal would end it, until the library in it has a handler.
+/// `execve`.
 pub unsafe fn execve(a: [usize; 6]) -> isize {
+    let program = Program { directory: libc::AT_FDCWD, path: a[0], flags: 0 };
+    // SAFETY: forwarded promise.
+    unsafe { execute(program, a[1], a[2]) }
+}
+
+/// `execveat`.
+pub unsafe fn execveat(a: [usize; 6]) -> isize {
+    let program = Program { directory: a[0] as c_int, path: a[1], flags: a[4] as c_int };
+    // SAFETY: forwarded promise.
+    unsafe { execute(program, a[2], a[3]) }
+}
+
+/// The new program starts with a counter that does not trap, with our variables in its environment, and deaf to
+/// the watchdog, whose signal would end it, until the library in it has a handler.
+unsafe fn execute(program: Program, arguments: usize, environment: usize) -> isize {
     // SAFETY: the program's path.
-    if let Err(errno) = unsafe { crate::exec::check(a[0]) } {
+    if let Err(errno) = unsafe { crate::exec::check(&program) } {
         return -(errno as isize);
     }
     dmt(|call| call.before_exec());
@@ -235,8 +250,10 @@ pub unsafe fn execve(a: [usize; 6]) -> isize {
     hear_watchdog(libc::SIG_BLOCK);
     watches::before_exec();
     let mut room = crate::exec::Environment::new();
+    let Program { directory, path, flags } = program;
     // SAFETY: the program's own arguments.
-    let result = unsafe { raw!(libc::SYS_execve, a[0], a[1], room.with_ours(a[2])) };
+    let result =
+        unsafe { raw!(libc::SYS_execveat, directory, path, arguments, room.with_ours(environment), flags) };
     hear_watchdog(libc::SIG_UNBLOCK);
     tsc::trap();
     result

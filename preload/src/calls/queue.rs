@@ -15,23 +15,16 @@ const EMSGSIZE: isize = -(libc::EMSGSIZE as isize);
 /// More than any queue takes; what a program claims beyond that is not looked at.
 const MOST_BYTES: usize = dmt::bounds::MAX_POSIX_MESSAGE_BYTES;
 
-/// The calls of this family.
-///
-/// # Safety
-/// As the system calls.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_mq_open => open(a),
-            libc::SYS_mq_unlink => dmt(|call| call.posix_queue_unlink(name(a[0]))) as isize,
-            libc::SYS_mq_timedsend => send(a),
-            libc::SYS_mq_timedreceive => receive(a),
-            libc::SYS_mq_notify => notify(a),
-            libc::SYS_mq_getsetattr => attributes(a),
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_mq_open => open(a),
+        libc::SYS_mq_unlink => dmt(|call| call.posix_queue_unlink(name(a[0]))) as isize,
+        libc::SYS_mq_timedsend => send(a),
+        libc::SYS_mq_timedreceive => receive(a),
+        libc::SYS_mq_notify => notify(a),
+        libc::SYS_mq_getsetattr => attributes(a),
+    }
 }
 
 /// The name at `at`; of one that is too long, enough to show that.

@@ -18,33 +18,29 @@ const MAX_EVENTS: usize = 4096;
 /// Descriptors in one poll.
 const MAX_POLL: usize = dmt::bounds::MAX_FDS;
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_poll => poll(a[0], a[1], milliseconds(a[2]), None),
-            libc::SYS_ppoll => ppoll(a),
-            libc::SYS_select => select(a, select_timeout(a[4]), None),
-            libc::SYS_pselect6 => pselect6(a),
-            libc::SYS_epoll_create | libc::SYS_epoll_create1 => epoll_create(number, a),
-            libc::SYS_epoll_ctl => epoll_ctl(a),
-            libc::SYS_epoll_wait => epoll_wait(a, milliseconds(a[3]), None),
-            libc::SYS_epoll_pwait => epoll_wait(a, milliseconds(a[3]), mask(a[4])),
-            libc::SYS_epoll_pwait2 => match timeout(a[3]) {
-                Ok(limit) => epoll_wait(a, limit, mask(a[4])),
-                Err(error) => error,
-            },
-            libc::SYS_timerfd_create => {
-                install(dmt(|call| call.timerfd(a[0] as c_int, a[1] as c_int)), a[1], false)
-            }
-            libc::SYS_timerfd_settime => timerfd_settime(a),
-            libc::SYS_timerfd_gettime => timerfd_gettime(a),
-            libc::SYS_signalfd => signalfd([a[0], a[1], a[2], 0, 0, 0]),
-            libc::SYS_signalfd4 => signalfd(a),
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_poll => poll(a[0], a[1], milliseconds(a[2]), None),
+        libc::SYS_ppoll => ppoll(a),
+        libc::SYS_select => select(a, select_timeout(a[4]), None),
+        libc::SYS_pselect6 => pselect6(a),
+        libc::SYS_epoll_create | libc::SYS_epoll_create1 => epoll_create(number, a),
+        libc::SYS_epoll_ctl => epoll_ctl(a),
+        libc::SYS_epoll_wait => epoll_wait(a, milliseconds(a[3]), None),
+        libc::SYS_epoll_pwait => epoll_wait(a, milliseconds(a[3]), mask(a[4])),
+        libc::SYS_epoll_pwait2 => match timeout(a[3]) {
+            Ok(limit) => epoll_wait(a, limit, mask(a[4])),
+            Err(error) => error,
+        },
+        libc::SYS_timerfd_create => {
+            install(dmt(|call| call.timerfd(a[0] as c_int, a[1] as c_int)), a[1], false)
+        },
+        libc::SYS_timerfd_settime => timerfd_settime(a),
+        libc::SYS_timerfd_gettime => timerfd_gettime(a),
+        libc::SYS_signalfd => signalfd([a[0], a[1], a[2], 0, 0, 0]),
+        libc::SYS_signalfd4 => signalfd(a),
+    }
 }
 
 /// A time-out in milliseconds; negative = none.

@@ -12,29 +12,25 @@ use crate::world::dmt;
 
 const EINVAL: isize = -(libc::EINVAL as isize);
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_rt_sigaction => rt_sigaction(a),
-            libc::SYS_rt_sigprocmask => rt_sigprocmask(a),
-            libc::SYS_rt_sigsuspend => suspend(Some(*(a[0] as *const u64) & !NEVER_BLOCKED)),
-            libc::SYS_pause => suspend(None),
-            libc::SYS_rt_sigpending => {
-                *(a[0] as *mut u64) = dmt(|call| call.signals_pending());
-                0
-            }
-            libc::SYS_rt_sigtimedwait => timed_wait(a),
-            libc::SYS_sigaltstack => crate::altstack::change(a[0] as *const _, a[1] as *mut _),
-            libc::SYS_kill => dmt(|call| call.kill(a[0] as c_int, a[1] as c_int)) as isize,
-            libc::SYS_tkill => thread_kill(tgid(), a[0] as c_int, a[1] as c_int, number, a),
-            libc::SYS_tgkill => thread_kill(a[0] as c_int, a[1] as c_int, a[2] as c_int, number, a),
-            libc::SYS_rt_sigqueueinfo => queue(a[0] as c_int, 0, a[1] as c_int, a[2]),
-            libc::SYS_rt_tgsigqueueinfo => queue(a[0] as c_int, a[1] as c_int, a[2] as c_int, a[3]),
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_rt_sigaction => rt_sigaction(a),
+        libc::SYS_rt_sigprocmask => rt_sigprocmask(a),
+        libc::SYS_rt_sigsuspend => suspend(Some(*(a[0] as *const u64) & !NEVER_BLOCKED)),
+        libc::SYS_pause => suspend(None),
+        libc::SYS_rt_sigpending => {
+            *(a[0] as *mut u64) = dmt(|call| call.signals_pending());
+            0
+        },
+        libc::SYS_rt_sigtimedwait => timed_wait(a),
+        libc::SYS_sigaltstack => crate::altstack::change(a[0] as *const _, a[1] as *mut _),
+        libc::SYS_kill => dmt(|call| call.kill(a[0] as c_int, a[1] as c_int)) as isize,
+        libc::SYS_tkill => thread_kill(tgid(), a[0] as c_int, a[1] as c_int, number, a),
+        libc::SYS_tgkill => thread_kill(a[0] as c_int, a[1] as c_int, a[2] as c_int, number, a),
+        libc::SYS_rt_sigqueueinfo => queue(a[0] as c_int, 0, a[1] as c_int, a[2]),
+        libc::SYS_rt_tgsigqueueinfo => queue(a[0] as c_int, a[1] as c_int, a[2] as c_int, a[3]),
+    }
 }
 
 fn tgid() -> c_int {

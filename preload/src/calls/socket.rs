@@ -27,32 +27,28 @@ const NO_DESTINATION: isize = -(libc::EDESTADDRREQ as isize);
 /// Bytes of the longest option that programs read or write.
 const MAX_OPTION_BYTES: usize = 256;
 
-/// The calls of this family; on a descriptor of the kernel's they go to the kernel.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_socket => socket(a),
-            libc::SYS_socketpair => socketpair(a),
-            libc::SYS_bind
-            | libc::SYS_listen
-            | libc::SYS_accept
-            | libc::SYS_accept4
-            | libc::SYS_connect
-            | libc::SYS_shutdown
-            | libc::SYS_getsockname
-            | libc::SYS_getpeername
-            | libc::SYS_getsockopt
-            | libc::SYS_setsockopt
-            | libc::SYS_recvfrom
-            | libc::SYS_sendto
-            | libc::SYS_recvmsg
-            | libc::SYS_sendmsg
-            | libc::SYS_recvmmsg
-            | libc::SYS_sendmmsg => on_descriptor(number, a),
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family; on a descriptor of the kernel's they go to the kernel.
+    pub unsafe fn call(number, a) {
+        libc::SYS_socket => socket(a),
+        libc::SYS_socketpair => socketpair(a),
+        libc::SYS_bind
+        | libc::SYS_listen
+        | libc::SYS_accept
+        | libc::SYS_accept4
+        | libc::SYS_connect
+        | libc::SYS_shutdown
+        | libc::SYS_getsockname
+        | libc::SYS_getpeername
+        | libc::SYS_getsockopt
+        | libc::SYS_setsockopt
+        | libc::SYS_recvfrom
+        | libc::SYS_sendto
+        | libc::SYS_recvmsg
+        | libc::SYS_sendmsg
+        | libc::SYS_recvmmsg
+        | libc::SYS_sendmmsg => on_descriptor(number, a),
+    }
 }
 
 /// A call on an existing socket.

@@ -12,36 +12,32 @@ pub use crate::calls::disk::writing::{modified, written};
 const EEXIST: isize = -(libc::EEXIST as isize);
 const HERE: usize = libc::AT_FDCWD as usize;
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_ftruncate | libc::SYS_fallocate => {
-                let done = kernel::call(number, a);
-                if done == 0 {
-                    modified(a[0]);
-                }
-                done
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_ftruncate | libc::SYS_fallocate => {
+            let done = kernel::call(number, a);
+            if done == 0 {
+                modified(a[0]);
             }
-            libc::SYS_truncate => {
-                let done = kernel::call(libc::SYS_truncate, a);
-                if done == 0 {
-                    times::changed(HERE, a[0], 0, Change::Content);
-                }
-                done
+            done
+        },
+        libc::SYS_truncate => {
+            let done = kernel::call(libc::SYS_truncate, a);
+            if done == 0 {
+                times::changed(HERE, a[0], 0, Change::Content);
             }
-            libc::SYS_mmap => mmap(a),
-            libc::SYS_utimensat => utimensat(a[0], a[1], a[2] as *const libc::timespec, a[3]),
-            libc::SYS_utime => match a[1] as *const libc::utimbuf {
-                at if at.is_null() => utimensat(HERE, a[0], core::ptr::null(), 0),
-                at => seconds(HERE, a[0], [((*at).actime, 0), ((*at).modtime, 0)]),
-            },
-            libc::SYS_utimes => micros(HERE, a[0], a[1] as *const libc::timeval),
-            libc::SYS_futimesat => micros(a[0], a[1], a[2] as *const libc::timeval),
-            _ => return None,
-        }
-    })
+            done
+        },
+        libc::SYS_mmap => mmap(a),
+        libc::SYS_utimensat => utimensat(a[0], a[1], a[2] as *const libc::timespec, a[3]),
+        libc::SYS_utime => match a[1] as *const libc::utimbuf {
+            at if at.is_null() => utimensat(HERE, a[0], core::ptr::null(), 0),
+            at => seconds(HERE, a[0], [((*at).actime, 0), ((*at).modtime, 0)]),
+        },
+        libc::SYS_utimes => micros(HERE, a[0], a[1] as *const libc::timeval),
+        libc::SYS_futimesat => micros(a[0], a[1], a[2] as *const libc::timeval),
+    }
 }
 
 unsafe fn micros(directory: usize, path: usize, at: *const libc::timeval) -> isize {

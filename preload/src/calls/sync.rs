@@ -29,21 +29,22 @@ pub fn spare(number: i64, a: &mut [usize; 6]) {
     }
 }
 
-/// The calls of this family.
-///
-/// # Safety
-/// As the system call.
-pub unsafe fn call(number: i64, mut a: [usize; 6]) -> Option<isize> {
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_sync if !REAL.load(Ordering::Relaxed) => 0,
+        libc::SYS_sync => kernel::call(number, a),
+        libc::SYS_msync => msync(a),
+    }
+}
+
+unsafe fn msync(mut a: [usize; 6]) -> isize {
     const WAIT: usize = libc::MS_SYNC as usize;
     const START: usize = libc::MS_ASYNC as usize;
-    if !REAL.load(Ordering::Relaxed) {
-        match number {
-            libc::SYS_sync => return Some(0),
-            // Both at once are an error, which the kernel tells.
-            libc::SYS_msync if a[2] & (WAIT | START) == WAIT => a[2] = a[2] & !WAIT | START,
-            _ => {}
-        }
+    // Both at once are an error, which the kernel tells.
+    if a[2] & (WAIT | START) == WAIT && !REAL.load(Ordering::Relaxed) {
+        a[2] = a[2] & !WAIT | START;
     }
     // SAFETY: forwarded promise.
-    matches!(number, libc::SYS_sync | libc::SYS_msync).then(|| unsafe { kernel::call(number, a) })
+    unsafe { kernel::call(libc::SYS_msync, a) }
 }

@@ -12,28 +12,24 @@ const NS: u64 = 1_000_000_000;
 /// What every clock claims as its resolution.
 const RESOLUTION_NS: i64 = 1;
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_clock_gettime => clock_gettime(a),
-            libc::SYS_clock_getres => clock_getres(a),
-            libc::SYS_gettimeofday => gettimeofday(a),
-            libc::SYS_time => time(a),
-            libc::SYS_getcpu => getcpu(a),
-            libc::SYS_nanosleep => nanosleep(a),
-            libc::SYS_clock_nanosleep => clock_nanosleep(a),
-            libc::SYS_setitimer => setitimer(a),
-            libc::SYS_getitimer => getitimer(a),
-            libc::SYS_alarm => alarm(a),
-            libc::SYS_settimeofday
-            | libc::SYS_clock_settime
-            | libc::SYS_clock_adjtime
-            | libc::SYS_adjtimex => -(libc::EPERM as isize),
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_clock_gettime => clock_gettime(a),
+        libc::SYS_clock_getres => clock_getres(a),
+        libc::SYS_gettimeofday => gettimeofday(a),
+        libc::SYS_time => time(a),
+        libc::SYS_getcpu => getcpu(a),
+        libc::SYS_nanosleep => nanosleep(a),
+        libc::SYS_clock_nanosleep => clock_nanosleep(a),
+        libc::SYS_setitimer => setitimer(a),
+        libc::SYS_getitimer => getitimer(a),
+        libc::SYS_alarm => alarm(a),
+        libc::SYS_settimeofday
+        | libc::SYS_clock_settime
+        | libc::SYS_clock_adjtime
+        | libc::SYS_adjtimex => -(libc::EPERM as isize),
+    }
 }
 
 /// Whether `clock` counts from the epoch; the others count from the start of the run.

@@ -27,20 +27,15 @@ pub struct Event {
     pub attributes: *const libc::pthread_attr_t,
 }
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    let timer = a[0] as c_int;
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_timer_create => create(a),
-            libc::SYS_timer_settime => set(a),
-            libc::SYS_timer_gettime => get(a),
-            libc::SYS_timer_getoverrun => dmt(|call| call.timer_getoverrun(timer)) as isize,
-            libc::SYS_timer_delete => dmt(|call| call.timer_delete(timer)) as isize,
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_timer_create => create(a),
+        libc::SYS_timer_settime => set(a),
+        libc::SYS_timer_gettime => get(a),
+        libc::SYS_timer_getoverrun => dmt(|call| call.timer_getoverrun(a[0] as c_int)) as isize,
+        libc::SYS_timer_delete => dmt(|call| call.timer_delete(a[0] as c_int)) as isize,
+    }
 }
 
 /// Makes a timer of `clock` that tells by `event`; its number or a negative errno. Without an event it sends `SIGALRM`.

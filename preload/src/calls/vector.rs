@@ -19,27 +19,23 @@ const MAX_PIECES: usize = 1024;
 /// Bytes that sendfile moves in one go.
 const CHUNK: usize = 16 * 1024;
 
-/// The calls of this family.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_readv => readv(a),
-            libc::SYS_writev => writev(a),
-            libc::SYS_pread64 | libc::SYS_pwrite64 | libc::SYS_preadv | libc::SYS_pwritev => {
-                positioned(number, a)
-            }
-            libc::SYS_preadv2 if a[3] as i64 == -1 => readv(a),
-            libc::SYS_pwritev2 if a[3] as i64 == -1 => writev(a),
-            libc::SYS_preadv2 | libc::SYS_pwritev2 => positioned(number, a),
-            libc::SYS_sendfile => sendfile(a),
-            libc::SYS_copy_file_range => files_only(number, a, a[0], a[2]),
-            libc::SYS_splice => files_only(number, a, a[0], a[2]),
-            libc::SYS_tee => files_only(number, a, a[0], a[1]),
-            libc::SYS_vmsplice => files_only(number, a, a[0], a[0]),
-            _ => return None,
-        }
-    })
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_readv => readv(a),
+        libc::SYS_writev => writev(a),
+        libc::SYS_pread64 | libc::SYS_pwrite64 | libc::SYS_preadv | libc::SYS_pwritev => {
+            positioned(number, a)
+        },
+        libc::SYS_preadv2 if a[3] as i64 == -1 => readv(a),
+        libc::SYS_pwritev2 if a[3] as i64 == -1 => writev(a),
+        libc::SYS_preadv2 | libc::SYS_pwritev2 => positioned(number, a),
+        libc::SYS_sendfile => sendfile(a),
+        libc::SYS_copy_file_range => files_only(number, a, a[0], a[2]),
+        libc::SYS_splice => files_only(number, a, a[0], a[2]),
+        libc::SYS_tee => files_only(number, a, a[0], a[1]),
+        libc::SYS_vmsplice => files_only(number, a, a[0], a[0]),
+    }
 }
 
 /// The program's pieces of memory.

@@ -52,9 +52,8 @@ pub fn of(name: &str) -> Shape {
         | "sendto" | "getdents" | "getdents64" => on(0, Result(1)),
         "readv" | "writev" | "preadv" | "preadv64" | "pwritev" | "pwritev64" => on(0, Pieces(1, 2)),
         "open" | "open64" | "__open_2" | "__open64_2" | "creat" | "creat64" | "access" => at(0, Nothing),
-        "openat" | "openat64" | "__openat_2" | "__openat64_2" | "openat2" | "faccessat" | "faccessat2" => {
-            at(1, Nothing)
-        }
+        "openat" | "openat64" | "__openat_2" | "__openat64_2" | "openat2" | "faccessat" | "faccessat2"
+        | "execveat" => at(1, Nothing),
         "unlink" | "mkdir" | "rename" | "chdir" | "execve" => at(0, Nothing),
         "stat" | "lstat" => at(0, Fixed(1, STAT)),
         "fstat" => on(0, Fixed(1, STAT)),

@@ -14,61 +14,57 @@ use crate::raw;
 use crate::world::apart;
 
 const HERE: usize = libc::AT_FDCWD as usize;
+const NO_FOLLOW: c_int = libc::AT_SYMLINK_NOFOLLOW;
+const FCHMODAT2: i64 = 452;
 
-/// The calls of this family.
-///
-/// # Safety
-/// As the system calls.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_mkdir | libc::SYS_mknod => making(number, a, HERE, a[0]),
-            libc::SYS_mkdirat | libc::SYS_mknodat => making(number, a, a[0], a[1]),
-            libc::SYS_symlink => making(number, a, HERE, a[1]),
-            libc::SYS_symlinkat => making(number, a, a[1], a[2]),
-            libc::SYS_link => linking(number, a, HERE, a[1]),
-            libc::SYS_linkat => linking(number, a, a[2], a[3]),
-            libc::SYS_unlink => removing(number, a, HERE, a[0]),
-            libc::SYS_rmdir => removing_directory(number, a, HERE, a[0]),
-            libc::SYS_unlinkat if a[2] as c_int & libc::AT_REMOVEDIR != 0 => {
-                removing_directory(number, a, a[0], a[1])
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_mkdir | libc::SYS_mknod => making(number, a, HERE, a[0]),
+        libc::SYS_mkdirat | libc::SYS_mknodat => making(number, a, a[0], a[1]),
+        libc::SYS_symlink => making(number, a, HERE, a[1]),
+        libc::SYS_symlinkat => making(number, a, a[1], a[2]),
+        libc::SYS_link => linking(number, a, HERE, a[1]),
+        libc::SYS_linkat => linking(number, a, a[2], a[3]),
+        libc::SYS_unlink => removing(number, a, HERE, a[0]),
+        libc::SYS_rmdir => removing_directory(number, a, HERE, a[0]),
+        libc::SYS_unlinkat if a[2] as c_int & libc::AT_REMOVEDIR != 0 => {
+            removing_directory(number, a, a[0], a[1])
+        },
+        libc::SYS_unlinkat => removing(number, a, a[0], a[1]),
+        libc::SYS_rename => renaming(number, a, [HERE, a[0]], [HERE, a[1]]),
+        libc::SYS_renameat | libc::SYS_renameat2 => renaming(number, a, [a[0], a[1]], [a[2], a[3]]),
+        libc::SYS_memfd_create => {
+            let fd = kernel::call(number, a);
+            if fd >= 0 {
+                times::made_fd(fd as usize);
             }
-            libc::SYS_unlinkat => removing(number, a, a[0], a[1]),
-            libc::SYS_rename => renaming(number, a, [HERE, a[0]], [HERE, a[1]]),
-            libc::SYS_renameat | libc::SYS_renameat2 => renaming(number, a, [a[0], a[1]], [a[2], a[3]]),
-            libc::SYS_memfd_create => {
-                let fd = kernel::call(number, a);
-                if fd >= 0 {
-                    times::made_fd(fd as usize);
-                }
-                fd
-            }
-            _ => return attributes(number, a),
-        }
-    })
+            fd
+        },
+        libc::SYS_chmod | libc::SYS_chown | libc::SYS_setxattr | libc::SYS_removexattr => {
+            attributes(number, a, HERE, a[0], 0)
+        },
+        libc::SYS_lchown | libc::SYS_lsetxattr | libc::SYS_lremovexattr => {
+            attributes(number, a, HERE, a[0], NO_FOLLOW)
+        },
+        libc::SYS_fchmod | libc::SYS_fchown | libc::SYS_fsetxattr | libc::SYS_fremovexattr => {
+            attributes(number, a, a[0], 0, 0)
+        },
+        libc::SYS_fchmodat => attributes(number, a, a[0], a[1], 0),
+        FCHMODAT2 => attributes(number, a, a[0], a[1], a[3] as c_int),
+        libc::SYS_fchownat => attributes(number, a, a[0], a[1], a[4] as c_int),
+    }
 }
 
-/// Changes of attributes.
-unsafe fn attributes(number: i64, a: [usize; 6]) -> Option<isize> {
-    const FCHMODAT2: i64 = 452;
-    const NO_FOLLOW: c_int = libc::AT_SYMLINK_NOFOLLOW;
-    let (directory, path, flags) = match number {
-        libc::SYS_chmod | libc::SYS_chown | libc::SYS_setxattr | libc::SYS_removexattr => (HERE, a[0], 0),
-        libc::SYS_lchown | libc::SYS_lsetxattr | libc::SYS_lremovexattr => (HERE, a[0], NO_FOLLOW),
-        libc::SYS_fchmod | libc::SYS_fchown | libc::SYS_fsetxattr | libc::SYS_fremovexattr => (a[0], 0, 0),
-        libc::SYS_fchmodat => (a[0], a[1], 0),
-        FCHMODAT2 => (a[0], a[1], a[3] as c_int),
-        libc::SYS_fchownat => (a[0], a[1], a[4] as c_int),
-        _ => return None,
-    };
+/// A call that changes attributes of a file.
+unsafe fn attributes(number: i64, a: [usize; 6], directory: usize, path: usize, flags: c_int) -> isize {
     // SAFETY: forwarded promise.
     unsafe {
         let done = kernel::call(number, a);
         if done == 0 {
             changed(directory, path, flags, Change::Attributes);
         }
-        Some(done)
+        done
     }
 }
 

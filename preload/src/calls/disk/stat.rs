@@ -16,24 +16,18 @@ const VIRTUAL_INODES: u64 = 1 << 41;
 
 const GONE: isize = -(libc::ENOENT as isize);
 
-/// The calls of this family.
-///
-/// # Safety
-/// As the system calls.
-pub unsafe fn call(number: i64, a: [usize; 6]) -> Option<isize> {
-    const CURRENT: usize = libc::AT_FDCWD as usize;
-    const NO_FOLLOW: usize = libc::AT_SYMLINK_NOFOLLOW as usize;
-    // SAFETY: forwarded promise.
-    Some(unsafe {
-        match number {
-            libc::SYS_stat => stat(number, a, [CURRENT, a[0], 0], a[1]),
-            libc::SYS_lstat => stat(number, a, [CURRENT, a[0], NO_FOLLOW], a[1]),
-            libc::SYS_fstat => stat(number, a, [a[0], 0, 0], a[1]),
-            libc::SYS_newfstatat => stat(number, a, [a[0], a[1], a[3]], a[2]),
-            libc::SYS_statx => statx(a),
-            _ => return None,
-        }
-    })
+const CURRENT: usize = libc::AT_FDCWD as usize;
+const NO_FOLLOW: usize = libc::AT_SYMLINK_NOFOLLOW as usize;
+
+crate::family! {
+    /// The calls of this family.
+    pub unsafe fn call(number, a) {
+        libc::SYS_stat => stat(number, a, [CURRENT, a[0], 0], a[1]),
+        libc::SYS_lstat => stat(number, a, [CURRENT, a[0], NO_FOLLOW], a[1]),
+        libc::SYS_fstat => stat(number, a, [a[0], 0, 0], a[1]),
+        libc::SYS_newfstatat => stat(number, a, [a[0], a[1], a[3]], a[2]),
+        libc::SYS_statx => statx(a),
+    }
 }
 
 /// One of the calls that fill a `struct stat` at `out`; `file` = directory, path, flags.
