@@ -246,7 +246,8 @@ impl Replica {
             self.tend_transfers(around);
         }
         match self.driver.take_rebuild() {
-            Some(Rebuild::NotInLog) if around.plan.broken == Some(Broken::LeadTainted) => {}
+            Some(Rebuild::NotInLog | Rebuild::Overruled(_))
+                if around.plan.broken == Some(Broken::KeepTainted) => {}
             Some(why) => self.kill_server(around, &why),
             None => {}
         }

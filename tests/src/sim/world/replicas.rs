@@ -11,6 +11,9 @@ use coordinator::paxos::MILLIS;
 /// A replica that could not start is tried again after this, nanoseconds.
 const START_RETRY_NS: u64 = 20 * MILLIS;
 
+/// How far a server goes on whose rule is broken: further than the checkers give it for passing the turn on.
+const BEYOND_TICKS: u64 = 64;
+
 impl World {
     pub(super) fn start(&mut self, at: usize) {
         if self.slots[at].replica.is_some() || self.slots[at].gone {
@@ -122,6 +125,11 @@ impl World {
             let sched = &mut server.kernel_mut().sched;
             sched.bubble_end = sched.tick;
             sched.stop_at = sched.tick;
+        }
+        if self.plan.broken == Some(Broken::RunBeyond) && !leads && server.is_busy() && self.rng.percent(5) {
+            let sched = &mut server.kernel_mut().sched;
+            sched.bubble_end += BEYOND_TICKS;
+            sched.stop_at += BEYOND_TICKS;
         }
         let next = server.run(self.now);
         let (kicked, until) = (server.platform.kicked.take(), server.platform.now.get());
