@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::launcher::LauncherError;
 use crate::launcher::control::{ClusterStatus, MemberStatus, ProcessState, Reply, Request, ask};
 use crate::paxos::Members;
-use crate::replica::status::{DigestState, ReplicaStatus, Role};
+use crate::replica::status::{DigestState, Divergence, ReplicaStatus, Role};
 
 /// Time between two pictures of `--watch`.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -81,6 +81,7 @@ fn table(status: &ClusterStatus) -> String {
         text += &format!("replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}\n");
     }
     for member in &status.replicas {
+        divergence(member, &mut text);
         checkpoints(member, &mut text);
         if member.status.as_ref().is_some_and(|s| s.disk_full) {
             text += &format!("replica {}: disk full, nothing is acknowledged\n", member.id);
@@ -100,6 +101,21 @@ fn members(members: &Members) -> String {
             format!("members: epoch {epoch}, learning and without a vote yet: {}\n", learners.join(", "))
         }
     }
+}
+
+/// What is known of a replica that diverged and goes on.
+fn divergence(member: &MemberStatus, text: &mut String) {
+    let Some(status) = &member.status else { return };
+    let Some(Divergence { entry, tick, reason, count }) = &status.last_divergence else { return };
+    if matches!(status.digests, DigestState::Diverged { .. }) {
+        return;
+    }
+    let rebuilt = if status.role == Role::Recovering { "is being rebuilt" } else { "was rebuilt" };
+    let often = if *count == 1 { String::new() } else { format!(" ({count} divergences in all)") };
+    *text += &format!(
+        "replica {} diverged at entry {entry}, tick {tick}, and {rebuilt}{often}: {reason}\n",
+        member.id
+    );
 }
 
 fn checkpoints(member: &MemberStatus, text: &mut String) {
@@ -211,20 +227,14 @@ fn align(rows: &[Vec<String>]) -> String {
 mod tests {
     use super::table;
     use crate::launcher::control::{ClusterStatus, MemberStatus, PortStatus, ProcessState};
-    use crate::replica::status::{DigestState, ReplicaStatus, Role};
+    use crate::replica::status::{DigestState, Divergence, ReplicaStatus, Role};
 
-    #[test]
-    fn shows_replicas_and_what_is_wrong() {
-        let diverged = DigestState::Diverged { entry: 7, tick: 99, reason: "digest".to_owned() };
-        let status = ReplicaStatus {
-            role: Role::Follower,
-            ballot: 0x203,
-            digests: diverged,
-            ..ReplicaStatus::default()
-        };
-        let member =
-            |id, process, status| MemberStatus { id, process, restarts: 0, entries_per_second: 5, status };
-        let cluster = ClusterStatus {
+    fn member(id: u8, process: ProcessState, status: Option<ReplicaStatus>) -> MemberStatus {
+        MemberStatus { id, process, restarts: 0, entries_per_second: 5, status }
+    }
+
+    fn cluster(replicas: Vec<MemberStatus>) -> ClusterStatus {
+        ClusterStatus {
             name: "default".into(),
             version: "1".into(),
             command: "redis-server".into(),
@@ -239,12 +249,23 @@ mod tests {
                 udp: false,
                 own: vec![],
             }],
-            replicas: vec![
-                member(1, ProcessState::Running, Some(status)),
-                member(2, ProcessState::Stopped, None),
-            ],
+            replicas,
+        }
+    }
+
+    #[test]
+    fn shows_replicas_and_what_is_wrong() {
+        let diverged = DigestState::Diverged { entry: 7, tick: 99, reason: "digest".to_owned() };
+        let status = ReplicaStatus {
+            role: Role::Follower,
+            ballot: 0x203,
+            digests: diverged,
+            ..ReplicaStatus::default()
         };
-        let text = table(&cluster);
+        let text = table(&cluster(vec![
+            member(1, ProcessState::Running, Some(status)),
+            member(2, ProcessState::Stopped, None),
+        ]));
         assert!(text.contains("digests DIFFER"), "{text}");
         assert!(text.contains("port 80 at 1.2.3.4:8080"), "{text}");
         assert!(text.contains("1        running  follower     2.3"), "{text}");
@@ -255,5 +276,27 @@ mod tests {
         let end = |line: &str, of: &str| line.find(of).map(|at| at + of.len());
         assert_eq!(end(lines[0], "entries/s"), lines[1].rfind(" 5 ").map(|at| at + 2), "{text}");
         assert!(text.contains("replica 1 DIVERGED at entry 7, tick 99: digest"), "{text}");
+    }
+
+    #[test]
+    fn tells_of_a_divergence_until_and_after_the_rebuild() {
+        let last = Divergence { entry: 7, tick: 99, reason: "digest".to_owned(), count: 2 };
+        let digests = DigestState::Diverged { entry: 7, tick: 99, reason: "digest".to_owned() };
+        let fenced =
+            ReplicaStatus { digests, last_divergence: Some(last.clone()), ..ReplicaStatus::default() };
+        let digests = DigestState::Agrees { until: 9 };
+        let rebuilt =
+            ReplicaStatus { role: Role::Follower, digests, last_divergence: Some(last), ..fenced.clone() };
+        let told = |status| {
+            let text = table(&cluster(vec![member(1, ProcessState::Running, Some(status))]));
+            let lines: Vec<_> =
+                text.lines().filter(|line| line.contains("at entry 7")).map(str::to_owned).collect();
+            lines.join("\n")
+        };
+        assert_eq!(told(fenced), "replica 1 DIVERGED at entry 7, tick 99: digest");
+        assert_eq!(
+            told(rebuilt),
+            "replica 1 diverged at entry 7, tick 99, and was rebuilt (2 divergences in all): digest"
+        );
     }
 }

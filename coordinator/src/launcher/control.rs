@@ -61,7 +61,7 @@ pub enum Reply {
 }
 
 /// Version of requests and replies. The first bytes of a message of any version are this number.
-pub const CONTROL_VERSION: u32 = 3;
+pub const CONTROL_VERSION: u32 = 4;
 
 /// What travels: the version can be read even if the rest cannot.
 #[derive(Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use super::publish::Port;
 use super::publish_udp::UdpPort;
 use super::state::replica_directory;
 use crate::container::OUTPUT_DIRECTORY;
-use crate::replica::status::{DigestState, ReplicaStatus};
+use crate::replica::status::{Divergence, ReplicaStatus};
 use crate::stderr;
 
 pub(super) use crate::stderr::say;
@@ -43,8 +43,9 @@ pub(super) fn tell_changes(id: u8, before: Option<&ReplicaStatus>, now: Option<&
     if now.damaged_log.is_none() && damaged {
         say(&format!("replica {id}: its log is whole again, and it votes"));
     }
-    if let DigestState::Diverged { entry, tick, reason } = &now.digests
-        && before.is_none_or(|status| status.digests != now.digests)
+    // A rebuild may begin before this is told.
+    if let Some(Divergence { entry, tick, reason, .. }) = &now.last_divergence
+        && before.is_none_or(|status| status.last_divergence != now.last_divergence)
     {
         say(&format!(
             "replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}; it is fenced and rebuilt"

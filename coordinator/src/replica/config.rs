@@ -103,7 +103,7 @@ pub struct ReplicaConfig {
 }
 
 /// Version of the messages between supervisor and replica, which can be of different builds while a cluster is upgraded.
-pub const CHANNEL_VERSION: u32 = 1;
+pub const CHANNEL_VERSION: u32 = 2;
 
 /// A file that gets another content in all replicas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ const HEADER_BYTES: usize = 5;
 pub const MAX_FRAME_BYTES: usize = wire::MAX_FRAME_BYTES;
 
 /// Version of what replicas say to each other. It is the first thing that they say, and whoever knows another one hangs up.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;
 const MAGIC: [u8; 4] = *b"BRLG";
 
 const KIND_HELLO: u8 = 0;
@@ -284,7 +284,7 @@ mod tests {
         bytes.extend([1, 2]);
         bytes[0] += 2;
         let Some((Frame::Hello(hello), _)) = take(&bytes).unwrap() else { panic!() };
-        assert!(hello.complaint([7; 16]).unwrap().contains("speaks version 3"));
+        assert!(hello.complaint([7; 16]).unwrap().contains("speaks version 4"));
         assert!(
             Hello { version: WIRE_VERSION, ..hello }.complaint([8; 16]).unwrap().contains("cluster.toml")
         );

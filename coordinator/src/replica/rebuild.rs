@@ -16,7 +16,7 @@ use super::error::ReplicaError;
 use super::frames::{Control, Frame};
 use super::poll::Token;
 use super::run::Replica;
-use super::status::{DigestState, ReplicaStatus};
+use super::status::{DigestState, Divergence, ReplicaStatus};
 use crate::container::Report;
 use crate::paxos::Input;
 
@@ -104,6 +104,8 @@ impl Replica {
     pub(super) fn diverged(&mut self, entry: u64, tick: u64, reason: &str) {
         tracing::error!("DIVERGED at entry {entry}, logical time {tick}: {reason}");
         self.status.digests = DigestState::Diverged { entry, tick, reason: reason.to_owned() };
+        let count = self.status.last_divergence.as_ref().map_or(0, |last| last.count) + 1;
+        self.status.last_divergence = Some(Divergence { entry, tick, reason: reason.to_owned(), count });
         self.status_at = 0;
         self.digest_file.flush();
         self.keep_trace(entry);

@@ -51,6 +51,20 @@ pub enum DigestState {
     },
 }
 
+/// The last time that this replica's server went another way than the leader's. Unlike [`DigestState::Diverged`] it stays when
+/// the server is rebuilt, as long as the coordinator lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Divergence {
+    /// First entry whose digest differed.
+    pub entry: u64,
+    /// Logical time at the end of that entry's bubble.
+    pub tick: u64,
+    /// How it was noticed.
+    pub reason: String,
+    /// Divergences since the coordinator started, this one included.
+    pub count: u64,
+}
+
 /// How the server's first process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerExit {
@@ -103,6 +117,8 @@ pub struct ReplicaStatus {
     pub refused: u64,
     /// Comparison with the leader.
     pub digests: DigestState,
+    /// The last divergence, if there was one.
+    pub last_divergence: Option<Divergence>,
     /// Entries committed since the coordinator started.
     pub entries: u64,
     /// Of these, entries without any event: pure bubbles.
