@@ -55,18 +55,25 @@ fn machine() -> String {
 
 fn ratios(text: &mut String, results: &Results, subjects: &[Subject]) {
     text.push_str(
-        "## Against the native server\n\nMedian over the rounds of the ratio within a round.\n\n| load |",
+        "## Against the native server\n\nMedian over the rounds of the ratio within a round. CPU and memory are those of all replicas together, \
+         memory that of their servers alone.\n\n| load |",
     );
     let compared: Vec<_> = subjects.iter().filter(|subject| subject.replicas > 0).collect();
     for subject in &compared {
-        let _ = write!(text, " {0}: throughput | {0}: p50 | {0}: p99 | {0}: CPU |", subject.name);
+        let _ =
+            write!(text, " {0}: throughput | {0}: p50 | {0}: p99 | {0}: CPU | {0}: memory |", subject.name);
     }
-    let _ = writeln!(text, "\n|---|{}", "---:|".repeat(4 * compared.len()));
+    let _ = writeln!(text, "\n|---|{}", "---:|".repeat(5 * compared.len()));
     for load in results.loads() {
         let _ = write!(text, "| {load} |");
         for subject in &compared {
-            let values: [fn(&Sample) -> f64; 4] =
-                [|s| s.outcome.rate, |s| s.outcome.p50, |s| s.outcome.p99, |s| s.cpu];
+            let values: [fn(&Sample) -> f64; 5] = [
+                |s| s.outcome.rate,
+                |s| s.outcome.p50,
+                |s| s.outcome.p99,
+                |s| s.cpu,
+                |s| s.after.server_memory as f64,
+            ];
             for value in values {
                 cell(text, results.ratio(load, **subject, value).map(|ratio| format!("{ratio:.2}")));
             }
@@ -78,7 +85,8 @@ fn ratios(text: &mut String, results: &Results, subjects: &[Subject]) {
 fn details(text: &mut String, results: &Results, subjects: &[Subject]) {
     text.push_str(
         "\n## Values\n\nMedians over the rounds. CPU, entries, bubbles and bytes are for 1,000 requests and count all \
-         replicas; the memory of a coordinator counts its mapped log and arena.\n\n\
+         replicas. Memory of servers: of all replicas' server processes together (Pss: a page that several share counts once), after the \
+         load. Memory of a coordinator: the largest one's whole resident set, with its mapped log and arena.\n\n\
          | load | subject | requests/s | p50 ms | p99 ms | CPU ms | servers MB | coordinator MB | entries | bubbles | wire kB |\n\
          |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );

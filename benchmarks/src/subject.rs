@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use brolga_tests::cluster::{Cluster, Plan, free_port};
-use brolga_tests::process;
+use brolga_tests::process::{self, Process};
 use brolga_tests::scratch::Scratch;
 use brolga_tests::wait::{PATIENCE, until};
 
@@ -57,9 +57,9 @@ pub enum Running {
 pub struct Counters {
     /// CPU time of all processes.
     pub cpu: Duration,
-    /// Memory of the servers, bytes, all replicas together.
+    /// Memory of the servers' own processes, bytes, all replicas together; shared pages count once.
     pub server_memory: u64,
-    /// Memory of the largest coordinator, bytes, shared mappings counted.
+    /// Resident memory of the largest coordinator, bytes, with its mapped log and arena.
     pub coordinator_memory: u64,
     /// Log entries.
     pub entries: u64,
@@ -110,7 +110,7 @@ impl Running {
                 let all = process::tree(i32::try_from(child.id()).expect("a process id"));
                 Counters {
                     cpu: all.iter().map(|process| process.cpu).sum(),
-                    server_memory: all.iter().map(|process| process.resident).sum(),
+                    server_memory: proportional(all.iter()),
                     ..Counters::default()
                 }
             }
@@ -133,14 +133,24 @@ impl Running {
 fn of_cluster(cluster: &mut Cluster) -> Counters {
     let status = cluster.await_status("a replica leads", |status| status.leader().map(|_| status.clone()));
     let all = process::tree(cluster.pid());
-    let (own, servers): (Vec<_>, Vec<_>) = all.iter().partition(|process| process.name.starts_with("brolga"));
+    let coordinators = status.replicas.iter().filter_map(|replica| process::look(replica.pid));
+    // What is in a container and not its init. The supervisor and the starters of containers are neither.
+    let contained = status.replicas.iter().filter(|replica| replica.container_pid > 1);
+    let server_memory = contained.map(|replica| {
+        let container = process::tree(replica.container_pid);
+        proportional(container.iter().filter(|process| process.pid != replica.container_pid))
+    });
     let leader = status.leader().expect("a leader, as awaited");
     Counters {
         cpu: all.iter().map(|process| process.cpu).sum(),
-        server_memory: servers.iter().map(|process| process.resident).sum(),
-        coordinator_memory: own.iter().map(|process| process.resident).max().unwrap_or(0),
+        server_memory: server_memory.sum(),
+        coordinator_memory: coordinators.map(|process| process.resident).max().unwrap_or(0),
         entries: leader.entries,
         bubbles: leader.bubbles,
         wire: status.replicas.iter().map(|replica| replica.peer_bytes_out).sum(),
     }
+}
+
+fn proportional<'a>(processes: impl Iterator<Item = &'a Process>) -> u64 {
+    processes.filter_map(|process| process::proportional(process.pid)).sum()
 }

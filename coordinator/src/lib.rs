@@ -15,6 +15,7 @@ pub mod log;
 pub mod paxos;
 pub mod private;
 pub mod privileges;
+pub mod process_name;
 mod processors;
 pub mod replay;
 pub mod replica;

@@ -3,8 +3,6 @@
 //! `BROLGA_VOLUME_MB` sets how much is uploaded (default 200); half of it is read back by a slow reader.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,14 +12,20 @@ use brolga_tests::process;
 use brolga_tests::resp::Redis;
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
+use coordinator::container::ARENA_FILE;
 use coordinator::paxos::TAIL_BYTES;
+use dmt::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, POOL_BLOCK_BYTES, POOL_BLOCKS, UPCALL_RING_BYTES};
 
 const REDIS: [&str; 9] =
     ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no", "--appendonly", "no"];
 const DEFAULT_VOLUME_MB: usize = 200;
 const VALUE_BYTES: usize = 1 << 20;
-/// A coordinator's own memory at the most, beside the in-memory tail of its log.
+/// A coordinator's resident memory at the most, beside the in-memory tail of its log and the arena that it shares with its server.
+/// The files of its log that it has mapped are among it.
 const COORDINATOR_BYTES: u64 = 64 << 20;
+/// Rings and pool: what the coordinator touches of the arena is part of these.
+const SHARED_BYTES: u64 =
+    (POOL_BLOCKS * POOL_BLOCK_BYTES + PENDING_RING_BYTES + ENTRIES_RING_BYTES + UPCALL_RING_BYTES) as u64;
 /// Commands sent ahead of their answers.
 const PIPELINE: usize = 16;
 /// How long the slow reader looks away after each answer.
@@ -30,47 +34,56 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The most that was seen of each kind of memory in any coordinator, bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
-    anonymous: u64,
+    /// All of it.
     resident: u64,
-    /// Pages of an arena that were touched.
+    /// All of it but the arena.
+    without_arena: u64,
+    anonymous: u64,
+    /// Mapped files of the log.
+    log: u64,
     arena: u64,
 }
 
 impl Memory {
     fn max(self, other: Self) -> Self {
         Self {
-            anonymous: self.anonymous.max(other.anonymous),
             resident: self.resident.max(other.resident),
+            without_arena: self.without_arena.max(other.without_arena),
+            anonymous: self.anonymous.max(other.anonymous),
+            log: self.log.max(other.log),
             arena: self.arena.max(other.arena),
         }
     }
-}
 
-fn measure(pids: &[i32], arenas: &[std::path::PathBuf]) -> Memory {
-    let field = |text: &str, name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
-    };
-    let of = |pid: &i32| {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        Memory {
-            anonymous: field(&text, "RssAnon:").unwrap_or(0),
-            resident: field(&text, "VmRSS:").unwrap_or(0),
-            arena: 0,
+    /// What a process has now, mapping by mapping.
+    fn of(pid: i32) -> Self {
+        let (mut memory, mut path) = (Self::default(), String::new());
+        for line in fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default().lines() {
+            let Some((name, value)) = line.split_once(':').filter(|(name, _)| !name.contains(' ')) else {
+                // Addresses, rights, offset, device, inode, and the file if there is one.
+                path = line.split_whitespace().nth(5).unwrap_or_default().to_owned();
+                continue;
+            };
+            let number =
+                || value.trim().trim_end_matches(" kB").parse::<u64>().map_or(0, |number| number << 10);
+            match name {
+                "Rss" => memory.count(&path, number()),
+                "Anonymous" => memory.anonymous += number(),
+                _ => {}
+            }
         }
-    };
-    let arena =
-        arenas.iter().filter_map(|path| fs::metadata(path).ok()).map(|data| data.blocks() * 512).max();
-    let all = pids.iter().map(of).fold(Memory::default(), Memory::max);
-    Memory { arena: arena.unwrap_or(0), ..all }
-}
+        memory.without_arena = memory.resident - memory.arena;
+        memory
+    }
 
-fn arenas(cluster: &Cluster) -> Vec<std::path::PathBuf> {
-    let name = cluster.state();
-    let name = name.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-    let entries = fs::read_dir("/dev/shm").expect("list /dev/shm").flatten();
-    let own = entries.filter(|entry| entry.file_name().to_string_lossy().contains(&name));
-    own.map(|entry| entry.path().join("in/arena")).filter(|path| path.is_file()).collect()
+    fn count(&mut self, path: &str, bytes: u64) {
+        self.resident += bytes;
+        match path.rsplit('/').next() {
+            Some(ARENA_FILE) => self.arena += bytes,
+            Some(name) if name.ends_with(".log") || name.ends_with(".tmp") => self.log += bytes,
+            _ => {}
+        }
+    }
 }
 
 /// Looks at the coordinators until `done`.
@@ -78,11 +91,11 @@ fn watch(cluster: &Cluster, done: &Arc<AtomicBool>) -> std::thread::JoinHandle<M
     let status = cluster.status().expect("a status");
     let pids: Vec<i32> = status.replicas.iter().map(|replica| replica.pid).collect();
     assert!(pids.iter().all(|&pid| process::alive(pid)));
-    let (arenas, done) = (arenas(cluster), done.clone());
+    let done = done.clone();
     std::thread::spawn(move || {
         let mut most = Memory::default();
         while !done.load(Ordering::SeqCst) {
-            most = most.max(measure(&pids, &arenas));
+            most = pids.iter().map(|&pid| Memory::of(pid)).fold(most, Memory::max);
             // A pace, not a wait: how often the highest value is looked for.
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -141,14 +154,23 @@ fn a_large_upload_and_a_slow_reader_stay_within_the_bounds_of_memory() {
     let most = watcher.join().expect("the watcher");
     let turn = status.replicas.iter().map(|replica| replica.longest_turn_us).max().unwrap_or(0);
     println!(
-        "{volume} MB up in {up:?}; a coordinator held {} KB of its own and {} KB with its mapped log and arena, \
-         an arena {} KB, longest turn of a loop {turn} us",
-        most.anonymous >> 10,
+        "{volume} MB up in {up:?}; a coordinator had at the most {} KB resident, {} KB of it without the arena, {} KB anonymous, \
+         {} KB of mapped log, {} KB of arena; longest turn of a loop {turn} us",
         most.resident >> 10,
+        most.without_arena >> 10,
+        most.anonymous >> 10,
+        most.log >> 10,
         most.arena >> 10,
     );
-    assert!(most.anonymous > 0, "nothing was measured");
+    assert!(most.anonymous > 0 && most.log > 0 && most.arena > 0, "nothing was measured: {most:?}");
     let bound = COORDINATOR_BYTES + TAIL_BYTES as u64;
-    assert!(most.anonymous <= bound, "a coordinator held {} bytes, {bound} are allowed", most.anonymous);
+    assert!(
+        most.without_arena <= bound,
+        "a coordinator held {most:?}, {bound} are allowed without the arena"
+    );
+    assert!(
+        most.arena <= SHARED_BYTES,
+        "a coordinator touched {most:?}, {SHARED_BYTES} of the arena are its"
+    );
     cluster.stop();
 }

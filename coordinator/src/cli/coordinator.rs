@@ -9,11 +9,13 @@ use crate::channel::Channel;
 use crate::container::ContainerSpec;
 use crate::launcher::cluster::Cluster;
 use crate::launcher::{LauncherError, interfaces, keys, state};
+use crate::process_name;
 use crate::replica::config::{CHANNEL_VERSION, FromReplica, Member, ReplicaConfig};
 use crate::replica::outbound;
 
 /// Runs the coordinator; returns the exit code.
 pub(super) fn run(args: CoordinatorArgs) -> i32 {
+    process_name::set(process_name::REPLICA);
     let _ = tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),

@@ -21,6 +21,7 @@ use super::copies;
 use super::spawn::{self, Init, Parent};
 use super::{ContainerError, ContainerSpec};
 use crate::channel::{Channel, Received};
+use crate::process_name::STARTER;
 use crate::slices::{briefly, modestly};
 
 /// Coordinator to starter. The first descriptor beside it is a channel for the answer.
@@ -148,7 +149,7 @@ fn run(channel: &Channel, spec: &ContainerSpec, parent: u32) -> ! {
     // SAFETY: no pointers but a valid name; nothing in this process uses the other descriptors any more, and nothing that owns them is dropped.
     let alone = unsafe {
         end_with_parent()
-            && libc::prctl(libc::PR_SET_NAME, c"brolga-starter".as_ptr()) == 0
+            && libc::prctl(libc::PR_SET_NAME, STARTER.as_ptr()) == 0
             && (own == 3 || libc::close_range(3, own - 1, 0) == 0)
             && libc::close_range(own + 1, u32::MAX, 0) == 0
             && libc::getppid() as u32 == parent
