@@ -35,17 +35,25 @@ fn run(scratch: &Scratch, words: &[&str]) -> Output {
     child.wait_with_output().expect("the output of brolga")
 }
 
-/// It failed, said all of `parts` in one line of error, and left nothing.
+/// It failed, said all of `parts` in one line and nothing else, and left nothing.
 fn assert_refused(words: &[&str], parts: &[&str]) {
+    let error = assert_failed(words, parts);
+    assert_eq!(error.lines().count(), 1, "{words:?}: one line is enough:\n{error}");
+    assert!(error.starts_with("brolga: "), "{error}");
+}
+
+/// It failed, said all of `parts` in one line of error, and left nothing; returns all that it said.
+fn assert_failed(words: &[&str], parts: &[&str]) -> String {
     let scratch = Scratch::new("bad");
     let output = run(&scratch, words);
-    let error = String::from_utf8_lossy(&output.stderr);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{words:?} succeeded: {error}");
     let told = error.lines().any(|line| parts.iter().all(|part| line.to_lowercase().contains(part)));
     assert!(told, "{words:?}: no line says {parts:?}:\n{error}");
     assert!(!error.contains("panicked"), "{error}");
     assert_clean(&scratch);
     println!("{words:?}: {}", error.lines().next().unwrap_or_default());
+    error
 }
 
 fn assert_clean(scratch: &Scratch) {
@@ -91,8 +99,12 @@ fn a_preload_library_of_another_build_is_refused() {
 #[test]
 fn wrong_commands_are_refused() {
     let _turn = serial::turn();
-    assert_refused(&["--no-such-option", "--", "true"], &["--no-such-option"]);
-    assert_refused(&["-n", "0", "--", "sleep", "1"], &["0"]);
+    let help = "see brolga run --help";
+    assert_refused(&["--no-such-option", "--", "true"], &["--no-such-option", help]);
+    assert_refused(&["-n", "0", "--", "sleep", "1"], &["0", help]);
+    assert_refused(&["-n"], &["--replicas", help]);
+    assert_refused(&[], &["required", "command", help]);
+    assert_refused(&["--durability", "tape", "--", "sleep", "1"], &["tape", "memory, disk", help]);
     assert_refused(&["--", "no-such-program-anywhere"], &["no-such-program-anywhere", "not"]);
     assert_refused(&["--", "/etc/hostname"], &["/etc/hostname"]);
 }
@@ -126,7 +138,7 @@ fn programs_that_cannot_be_replicated_are_refused() {
 #[test]
 fn a_server_that_ends_at_once_is_reported_with_what_it_said() {
     let _turn = serial::turn();
-    assert_refused(&["--", "sh", "-c", "echo boom of the server >&2; exit 3"], &["boom of the server"]);
+    assert_failed(&["--", "sh", "-c", "echo boom of the server >&2; exit 3"], &["boom of the server"]);
 }
 
 #[test]

@@ -15,10 +15,13 @@ mod server_args;
 mod show;
 mod signal;
 mod tuning_args;
+mod usage;
 mod verify;
 
+use std::ffi::OsString;
 use std::path::Path;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::launcher::cluster_file::ClusterFile;
@@ -35,13 +38,27 @@ use tuning_args::AdmissionArg;
 
 /// Runs the command line; returns the exit code.
 pub fn main() -> i32 {
-    match dispatch(Cli::parse().command) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) if is_wrong_use(&error) => {
+            eprintln!("brolga: {}", usage::line(&error, &words));
+            return error.exit_code();
+        }
+        Err(help) => help.exit(),
+    };
+    match dispatch(cli.command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("brolga: {error}");
             1
         }
     }
+}
+
+/// A command without its subcommand asks for help, as `--help` does.
+fn is_wrong_use(error: &clap::Error) -> bool {
+    error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
 }
 
 fn dispatch(command: Command) -> Result<i32, LauncherError> {
