@@ -16,6 +16,7 @@ mod killed;
 mod limits;
 mod marks;
 mod mounts;
+pub mod namespaces;
 mod network;
 mod orphans;
 pub mod probe;

@@ -23,7 +23,7 @@ pub(super) const KICK_SOURCE_FD: RawFd = 5;
 /// Descriptors that are moved to the numbers above stand at least here before.
 const STAGING_FD: RawFd = 16;
 
-const NAMESPACES: libc::c_int =
+pub(super) const NAMESPACES: libc::c_int =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC | libc::CLONE_NEWNET;
 
 /// The server gets exactly [`dmt::bounds::MAX_FDS`] descriptors; says early if it cannot.

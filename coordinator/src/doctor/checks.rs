@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 
 use super::Outcome;
 use crate::checkpoint::criu;
-use crate::container::{Container, ContainerError, ContainerSpec, Limits, Report, remove_tree};
+use crate::container::{Container, ContainerError, ContainerSpec, Limits, Report, namespaces, remove_tree};
 use crate::launcher::{find_preload, state_fs};
 
 /// `close_range` with close-on-exec (5.11) and overlays in user namespaces (5.11); what the tests run on is newer.
@@ -80,12 +80,8 @@ fn container(state: &Path) -> Outcome {
         }
         Err(error) => {
             let remedy = match &error {
-                ContainerError::Namespaces(_) if geteuid().is_root() => {
-                    "give this container CAP_SYS_ADMIN (docker run --cap-add SYS_ADMIN --security-opt apparmor=unconfined)"
-                }
-                ContainerError::Namespaces(_) => {
-                    "run as root, or: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 \
-                     kernel.apparmor_restrict_unprivileged_userns=0"
+                ContainerError::Namespaces(source) => {
+                    return Outcome::fail(format!("cannot make namespaces: {source}"), namespaces::remedy());
                 }
                 ContainerError::OpenFiles { .. } => "see `open files` below",
                 ContainerError::Directory { .. } => {

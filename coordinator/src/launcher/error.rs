@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::cluster_file_error::ClusterFileError;
 use super::program::ProgramError;
 use super::state_fs::StateFsError;
+use crate::container::ContainerError;
 
 /// Why `brolga` gives up.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum LauncherError {
     /// A file's new content cannot be taken.
     #[error("{0}")]
     Replacement(String),
+    /// No container can be made here.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
     /// The file system for the state directory cannot be made or mounted.
     #[error(transparent)]
     StateFs(#[from] StateFsError),

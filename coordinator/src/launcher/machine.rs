@@ -14,6 +14,7 @@ use super::cluster_file_error::ClusterFileError;
 use super::state::{StateDirectory, default_path};
 use super::supervisor::{Seats, Supervisor};
 use super::{LauncherError, find_preload, keys, packages, state_fs};
+use crate::container::namespaces;
 use crate::replica::tls;
 
 /// Permissions that a private key must not have.
@@ -48,6 +49,7 @@ pub fn run_machine(options: &MachineOptions) -> Result<i32, LauncherError> {
     check_address(options.id, "service", file.member(options.id).map(|member| member.service))?;
     check_address(options.id, "peer", file.member(options.id).map(|member| member.peer.ip()))?;
     let preload = find_preload()?;
+    namespaces::check()?;
     let peers: Vec<(u8, SocketAddr)> = file.member.iter().map(|member| (member.id, member.peer)).collect();
     let seats = Seats::of_machine(options.id, peers, key_directory)?;
     let content = |why| ClusterFileError::Content { path: path.clone(), why };

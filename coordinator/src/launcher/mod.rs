@@ -42,7 +42,7 @@ pub use publish::Publication;
 pub use supervisor::Supervisor;
 pub use tuning::Tuning;
 
-use crate::container::{Limits, PRELOAD_FILE};
+use crate::container::{Limits, PRELOAD_FILE, namespaces};
 use crate::replica::config::Durability;
 use cluster::{Cluster, Text};
 use state::StateDirectory;
@@ -75,6 +75,7 @@ pub struct RunOptions {
 pub fn run(options: &RunOptions) -> Result<i32, LauncherError> {
     let wanted = describe(options)?;
     let preload = find_preload()?;
+    namespaces::check()?;
     state_fs::ensure(&options.state, options.tuning.state_fs)?;
     let state = StateDirectory::open(&options.state)?;
     if options.fresh {
