@@ -4,7 +4,7 @@
 //! silently exceeded, and it is the same on every replica because it is part of the arena's layout version.
 
 /// Layout version of the arena and of the log entries. Two binaries with different values never share either.
-pub const LAYOUT_VERSION: u32 = 9;
+pub const LAYOUT_VERSION: u32 = 10;
 /// Stands in each preload library, so that the launcher can tell for which [`LAYOUT_VERSION`] it was built.
 pub const LAYOUT_MARK: [u8; 30] = layout_mark(LAYOUT_VERSION);
 
@@ -34,6 +34,8 @@ pub const MAX_PROCESSES: usize = 255;
 /// File descriptor numbers of one process; `RLIMIT_NOFILE` is set to this. CRIU, which restores a process with all of its
 /// descriptors in place, needs some numbers above them: these are left below 16,384, a limit that many hosts have.
 pub const MAX_FDS: usize = 16_384 - 256;
+/// Descriptor of each process of the server from which init takes those of deleted files ([`crate::control::freeing`]).
+pub const FREED_FD: i32 = MAX_FDS as i32 - 5;
 /// Open file descriptions that dmt emulates (sockets, pipes, epolls, timers, ...), all processes together.
 pub const MAX_FILES: usize = 24_576;
 /// Client connections that a replica can hold open.

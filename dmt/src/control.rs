@@ -44,6 +44,18 @@ pub mod offer {
     }
 }
 
+/// Values of [`Control::freeing`].
+pub mod freeing {
+    /// Init has not been asked to free deleted files.
+    pub const UNASKED: u32 = 0;
+    /// S: it is asked to.
+    pub const ASKED: u32 = 1;
+    /// Init: it takes descriptors of deleted files from the server's [`crate::bounds::FREED_FD`], and closes them.
+    pub const READY: u32 = 2;
+    /// Init: it cannot.
+    pub const UNABLE: u32 = 3;
+}
+
 /// The words. `C:` written by the coordinator, `S:` by the thread that holds the turn, `W:` by the watchdog.
 #[cfg_attr(not(loom), repr(C, align(4096)))]
 pub struct Control {
@@ -127,6 +139,8 @@ pub struct Control {
     pub near: AtomicU32,
     /// S: CPU time of a server of one process when it slept last, nanoseconds; 0 if it has several. For that wish only.
     pub cpu_time: AtomicU64,
+    /// S and init: whether init frees deleted files beside the server; see [`freeing`]. A futex of init's.
+    pub freeing: AtomicU32,
 }
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Control>() == 4096);
@@ -178,6 +192,7 @@ impl Control {
             alone: AtomicU32::new(0),
             near: AtomicU32::new(0),
             cpu_time: AtomicU64::new(0),
+            freeing: AtomicU32::new(freeing::UNASKED),
         }
     }
 

@@ -23,16 +23,32 @@ pub fn mix(digest: u64, a: u64, b: u64) -> u64 {
     fold(digest ^ a ^ K0, b ^ K1)
 }
 
+/// Digests that are continued side by side through many bytes: a multiplication need not wait for the one before it.
+const LANES: usize = 4;
+/// Bytes by which a digest is continued at once.
+const CHUNK_BYTES: usize = 16;
+
+#[inline]
+fn mix_chunk(digest: u64, chunk: &[u8; CHUNK_BYTES]) -> u64 {
+    let word = |at: usize| u64::from_le_bytes(core::array::from_fn(|i| chunk[at + i]));
+    mix(digest, word(0), word(8))
+}
+
 /// `digest` continued by bytes, their length included.
 pub fn mix_bytes(mut digest: u64, bytes: &[u8]) -> u64 {
-    let (chunks, rest) = bytes.as_chunks::<16>();
-    for chunk in chunks {
-        let (low, high) = chunk.split_at(8);
-        let mut words = [0; 2];
-        for (word, half) in words.iter_mut().zip([low, high]) {
-            *word = half.iter().rev().fold(0, |w, &b| w << 8 | u64::from(b));
+    let (chunks, rest) = bytes.as_chunks::<CHUNK_BYTES>();
+    let (blocks, chunks) = chunks.as_chunks::<LANES>();
+    if !blocks.is_empty() {
+        let mut lanes: [u64; LANES] = core::array::from_fn(|lane| digest ^ lane as u64);
+        for block in blocks {
+            for (lane, chunk) in lanes.iter_mut().zip(block) {
+                *lane = mix_chunk(*lane, chunk);
+            }
         }
-        digest = mix(digest, words[0], words[1]);
+        digest = lanes.into_iter().fold(digest, |digest, lane| mix(digest, lane, K0));
+    }
+    for chunk in chunks {
+        digest = mix_chunk(digest, chunk);
     }
     let mut words = [0u64; 2];
     for (i, &byte) in rest.iter().enumerate() {
@@ -104,5 +120,25 @@ mod tests {
         assert_ne!(base, mix_bytes(2, b"hello, replicated world"));
         assert_ne!(base, mix_bytes(mix_bytes(1, b"hello, "), b"replicated world"));
         assert_ne!(mix_bytes(1, b"\0"), mix_bytes(1, b"\0\0"));
+    }
+
+    #[test]
+    fn every_bit_of_many_bytes_and_their_order_count() {
+        let bytes: [u8; 200] = core::array::from_fn(|i| i as u8);
+        let base = mix_bytes(1, &bytes);
+        for bit in 0..8 * bytes.len() {
+            let mut other = bytes;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(mix_bytes(1, &other), base, "bit {bit}");
+        }
+        for (one, two) in [(0, 16), (0, 64), (16, 32), (48, 64), (128, 144)] {
+            let mut other = bytes;
+            for at in 0..16 {
+                other.swap(one + at, two + at);
+            }
+            assert_ne!(mix_bytes(1, &other), base, "chunks at {one} and {two}");
+        }
+        assert_ne!(mix_bytes(2, &bytes), base);
+        assert_ne!(mix_bytes(1, &bytes[..192]), base);
     }
 }

@@ -82,7 +82,14 @@ impl Link {
         let control = self.control();
         control.lead_from.store(FOLLOWER, Ordering::SeqCst);
         control.offer.store(offer::NONE, Ordering::SeqCst);
-        for word in [&control.halt, &control.wanted, &control.corrupt_next, &control.coordinator_asleep] {
+        let words = [
+            &control.halt,
+            &control.wanted,
+            &control.corrupt_next,
+            &control.coordinator_asleep,
+            &control.freeing,
+        ];
+        for word in words {
             word.store(0, Ordering::SeqCst);
         }
         control.restores.fetch_add(1, Ordering::SeqCst);

@@ -9,7 +9,7 @@ use core::ffi::{CStr, c_char, c_int};
 use dmt::arena::ARENA_BYTES;
 use dmt::bounds::ARENA_ADDRESS;
 
-use crate::calls::disk::changed;
+use crate::calls::disk::{changed, freed};
 use crate::fatal;
 use crate::maps::{self, Variables};
 use crate::raw;
@@ -47,6 +47,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     tsc::trap();
     if role == process::Role::First {
         must("make the box for passed files", mailbox::open());
+        must("make the way of deleted files", freed::open());
         must("make an inotify instance (is fs.inotify.max_user_instances exhausted?)", watches::open());
         must("install the seccomp filter", filter::install(maps::loader_text(), crate::traced::is_on()));
         must("give up capabilities", crate::privileges::drop_unneeded());

@@ -59,6 +59,11 @@ impl Envelope {
 
 /// Makes the box, in the server's first process.
 pub fn open() -> Result<(), isize> {
+    make([BOX_IN, BOX_OUT])
+}
+
+/// Makes a box with these two descriptors.
+pub fn make(own: [i32; 2]) -> Result<(), isize> {
     let mut ends = [0i32; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: descriptors that nobody else knows yet; those they become are ours by number.
@@ -67,7 +72,7 @@ pub fn open() -> Result<(), isize> {
         if made < 0 {
             return Err(made);
         }
-        for (end, own) in ends.into_iter().zip([BOX_IN, BOX_OUT]) {
+        for (end, own) in ends.into_iter().zip(own) {
             let placed = raw!(libc::SYS_dup3, end, own, 0);
             raw!(libc::SYS_close, end);
             if placed < 0 {
@@ -80,7 +85,12 @@ pub fn open() -> Result<(), isize> {
 
 /// Puts a reference to the open file of `fd` into the box; an error of the kernel's if it does not go in.
 pub fn put(letter: Letter, fd: i32) -> Result<(), isize> {
-    match Envelope::new(letter, fd).call(libc::SYS_sendmsg, BOX_IN, libc::MSG_NOSIGNAL) {
+    put_into(BOX_IN, letter, fd)
+}
+
+/// As [`put`], into the box with this descriptor.
+pub fn put_into(box_in: i32, letter: Letter, fd: i32) -> Result<(), isize> {
+    match Envelope::new(letter, fd).call(libc::SYS_sendmsg, box_in, libc::MSG_NOSIGNAL) {
         error @ ..0 => Err(error),
         _ => Ok(()),
     }

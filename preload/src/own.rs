@@ -1,12 +1,14 @@
-//! Descriptors of our own, which the program may not see: the coordinator's eventfd, the box for passed files, and the
-//! kernel's half of inotify.
+//! Descriptors of our own, which the program may not see: the coordinator's eventfd, the box for passed files, the
+//! kernel's half of inotify, and the way of deleted files to init.
 
 use core::sync::atomic::{AtomicI32, Ordering};
 
-use dmt::bounds::MAX_FDS;
+use dmt::bounds::{FREED_FD, MAX_FDS};
 
 use crate::raw;
 
+/// Where deleted files are given to init, which takes them out at [`FREED_FD`]; see [`crate::calls::disk::freed`].
+pub const FREED_IN: i32 = FREED_FD - 1;
 /// The inotify instance of the kernel's; see [`crate::watches`].
 pub const WATCHES: i32 = MAX_FDS as i32 - 4;
 /// Where files are put into the box; see [`crate::mailbox`].
@@ -27,9 +29,13 @@ pub fn kick_fd() -> i32 {
     KICK_FD.load(Ordering::Relaxed)
 }
 
+fn all() -> [i32; 6] {
+    [kick_fd(), FREED_IN, FREED_FD, WATCHES, BOX_IN, BOX_OUT]
+}
+
 /// Whether `fd` is one of them.
 pub fn is_own(fd: i32) -> bool {
-    fd >= 0 && [KICK_FD.load(Ordering::Relaxed), WATCHES, BOX_IN, BOX_OUT].contains(&fd)
+    fd >= 0 && all().contains(&fd)
 }
 
 /// `close_range` around them; the kernel's result.
@@ -37,7 +43,7 @@ pub fn is_own(fd: i32) -> bool {
 /// # Safety
 /// As for the call: nobody may use what is closed.
 pub unsafe fn close_range(first: u32, last: u32, flags: usize) -> isize {
-    let mut own = [kick_fd(), WATCHES, BOX_IN, BOX_OUT];
+    let mut own = all();
     own.sort_unstable();
     let mut from = first;
     for fd in own {

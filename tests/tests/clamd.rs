@@ -65,11 +65,39 @@ fn exercise(cluster: &Cluster) {
     assert!(ask(cluster.port(), "STATS", &[]).expect("an answer").contains("THREADS"));
 }
 
+/// How often the thread of init that takes deleted files has slept.
+fn sleeps_of_freeing_thread(cluster: &Cluster) -> u64 {
+    let status = cluster.status().expect("the cluster's status");
+    let init = status.replica(1).expect("replica 1").container_pid;
+    let tasks = fs::read_dir(format!("/proc/{init}/task")).expect("list init's threads");
+    let all: Vec<_> = tasks
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("status")).ok())
+        .filter(|status| status.starts_with("Name:\tbrolga-freed\n"))
+        .flat_map(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.and_then(|count| count.trim().parse().ok())
+        })
+        .collect();
+    assert_eq!(all.len(), 1, "one thread of init");
+    all[0]
+}
+
+/// clamd removes a directory of each scan while it has it open.
+fn init_frees_what_is_deleted(cluster: &Cluster) {
+    let before = sleeps_of_freeing_thread(cluster);
+    until("init takes what clamd deletes", PATIENCE, || {
+        assert_eq!(instream(cluster.port(), "nothing bad").expect("an answer"), "stream: OK");
+        (sleeps_of_freeing_thread(cluster) > before + 2).then_some(())
+    });
+}
+
 #[test]
 fn scans_streams_and_reloads_work_and_any_replica_may_be_killed() {
     let _turn = serial::turn();
     let mut alone = start(1);
     exercise(&alone);
+    init_frees_what_is_deleted(&alone);
     alone.stop();
 
     let mut cluster = start(3);

@@ -11,6 +11,7 @@ pub mod criu;
 mod deaths;
 mod directory;
 mod error;
+mod freed;
 mod init;
 mod killed;
 mod limits;

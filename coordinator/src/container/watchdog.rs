@@ -46,6 +46,7 @@ pub(super) fn start() -> Result<(), String> {
     let thread = |e| format!("cannot start a thread of init: {e}");
     let deaths = Deaths::start(map()?).map_err(thread)?;
     super::replaced::start(map()?).map_err(thread)?;
+    super::freed::start(map()?).map_err(thread)?;
     let run = move || watch(&arena, &deaths);
     match std::thread::Builder::new().name("brolga-watchdog".to_owned()).stack_size(64 * 1024).spawn(run) {
         Ok(_) => Ok(()),

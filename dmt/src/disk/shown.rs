@@ -126,7 +126,8 @@ impl Disk {
             _ if mark.is_some() => (real.size, 0),
             _ => (real.size, real.blocks),
         };
-        let links = if real.is_directory() { DIRECTORY_LINKS } else { real.links };
+        let is_there = real.is_directory() && real.links > 0;
+        let links = if is_there { DIRECTORY_LINKS } else { real.links };
         Shown { device: Devices::number(index), inode, links, size, blocks, modified, changed }
     }
 }

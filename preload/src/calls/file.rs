@@ -5,7 +5,7 @@ use core::ffi::c_int;
 use dmt::file::FileId;
 use dmt::file::abi::IoVec;
 
-use crate::calls::disk::{holes, space, writing};
+use crate::calls::disk::{freed, holes, space, writing};
 use crate::calls::{lock, netlink, stamp};
 use crate::gate;
 use crate::kernel;
@@ -136,6 +136,9 @@ pub unsafe fn close(a: [usize; 6]) -> isize {
     }
     writing::closing(a[0]);
     let closed = is_virtual(a[0]).then(|| dmt(|call| call.close_fd(fd)) as isize);
+    if closed.is_none() {
+        freed::closing(fd);
+    }
     // SAFETY: the program's descriptor, or the placeholder behind it.
     let real = watches::observed(|| unsafe { raw!(libc::SYS_close, fd) });
     mailbox::clear();

@@ -3,6 +3,7 @@
 
 pub mod changed;
 pub mod failed;
+pub mod freed;
 pub mod holes;
 pub mod listing;
 pub mod measured;

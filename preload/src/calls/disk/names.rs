@@ -6,7 +6,7 @@ use core::ffi::c_int;
 use dmt::file::abi::Place;
 
 use super::times::{Change, changed, made, parent_changed};
-use super::{look, real, show};
+use super::{freed, look, real, show};
 use crate::calls::disk::times;
 use crate::calls::fifo;
 use crate::kernel;
@@ -26,12 +26,12 @@ crate::family! {
         libc::SYS_symlinkat => making(number, a, a[1], a[2]),
         libc::SYS_link => linking(number, a, HERE, a[1]),
         libc::SYS_linkat => linking(number, a, a[2], a[3]),
-        libc::SYS_unlink => removing(number, a, HERE, a[0]),
+        libc::SYS_unlink => deleting(number, a, HERE, a[0]),
         libc::SYS_rmdir => removing_directory(number, a, HERE, a[0]),
         libc::SYS_unlinkat if a[2] as c_int & libc::AT_REMOVEDIR != 0 => {
             removing_directory(number, a, a[0], a[1])
         },
-        libc::SYS_unlinkat => removing(number, a, a[0], a[1]),
+        libc::SYS_unlinkat => deleting(number, a, a[0], a[1]),
         libc::SYS_rename => renaming(number, a, [HERE, a[0]], [HERE, a[1]]),
         libc::SYS_renameat | libc::SYS_renameat2 => renaming(number, a, [a[0], a[1]], [a[2], a[3]]),
         libc::SYS_memfd_create => {
@@ -153,9 +153,15 @@ unsafe fn removing(number: i64, a: [usize; 6], directory: usize, path: usize) ->
     }
 }
 
+unsafe fn deleting(number: i64, a: [usize; 6], directory: usize, path: usize) -> isize {
+    // SAFETY: forwarded promise.
+    unsafe { freed::deleting(directory, path, || removing(number, a, directory, path)) }
+}
+
 unsafe fn removing_directory(number: i64, a: [usize; 6], directory: usize, path: usize) -> isize {
     // SAFETY: forwarded promise.
     unsafe {
+        freed::ask();
         let real = look(directory, path, libc::AT_SYMLINK_NOFOLLOW);
         let done = removing(number, a, directory, path);
         if let (0, Some(real)) = (done, real) {
