@@ -1,6 +1,7 @@
-//! The preload library's tables: what it exports is what the golden list says, and the page about it is up to date.
+//! The preload library's tables: what it exports is what the golden list says, the page about it is up to date, and what the
+//! servers import is covered as `docs/symbols.md` says.
 //!
-//! `BROLGA_BLESS=1 cargo test -p brolga-tests --test hooks` rewrites both files.
+//! `BROLGA_BLESS=1 cargo test -p brolga-tests --test hooks` rewrites the list and the page about hooks.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_void};
@@ -52,17 +53,17 @@ fn hold(path: &Path, wanted: &str) {
     assert!(found == wanted, "{} is out of date: run this test with BROLGA_BLESS=1", path.display());
 }
 
-#[test]
-fn exported_symbols_are_the_golden_list() {
+/// The names that the library exports.
+fn exported() -> BTreeSet<String> {
     let bytes = std::fs::read(library()).expect("the library, built by cargo build");
     let file = object::File::parse(&*bytes).expect("an ELF file");
-    let exported: BTreeSet<_> = file
-        .dynamic_symbols()
-        .filter(|s| s.is_definition())
-        .collect::<Vec<_>>()
-        .iter()
-        .map(|s| s.name().expect("a name").to_owned())
-        .collect();
+    let defined = file.dynamic_symbols().filter(|s| s.is_definition());
+    defined.map(|s| s.name().expect("a name").to_owned()).collect()
+}
+
+#[test]
+fn exported_symbols_are_the_golden_list() {
+    let exported = exported();
     let list = exported.iter().fold(String::new(), |list, name| list + name + "\n");
     hold(&root().join("preload/hooks.golden"), &list);
     for row in tables().iter().filter(|row| row[0] == "hook") {
@@ -102,4 +103,45 @@ fn the_page_lists_every_hook_and_every_system_call() {
         let _ = writeln!(page, "| {} | {} | {} | {} |", row[1], row[2], row[3], row[4]);
     }
     hold(&root().join("docs/hooks.md"), &page);
+}
+
+/// The rows of `docs/symbols.md`: a symbol, how it is covered, and the calls that it goes through.
+fn imported() -> Vec<(String, String, Vec<String>)> {
+    let path = root().join("docs/symbols.md");
+    let page =
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let plain = |field: &str| field.trim().trim_matches('`').to_owned();
+    rows.map(|row| {
+        let fields: Vec<_> = row.split('|').collect();
+        let through = fields[3].split(',').map(plain).filter(|name| !name.is_empty()).collect();
+        (plain(fields[1]), plain(fields[2]), through)
+    })
+    .collect()
+}
+
+#[test]
+fn what_servers_import_is_covered_as_the_page_says() {
+    let (exported, tables) = (exported(), tables());
+    let calls: BTreeSet<_> =
+        tables.iter().filter(|row| row[0] == "syscall").map(|row| row[2].as_str()).collect();
+    let rows = imported();
+    // Of the eight servers that were looked at first.
+    assert!(rows.len() >= 365, "only {} symbols are left in docs/symbols.md", rows.len());
+    let mut wrong = Vec::new();
+    for (symbol, covered, through) in &rows {
+        let is_hook = exported.contains(symbol);
+        let known = |name: &String| exported.contains(name) || calls.contains(name.as_str());
+        let right = match covered.as_str() {
+            "hook" => is_hook && through.is_empty(),
+            "through" => !is_hook && !through.is_empty() && through.iter().all(known),
+            "libc" => !is_hook && through.is_empty(),
+            _ => false,
+        };
+        if !right {
+            let is_hook = if is_hook { "" } else { "not " };
+            wrong.push(format!("{symbol} is said to be \"{covered}\" {through:?}, and is {is_hook}exported"));
+        }
+    }
+    assert!(wrong.is_empty(), "docs/symbols.md:\n{}", wrong.join("\n"));
 }
