@@ -33,6 +33,7 @@ pub mod sim;
 pub mod small_disk;
 pub mod stats;
 pub mod status;
+pub mod steps;
 pub mod stores;
 pub mod transfers;
 pub mod trio;
