@@ -1,10 +1,11 @@
-//! A small HTTP/1.1 client with keep-alive.
+//! A small HTTP/1.1 client with keep-alive, in the clear or over TLS.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use crate::stores::Store;
+use crate::tls::{self, Tls};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
@@ -19,20 +20,36 @@ pub struct Answer {
 
 /// A connection that is kept.
 #[derive(Debug)]
-pub struct Http {
-    stream: BufReader<TcpStream>,
+pub struct Http<S = TcpStream> {
+    stream: BufReader<S>,
+}
+
+/// One over TLS.
+pub type Https = Http<Tls>;
+
+fn open(port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+    Ok(stream)
 }
 
 impl Http {
     /// Connects to a port of this machine.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-        stream.set_write_timeout(Some(ANSWER_LIMIT))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { stream: BufReader::new(open(port)?) })
     }
+}
 
+impl Https {
+    /// Connects to a port of this machine, whatever its certificate says.
+    pub fn connect_secure(port: u16) -> io::Result<Self> {
+        Ok(Self { stream: BufReader::new(tls::wrap(open(port)?)?) })
+    }
+}
+
+impl<S: Read + Write> Http<S> {
     /// Fetches a path.
     pub fn get(&mut self, path: &str) -> io::Result<Answer> {
         self.request("GET", path, &[])?;
@@ -81,6 +98,19 @@ impl Http {
             _ => Ok(line.trim_end().to_owned()),
         }
     }
+
+    fn store_file(&mut self, name: &str) -> io::Result<()> {
+        let answer = self.put(&format!("/up/{name}"), name.as_bytes())?;
+        match answer.code {
+            201 | 204 => Ok(()),
+            code => Err(io::Error::other(format!("PUT is answered by {code}"))),
+        }
+    }
+
+    fn has_file(&mut self, name: &str) -> io::Result<bool> {
+        let answer = self.get(&format!("/up/{name}"))?;
+        Ok(answer.code == 200 && answer.body == name.as_bytes())
+    }
 }
 
 /// Stores by `PUT` in the directory `up`.
@@ -90,15 +120,24 @@ impl Store for Http {
     }
 
     fn store(&mut self, name: &str) -> io::Result<()> {
-        let answer = self.put(&format!("/up/{name}"), name.as_bytes())?;
-        match answer.code {
-            201 | 204 => Ok(()),
-            code => Err(io::Error::other(format!("PUT is answered by {code}"))),
-        }
+        self.store_file(name)
     }
 
     fn has(&mut self, name: &str) -> io::Result<bool> {
-        let answer = self.get(&format!("/up/{name}"))?;
-        Ok(answer.code == 200 && answer.body == name.as_bytes())
+        self.has_file(name)
+    }
+}
+
+impl Store for Https {
+    fn connect(port: u16) -> io::Result<Self> {
+        Self::connect_secure(port)
+    }
+
+    fn store(&mut self, name: &str) -> io::Result<()> {
+        self.store_file(name)
+    }
+
+    fn has(&mut self, name: &str) -> io::Result<bool> {
+        self.has_file(name)
     }
 }

@@ -35,6 +35,7 @@ pub mod stats;
 pub mod status;
 pub mod steps;
 pub mod stores;
+pub mod tls;
 pub mod transfers;
 pub mod trio;
 pub mod wait;

@@ -96,21 +96,26 @@ impl<S: Store> Workload for Stores<S> {
     }
 }
 
-/// One client. When it has stored enough it reads what was acknowledged, which counts as well.
+/// Every so many operations of a client one looks at what was stored before.
+const LOOK_EVERY: u64 = 4;
+
+/// One client. It stores, and now and then looks at what was acknowledged, which counts as well; when it has stored enough it only
+/// looks.
 fn work<S: Store>(port: u16, client: usize, most: u64, control: &Control) -> Vec<Note> {
     let mut notes: Vec<Note> = Vec::new();
     let mut connection: Option<S> = None;
-    let mut number = 0;
+    let mut number = 0_u64;
     while control.goes_on() {
         let Some(store) = control.connected(&mut connection, || S::connect(port)) else { continue };
         number += 1;
-        let works = if number <= most {
+        let works = if (notes.len() as u64) < most && (!number.is_multiple_of(LOOK_EVERY) || notes.is_empty())
+        {
             let name = format!("{client}-{number}");
             let acknowledged = store.store(&name).is_ok().then(Instant::now);
             notes.push(Note { name, acknowledged });
             acknowledged.is_some()
         } else {
-            let note = &notes[usize::try_from(number % most).unwrap_or(0)];
+            let note = &notes[usize::try_from(number % notes.len() as u64).unwrap_or(0)];
             let there = store.has(&note.name);
             assert!(
                 note.acknowledged.is_none() || there.as_ref().is_ok_and(|there| *there) || there.is_err(),

@@ -8,16 +8,27 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use brolga_tests::cluster::{Cluster, Plan};
-use brolga_tests::http::Http;
+use brolga_tests::http::{Http, Https};
 use brolga_tests::layers;
 use brolga_tests::process;
 use brolga_tests::scratch::Scratch;
 use brolga_tests::serial;
+use brolga_tests::stores::Stores;
 use brolga_tests::wait::{PATIENCE, until};
+use brolga_tests::workload::{Failure, Workload};
 
 const BIG_BYTES: usize = 100 << 20;
 /// A coordinator's own memory at the most: its buffers and the in-memory tail of its log.
 const COORDINATOR_BYTES: u64 = 128 << 20;
+
+/// Clients over HTTP while replicas die, and as many over HTTPS.
+const CLIENTS: usize = 4;
+/// Files that each of them stores; then it only looks at them.
+const FILES: u64 = 500;
+/// Acknowledged requests of each kind before a failure, and after it.
+const REQUESTS_BETWEEN: u64 = 300;
+/// What a test on a loaded machine may see, TLS handshakes of all clients at once included.
+const GAP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Bytes that do not repeat and are cheap to make.
 fn pattern(bytes: usize) -> Vec<u8> {
@@ -44,7 +55,9 @@ fn configuration(data: &Path) -> String {
            uwsgi_temp_path {data}/uwsgi; scgi_temp_path {data}/scgi;
            server {{ listen 80; root {data}/www; location /up/ {{ root {data}; dav_methods PUT DELETE; }} }}
            server {{ listen 443 ssl; root {data}/www;
-                     ssl_certificate {data}/cert.pem; ssl_certificate_key {data}/key.pem; }}
+                     ssl_certificate {data}/cert.pem; ssl_certificate_key {data}/key.pem;
+                     ssl_protocols TLSv1.2 TLSv1.3;
+                     location /up/ {{ root {data}/secure; dav_methods PUT DELETE; }} }}
          }}"
     )
 }
@@ -53,9 +66,11 @@ fn start(label: &str) -> Cluster {
     let scratch = Scratch::new(label);
     let data = scratch.path().join("data");
     fs::create_dir_all(data.join("www")).expect("make the site");
-    fs::create_dir_all(data.join("up")).expect("make the upload directory");
-    fs::set_permissions(data.join("up"), fs::Permissions::from_mode(0o777))
-        .expect("open the upload directory");
+    for up in ["up", "secure/up"] {
+        fs::create_dir_all(data.join(up)).expect("make an upload directory");
+        fs::set_permissions(data.join(up), fs::Permissions::from_mode(0o777))
+            .expect("open an upload directory");
+    }
     fs::write(data.join("www/index.html"), "<h1>Brolga</h1>").expect("write a page");
     fs::write(data.join("www/big"), pattern(BIG_BYTES)).expect("write a big file");
     fs::write(data.join("nginx.conf"), configuration(&data)).expect("write the configuration");
@@ -101,7 +116,10 @@ fn pages_big_bodies_and_https_work_and_any_replica_may_be_killed() {
     }
     assert_eq!(http.get("/nothing").expect("an answer").code, 404);
     let url = format!("https://localhost:{}/index.html", cluster.published(1));
-    let secure = Command::new("curl").args(["-sSk", "--max-time", "30", &url]).output().expect("run curl");
+    let secure = Command::new("curl")
+        .args(["-sSk", "--tls-max", "1.2", "--max-time", "30", &url])
+        .output()
+        .expect("run curl");
     assert_eq!(secure.stdout, b"<h1>Brolga</h1>", "{}", String::from_utf8_lossy(&secure.stderr));
 
     let big = pattern(BIG_BYTES);
@@ -129,6 +147,48 @@ fn pages_big_bodies_and_https_work_and_any_replica_may_be_killed() {
         cluster.await_complete();
     }
     assert_eq!(client(&cluster).put("/up/small", b"after").expect("an upload").code, 201);
+    let status = cluster.await_level();
+    let (files, bytes) = layers::assert_identical(&cluster.state(), 3);
+    println!("entries {}, files {files}, bytes {bytes}", status.replicas[0].committed);
+    cluster.stop();
+}
+
+/// Waits until all of these clients have had so many more answers.
+fn progress(loads: &mut [Box<dyn Workload>], more: u64) {
+    let goals: Vec<_> = loads.iter_mut().map(|load| load.acknowledged() + more).collect();
+    until("requests of both kinds are answered", PATIENCE, || {
+        let done = loads.iter_mut().zip(&goals).all(|(load, goal)| load.acknowledged() >= *goal);
+        done.then_some(())
+    });
+}
+
+#[test]
+fn kept_connections_lose_nothing_when_the_leader_and_a_follower_are_killed() {
+    let _turn = serial::turn();
+    let mut cluster = start("nginx-load");
+    drop(client(&cluster));
+    let mut secure = Https::connect_secure(cluster.published(1)).expect("connect");
+    assert_eq!(secure.get("/index.html").expect("a page over TLS").body, b"<h1>Brolga</h1>");
+    let mut loads: Vec<Box<dyn Workload>> = vec![
+        Box::new(Stores::<Http>::start(cluster.port(), CLIENTS, FILES)),
+        Box::new(Stores::<Https>::start(cluster.published(1), CLIENTS, FILES)),
+    ];
+    let mut failures = Vec::new();
+    for leader in [true, false] {
+        progress(&mut loads, REQUESTS_BETWEEN);
+        let victim = if leader { cluster.leader() } else { cluster.follower() };
+        let killed = cluster.kill_replica(victim);
+        progress(&mut loads, REQUESTS_BETWEEN);
+        failures.push(Failure::since(killed));
+        loads.iter_mut().for_each(|load| load.rest(true));
+        cluster.await_complete();
+        loads.iter_mut().for_each(|load| load.rest(false));
+    }
+    for (load, kind) in loads.into_iter().zip(["HTTP", "HTTPS"]) {
+        let (verdict, gaps) = load.finish(&failures).unwrap_or_else(|wrong| panic!("{kind}: {wrong}"));
+        println!("{kind}: {verdict:?}; longest gaps, leader and follower killed: {gaps:?}");
+        assert!(gaps.iter().all(|gap| *gap < GAP_LIMIT), "{kind}: {gaps:?} without an answer");
+    }
     let status = cluster.await_level();
     let (files, bytes) = layers::assert_identical(&cluster.state(), 3);
     println!("entries {}, files {files}, bytes {bytes}", status.replicas[0].committed);
