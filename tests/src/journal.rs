@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::clients::{Clients, Control};
@@ -71,13 +72,21 @@ pub struct Note {
 #[derive(Debug)]
 pub struct Writer {
     port: u16,
+    numbers: Range<usize>,
     clients: Clients<Vec<Note>>,
 }
 
 impl Writer {
     /// Starts `clients` clients against a port of this machine.
     pub fn start(port: u16, clients: usize) -> Self {
-        Self { port, clients: Clients::start(clients, move |client, control| write(port, client, control)) }
+        Self::start_numbered(port, 0..clients)
+    }
+
+    /// Starts clients with these numbers, which no other clients of the same store have.
+    pub fn start_numbered(port: u16, numbers: Range<usize>) -> Self {
+        let first = numbers.start;
+        let work = move |client, control: &Control| write(port, first + client, control);
+        Self { port, clients: Clients::start(numbers.len(), work), numbers }
     }
 
     /// Turns the load down to a few writes a second, or up again. A replica that comes back replays the whole log; beside
@@ -93,7 +102,7 @@ impl Writer {
 
     /// Stops the clients and takes their notes.
     pub fn finish(self) -> Journal {
-        Journal { clients: self.clients.count(), notes: self.clients.finish().concat() }
+        Journal { clients: self.numbers, notes: self.clients.finish().concat() }
     }
 }
 
@@ -145,7 +154,7 @@ fn key(stream: Stream, client: usize) -> String {
 /// All notes of a finished writer.
 #[derive(Debug)]
 pub struct Journal {
-    clients: usize,
+    clients: Range<usize>,
     notes: Vec<Note>,
 }
 
@@ -175,7 +184,7 @@ impl Journal {
     /// Holds the store against the journal.
     pub fn compare(&self, redis: &mut Redis) -> Result<Verdict, String> {
         let streams = [Stream::Counter, Stream::List, Stream::Text];
-        let all = (0..self.clients).flat_map(|client| streams.map(|stream| (client, stream)));
+        let all = self.clients.clone().flat_map(|client| streams.map(|stream| (client, stream)));
         let parts = all.map(|(client, stream)| {
             let notes: Vec<&Note> =
                 self.notes.iter().filter(|n| n.client == client && n.stream == stream).collect();

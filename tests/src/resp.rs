@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::wait::{PATIENCE, until};
+
 /// How long an answer may take before the connection counts as lost.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -71,6 +73,14 @@ impl Redis {
         stream.set_read_timeout(Some(answer))?;
         stream.set_write_timeout(Some(answer))?;
         Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// A client as soon as the server at a port of this machine answers.
+    pub fn when_ready(port: u16) -> Self {
+        until("redis answers PING", PATIENCE, || {
+            let mut redis = Self::connect(port).ok()?;
+            (redis.call(&["PING"]).ok()? == Reply::Simple("PONG".into())).then_some(redis)
+        })
     }
 
     /// Sends a command and takes its answer.
