@@ -14,7 +14,9 @@ use crate::fatal;
 use crate::maps::{self, Variables};
 use crate::raw;
 use crate::signals::{self, NEVER_BLOCKED};
-use crate::{apart, carrier, faults, filter, gate, mailbox, own, process, sigsys, tsc, vdso, watches};
+use crate::{
+    apart, carrier, faults, filter, gate, mailbox, own, process, sigsys, threads, tsc, vdso, watches,
+};
 
 #[cfg(not(test))]
 #[used]
@@ -27,6 +29,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     let Some(arena) = variables.get(c"BROLGA_ARENA") else { return };
     std::panic::set_hook(std::boxed::Box::new(on_panic));
     must("map the gate page", gate::open());
+    check_libc();
     must("reserve addresses for stacks", apart::reserve());
     carrier::learn();
     must("map the arena named by BROLGA_ARENA", map_arena(arena));
@@ -62,6 +65,18 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
 fn gate_getpid() -> i32 {
     // SAFETY: no arguments.
     unsafe { raw!(libc::SYS_getpid) as i32 }
+}
+
+/// Some of what is known of libc is not in any header; it is looked at before anything relies on it.
+fn check_libc() {
+    // SAFETY: no arguments; libc's text is a constant.
+    let (handle, own, version) = unsafe {
+        let version = CStr::from_ptr(libc::gnu_get_libc_version());
+        (libc::pthread_self(), raw!(libc::SYS_gettid) as i32, version)
+    };
+    if let Some(line) = threads::misplaced_tid(handle, own, version) {
+        fatal::die_with(&line);
+    }
 }
 
 fn must(what: &str, outcome: Result<(), isize>) {

@@ -3,7 +3,8 @@
 //! A thread's first instructions are libc's own, and run when it gets the turn first. A thread that ends gives the turn away in its very
 //! last system call, after all destructors ran, and clears the word by which libc knows that the stack is free.
 
-use core::ffi::{c_int, c_void};
+use core::ffi::{CStr, c_int, c_void};
+use core::fmt::Write;
 
 use dmt::thread::ThreadId;
 
@@ -13,6 +14,7 @@ use crate::calls::refuse::{self, Other};
 use crate::calls::shortage;
 use crate::calls::thread::name;
 use crate::carrier::{self, Clone};
+use crate::fatal::Line;
 use crate::raw;
 use crate::tls;
 use crate::world;
@@ -33,6 +35,23 @@ const DESCRIPTOR_BYTES: usize = 2048;
 pub fn tid_of(handle: libc::pthread_t) -> i32 {
     // SAFETY: the handle is the address of libc's descriptor of a thread that exists.
     unsafe { *((handle as usize + TID_OFFSET) as *const i32) }
+}
+
+/// What is to be told if the libc of this process, of which this is a thread with the kernel's id `own`, keeps the id elsewhere
+/// than [`TID_OFFSET`] says. `handle` is the thread's, `version` what libc says of itself.
+pub fn misplaced_tid(handle: libc::pthread_t, own: i32, version: &CStr) -> Option<Line> {
+    let found = tid_of(handle);
+    if found == own {
+        return None;
+    }
+    let mut line = Line::new();
+    let version = version.to_str().unwrap_or("?");
+    let _ = writeln!(
+        line,
+        "brolga: glibc {version} is not known: a thread's id is not at byte {TID_OFFSET} of its descriptor ({found} there, {own} \
+         wanted); run the server with the glibc of Debian 12 or 13 (2.36 or 2.41), and tell of this version"
+    );
+    Some(line)
 }
 
 /// Creates a thread, in dmt and in libc.
@@ -193,3 +212,18 @@ pub fn forget_others(id: ThreadId) {
 
 /// A C11 thread's start routine.
 pub type Start11 = extern "C" fn(*mut c_void) -> c_int;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_thread_lies_where_it_is_looked_for_and_an_unknown_libc_is_named() {
+        // SAFETY: no arguments.
+        let (handle, own) = unsafe { (libc::pthread_self(), libc::gettid()) };
+        assert!(misplaced_tid(handle, own, c"2.36").is_none(), "this machine's glibc is not known");
+        let line = misplaced_tid(handle, own + 1, c"2.99").expect("another id is found");
+        let text = core::str::from_utf8(line.bytes()).expect("plain text");
+        assert!(text.starts_with("brolga: glibc 2.99 is not known") && text.ends_with("version\n"), "{text}");
+    }
+}
