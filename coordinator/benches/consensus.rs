@@ -1,4 +1,5 @@
 //! What an entry costs in the steady state of three replicas, without sockets and disks: `cargo bench -p coordinator`.
+#![expect(clippy::disallowed_methods, reason = "it measures")]
 
 use std::sync::Arc;
 use std::time::Instant;

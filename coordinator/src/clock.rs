@@ -3,6 +3,7 @@
 //! A clock that jumps is a fault like any other, but the clock of a machine belongs to all that runs on it. So the variable
 //! [`SHIFT_VARIABLE`] may name a file with eight bytes, a number of nanoseconds that is added to what the clock says; whoever tests
 //! changes it while the coordinator runs. For tests only.
+#![expect(clippy::disallowed_methods, reason = "the clock itself")]
 
 use std::fs::File;
 use std::os::fd::AsRawFd;

@@ -27,7 +27,7 @@ extern "C" fn construct(_count: c_int, _arguments: *const *const c_char, variabl
     // SAFETY: the array that the kernel made; nobody has run who could change it.
     let variables = unsafe { Variables::new(variables) };
     let Some(arena) = variables.get(c"BROLGA_ARENA") else { return };
-    std::panic::set_hook(std::boxed::Box::new(on_panic));
+    set_panic_hook();
     must("map the gate page", gate::open());
     check_libc();
     must("reserve addresses for stacks", apart::reserve());
@@ -143,6 +143,11 @@ fn overwrite_random_bytes() {
     }
 }
 
+#[expect(clippy::disallowed_types, reason = "std asks for it; a box of a function takes no memory")]
+fn set_panic_hook() {
+    std::panic::set_hook(std::boxed::Box::new(on_panic));
+}
+
 /// A panic inside the library: says where, and ends the process. No allocation, no lock of the program's.
 fn on_panic(info: &std::panic::PanicHookInfo<'_>) {
     use core::fmt::Write;
@@ -151,8 +156,10 @@ fn on_panic(info: &std::panic::PanicHookInfo<'_>) {
     if let Some(at) = info.location() {
         let _ = write!(line, " at {}:{}", at.file(), at.line());
     }
+    #[expect(clippy::disallowed_types, reason = "std made it, and it is only read")]
+    type Formatted = std::string::String;
     let text = info.payload().downcast_ref::<&str>().copied();
-    let text = text.or_else(|| info.payload().downcast_ref::<std::string::String>().map(|s| s.as_str()));
+    let text = text.or_else(|| info.payload().downcast_ref::<Formatted>().map(|s| s.as_str()));
     let _ = writeln!(line, ": {}", text.unwrap_or("panic"));
     fatal::die_with(&line);
 }

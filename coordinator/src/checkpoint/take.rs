@@ -1,5 +1,6 @@
 //! Takes a checkpoint of a server that is parked. Runs in a thread of its own; the replica's loop feeds the server nothing
 //! meanwhile.
+#![expect(clippy::disallowed_methods, reason = "how long a checkpoint takes is told")]
 
 use std::fs;
 use std::os::fd::AsFd;

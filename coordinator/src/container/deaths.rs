@@ -8,6 +8,7 @@
 //!
 //! A `kill -9` is none of the server's own doing, which dmt would know of, so it has met this replica alone: it is a
 //! divergence. Processes that were killed while they waited are found by [`super::killed`].
+#![expect(clippy::disallowed_methods, reason = "dmt asks its platform for the real time")]
 
 use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};

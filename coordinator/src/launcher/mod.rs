@@ -1,5 +1,9 @@
 //! The supervisor of the replicas on this machine, which are all of a cluster (`brolga run`) or one (`brolga replica`): cluster
 //! file, state directory, keys, published ports, control socket.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "patience with processes and pauses before they are started again"
+)]
 
 pub mod cluster;
 pub mod cluster_file;

@@ -1,4 +1,5 @@
 //! What the driver decided is done to sockets and processes.
+#![expect(clippy::disallowed_methods, reason = "the loop reads the clocks for the driver")]
 
 use super::driver::{Effect, Moment, Next, Phase};
 use super::error::ReplicaError;

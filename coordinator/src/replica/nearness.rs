@@ -3,6 +3,7 @@
 //! The two take turns then: what one has read or written, the other needs next, and each would wait for it to come from the other
 //! processor's cache, and wake the other there. That costs more than running side by side gains, unless the server has much work
 //! of its own. The kernel would part them, so for most of the time both are bound to the processor where the loop is.
+#![expect(clippy::disallowed_methods, reason = "the time on a processor, by which threads are placed")]
 
 use nix::time::{ClockId, clock_gettime};
 

@@ -85,6 +85,7 @@ fn each(mut attributes: &mut [u8], mut f: impl FnMut(u16, &mut [u8])) {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "tests run in a program of their own")]
 mod tests {
     use std::vec::Vec;
 
