@@ -1,6 +1,6 @@
 //! Much data in and out, past clients that do not read: the coordinators' memory stays within its bounds.
 //!
-//! `BROLGA_VOLUME_MB` sets how much is uploaded (default 200); half of it is read back by a slow reader.
+//! `BROLGA_VOLUME_MB` sets how much is uploaded (default 1024); a slow reader reads some of it back.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,16 +13,20 @@ use brolga_tests::resp::Redis;
 use brolga_tests::serial;
 use brolga_tests::wait::{PATIENCE, until};
 use coordinator::container::ARENA_FILE;
+use coordinator::log::SEGMENT_BYTES;
 use coordinator::paxos::TAIL_BYTES;
+use coordinator::replica::SEND_QUEUE_BYTES;
 use dmt::bounds::{ENTRIES_RING_BYTES, PENDING_RING_BYTES, POOL_BLOCK_BYTES, POOL_BLOCKS, UPCALL_RING_BYTES};
 
 const REDIS: [&str; 9] =
     ["redis-server", "--port", "6379", "--save", "", "--protected-mode", "no", "--appendonly", "no"];
-const DEFAULT_VOLUME_MB: usize = 200;
+const DEFAULT_VOLUME_MB: usize = 1024;
+/// What is read back, of a MB each.
+const SLOW_VALUES: usize = 100;
 const VALUE_BYTES: usize = 1 << 20;
-/// A coordinator's resident memory at the most, beside the in-memory tail of its log and the arena that it shares with its server.
-/// The files of its log that it has mapped are among it.
-const COORDINATOR_BYTES: u64 = 64 << 20;
+/// A coordinator's resident memory at the most, beside the in-memory tail of its log and the arena that it shares with its server:
+/// what may wait for its two peers, and the file of its log that it writes and the next one, which are mapped.
+const COORDINATOR_BYTES: u64 = 2 * (SEND_QUEUE_BYTES as u64 + SEGMENT_BYTES);
 /// Rings and pool: what the coordinator touches of the arena is part of these.
 const SHARED_BYTES: u64 =
     (POOL_BLOCKS * POOL_BLOCK_BYTES + PENDING_RING_BYTES + ENTRIES_RING_BYTES + UPCALL_RING_BYTES) as u64;
@@ -148,7 +152,7 @@ fn a_large_upload_and_a_slow_reader_stay_within_the_bounds_of_memory() {
     let begun = Instant::now();
     upload(&mut redis(&cluster), volume);
     let up = begun.elapsed();
-    read_slowly(&mut redis(&cluster), volume / 2);
+    read_slowly(&mut redis(&cluster), SLOW_VALUES);
     let status = cluster.await_level();
     done.store(true, Ordering::SeqCst);
     let most = watcher.join().expect("the watcher");

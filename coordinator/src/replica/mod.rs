@@ -58,4 +58,5 @@ pub mod transfer;
 mod upcalls;
 
 pub use error::ReplicaError;
+pub use peer::SEND_QUEUE_BYTES;
 pub use run::run;
