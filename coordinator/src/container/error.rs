@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerError {
     /// The kernel refused the namespaces.
-    #[error("cannot make namespaces: {why}; {remedy}", why = .0, remedy = super::namespaces::remedy())]
+    #[error("cannot make namespaces: {why}; {remedy}", why = .0, remedy = super::namespaces::remedy(.0))]
     Namespaces(#[source] io::Error),
     /// The replica's directory could not be made ready.
     #[error("cannot prepare {path}: {source}")]

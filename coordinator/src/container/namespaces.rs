@@ -46,12 +46,36 @@ pub fn check() -> Result<(), ContainerError> {
     }
 }
 
-/// What to do where the kernel refuses namespaces.
-pub fn remedy() -> &'static str {
-    if geteuid().is_root() {
-        "root has no CAP_SYS_ADMIN here: give it to this container (docker run --cap-add SYS_ADMIN --security-opt apparmor=unconfined)"
-    } else {
-        "run as root, or: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 \
-         kernel.apparmor_restrict_unprivileged_userns=0"
+/// What to do where the kernel refuses namespaces with this error.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => {
+            "the root directory is no mount point, as in a chroot: run outside of it, or make it one \
+             (unshare -m, mount --rbind DIR DIR, pivot_root)"
+        }
+        Some(libc::ENOSPC) => {
+            "there are too many: raise those of the limits user.max_*_namespaces that are low (sysctl)"
+        }
+        _ if geteuid().is_root() => {
+            "root has no CAP_SYS_ADMIN here: give it to this container (docker run --cap-add SYS_ADMIN --security-opt apparmor=unconfined)"
+        }
+        _ => {
+            "run as root, or: sysctl -w kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000 \
+             kernel.apparmor_restrict_unprivileged_userns=0"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_depends_on_why() {
+        let remedy = |code| remedy(&io::Error::from_raw_os_error(code));
+        assert!(remedy(libc::EINVAL).contains("chroot"));
+        assert!(remedy(libc::ENOSPC).contains("user.max_"));
+        let rights = if geteuid().is_root() { "CAP_SYS_ADMIN" } else { "run as root" };
+        assert!(remedy(libc::EPERM).contains(rights));
     }
 }

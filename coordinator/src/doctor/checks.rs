@@ -81,7 +81,10 @@ fn container(state: &Path) -> Outcome {
         Err(error) => {
             let remedy = match &error {
                 ContainerError::Namespaces(source) => {
-                    return Outcome::fail(format!("cannot make namespaces: {source}"), namespaces::remedy());
+                    return Outcome::fail(
+                        format!("cannot make namespaces: {source}"),
+                        namespaces::remedy(source),
+                    );
                 }
                 ContainerError::OpenFiles { .. } => "see `open files` below",
                 ContainerError::Directory { .. } => {
