@@ -53,7 +53,7 @@ pub fn remedy(error: &io::Error) -> &'static str {
             "the root directory is no mount point, as in a chroot: run outside of it, or make it one \
              (unshare -m, mount --rbind DIR DIR, pivot_root)"
         }
-        Some(libc::ENOSPC) => {
+        Some(libc::ENOSPC) if geteuid().is_root() => {
             "there are too many: raise those of the limits user.max_*_namespaces that are low (sysctl)"
         }
         _ if geteuid().is_root() => {
