@@ -154,7 +154,7 @@ fn nginx_passes_requests_to_an_external_upstream() {
         let log = fs::read_to_string(&log).ok()?;
         log.lines().find(|line| line.contains("192.0.2.77:81")).map(str::to_owned)
     });
-    assert!(told.contains("--allow-outbound 192.0.2.77:81"), "{told}");
+    assert!(told.contains("--allow-outbound 192.0.2.77:81") && told.contains(" (process 10"), "{told}");
     cluster.await_level();
     layers::assert_identical(&cluster.state(), 3);
     cluster.stop();
@@ -174,8 +174,13 @@ def serve(client):
             s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == 'udp' else socket.SOCK_STREAM)
             s.settimeout(20)
             s.connect(('127.0.0.1', int(port)))
-            s.send(text.encode() + b'\n')
-            said = s.recv(1000).decode().strip()
+            if kind == 'ended':
+                s.sendall(text.encode() * 1000)
+                s.shutdown(socket.SHUT_WR)
+                said = str(sum(iter(lambda: len(s.recv(10000)), 0)))
+            else:
+                s.send(text.encode() + b'\n')
+                said = s.recv(1000).decode().strip()
         except OSError as error:
             said = type(error).__name__
         client.sendall(said.encode() + b'\n')
@@ -218,6 +223,45 @@ fn name_server() -> (u16, mpsc::Receiver<()>) {
         }
     });
     (port, heard)
+}
+
+/// Answers with a byte for each byte and `ANSWER_BYTES` more, once the asker has said that it is through.
+fn patient_listener() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut asked = Vec::new();
+            let _ = stream.read_to_end(&mut asked);
+            let _ = stream.write_all(&vec![b'a'; asked.len() + ANSWER_BYTES]);
+        }
+    });
+    port
+}
+
+/// More than is on its way to a server at a time.
+const ANSWER_BYTES: usize = 8 << 20;
+
+#[test]
+fn the_answer_comes_whole_behind_the_end_of_the_question() {
+    let _turn = serial::turn();
+    let port = patient_listener();
+    let scratch = Scratch::new("asker-ends");
+    let program = scratch.path().join("asker.py");
+    fs::write(&program, ASKER).expect("write the server");
+    let allowed = format!("127.0.0.1:{port}");
+    let command = ["python3", program.to_str().expect("a plain path")];
+    let plan = Plan::new(&command).port(7070).options(&["--allow-outbound", &allowed]);
+    let mut cluster = plan.start_in(scratch);
+    cluster.await_complete();
+    let stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.port())));
+    let mut stream = stream.expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set a time-out");
+    let said = ask(&mut stream, &format!("ended {port} question"));
+    let expected = "question".len() * 1000 + ANSWER_BYTES;
+    assert_eq!(said, Some(expected.to_string()));
+    cluster.await_level();
+    cluster.stop();
 }
 
 #[test]

@@ -31,6 +31,10 @@ pub(super) struct Client<S> {
     pub(super) reset_due: bool,
     /// FIN was sent.
     pub(super) ended: bool,
+    /// FIN came, too. The kernel reports that whatever is watched for, so nothing is unless there is something to read.
+    pub(super) over: bool,
+    /// It is in the epoll.
+    pub(super) watched: bool,
 }
 
 impl<S> Client<S> {
@@ -47,6 +51,8 @@ impl<S> Client<S> {
             close_due: false,
             reset_due: false,
             ended: false,
+            over: false,
+            watched: true,
         }
     }
 }
@@ -141,7 +147,16 @@ pub(super) fn watch<S: Socket>(
     }
     let reads = !client.connecting && !client.input_over && !parked && client.flow.read_budget() > 0;
     wanted.set(EpollFlags::EPOLLIN, reads);
-    if wanted != client.watches {
+    if client.over && !reads {
+        if std::mem::take(&mut client.watched) {
+            client.socket.unwatch(poll);
+        }
+        return;
+    }
+    if !client.watched {
+        client.watched = client.socket.watch(poll, number, wanted).is_ok();
+        client.watches = wanted;
+    } else if wanted != client.watches {
         client.watches = wanted;
         client.socket.rewatch(poll, number, wanted);
     }

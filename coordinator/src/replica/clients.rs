@@ -230,7 +230,10 @@ impl<S: Socket> Clients<S> {
             }
         }
         let unread = self.parked.contains(&number) || client.flow.read_budget() == 0;
-        if ready.broken() && (client.input_over || unread) {
+        if client.ended && ready.over() {
+            // What is not read yet can be read later, and then comes the end of it.
+            client.over = true;
+        } else if ready.broken() && (client.input_over || unread) {
             // The client reset, or both directions are over. The kernel reports it whatever we watch for, so it cannot
             // wait until reading goes on.
             client.reset_due = true;

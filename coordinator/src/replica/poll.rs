@@ -87,6 +87,11 @@ impl Ready {
         self.flags.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
     }
 
+    /// Both directions have ended in order: a reset and any other failure are errors as well.
+    pub fn over(&self) -> bool {
+        self.flags & (EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) == EpollFlags::EPOLLHUP
+    }
+
     /// The connection is dead in both directions.
     pub fn broken(&self) -> bool {
         self.flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)

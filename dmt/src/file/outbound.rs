@@ -165,6 +165,11 @@ impl Kernel {
         let _ = line.write_str(what);
         let _ = line.write_str(" to ");
         let _ = to.show(&mut line);
+        let caller = self.sched.turn;
+        if caller != 0 {
+            let pid = self.processes.get(self.process_of(caller)).pid;
+            let _ = write!(line, " (process {pid}, thread {})", self.threads.get(caller).tid);
+        }
         let _ = line.write_str(match self.files.outbound.is_here(to) {
             true => {
                 " was refused, because nothing in the replica listens there; to let it reach this \

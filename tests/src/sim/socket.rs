@@ -55,6 +55,7 @@ impl Wire {
         flags &= self.watches;
         if self.watches != UNWATCHED && (self.reset || (self.fin && self.send_fin)) {
             flags |= EpollFlags::EPOLLHUP;
+            flags.set(EpollFlags::EPOLLERR, self.reset);
         }
         flags
     }
