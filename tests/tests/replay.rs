@@ -2,6 +2,8 @@
 //! that is not deterministic is caught, and the place in it is named.
 
 use std::fs::File;
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -183,6 +185,17 @@ fn a_server_without_fault_is_deterministic_and_one_that_reads_a_changing_file_is
     assert!(good.status.success(), "{}", text(&good));
     assert!(!scratch.path().join("state").exists(), "the recording is not kept");
 
+    // Of a load that failed or never began nothing is learnt.
+    for (load, server, told) in [
+        ("exit 3 # {port}", vec![binary, "7000", "none"], "the load failed"),
+        (LINES, vec!["sh", "-c", "exit 3"], "before the load could begin"),
+    ] {
+        let failed = verify(&scratch, 7000, load, &[], &server);
+        let said = text(&failed);
+        assert_eq!(failed.status.code(), Some(1), "{said}");
+        assert!(said.contains("UNKNOWN") && said.contains(told), "{said}");
+    }
+
     let counter = Counter::start(scratch.path().join("counter"));
     let file = counter.path.to_str().expect("a plain path");
     let bad = verify(&scratch, 7000, LINES, &[], &[binary, "7000", "file", file]);
@@ -220,6 +233,36 @@ fn debugger_stops_where_it_should(scratch: &Scratch) {
     }
     let (_, last) = said.rsplit_once("in start_thread").expect("the other thread's stack to its beginning");
     assert!(last.contains("#0  host_state ("), "the registers are the running thread's again:\n{said}");
+}
+
+#[test]
+fn a_replica_that_was_given_another_file_is_explained() {
+    let _turn = serial::turn();
+    let scratch = Scratch::new("explain-file");
+    let binary = built(&scratch, "flawed");
+    let counter = Counter::start(scratch.path().join("counter"));
+    let file = counter.path.to_str().expect("a plain path").to_owned();
+    let command = [binary.to_str().expect("a plain path").to_owned(), "7000".into(), "file".into(), file];
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let mut cluster = Plan::new(&command).port(7000).start_in(scratch);
+    cluster.await_complete();
+    let mut peer = TcpStream::connect(("127.0.0.1", cluster.port())).expect("connect");
+    peer.write_all(b"x\n").expect("ask");
+    let output = until("a divergence is explained", PATIENCE, || {
+        let output = cluster.call(&["explain"]);
+        text(&output).contains("diverged at entry").then_some(output)
+    });
+    let said = text(&output);
+    println!("{said}");
+    assert_eq!(output.status.code(), Some(DIFFERENT), "{said}");
+    for part in [
+        "process 1000, thread 1: Write",
+        "called by answer (flawed.c:",
+        "likely file-system input: read on /",
+    ] {
+        assert!(said.contains(part), "no «{part}»:\n{said}");
+    }
+    cluster.stop();
 }
 
 #[test]
@@ -287,6 +330,11 @@ fn all_replays_agree(cluster: &Cluster) {
         let output = cluster.call(&["replay", "--replica", &id.to_string(), "--entries", &entries]);
         let said = text(&output);
         assert!(output.status.success() && said.contains("all equal"), "{said}");
+        let log = cluster.state().join(format!("replica-{id}/log"));
+        let mut again = Command::new(brolga());
+        again.arg("replay").arg(log).args(["--entries", &entries]).stdin(Stdio::null());
+        let again = text(&again.output().expect("run brolga replay"));
+        assert!(again.contains(&format!("of replica {id}: redis-server")), "{again}");
         let told = format!("entry {last}: logical time {}, digest {:016x}", recorded.tick, recorded.value);
         assert!(said.contains(&told), "no «{told}»:\n{said}");
     }
@@ -300,6 +348,11 @@ fn what_cannot_be_replayed_is_told() {
         command.args(words).arg("--state").arg(scratch.path());
         command.stdin(Stdio::null()).output().expect("run brolga")
     };
+    let nowhere = scratch.path().join("nowhere");
+    let mut command = Command::new(brolga());
+    let output = command.arg("replay").arg(&nowhere).output().expect("run brolga");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("nowhere: No such file"), "{}", text(&output));
     for words in [&["replay"][..], &["explain"], &["explain", "-r", "2"]] {
         let output = call(words);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));

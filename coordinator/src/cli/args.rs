@@ -170,8 +170,8 @@ pub(super) enum Command {
     ///
     /// The signal goes to the server's main process, as an event in the log: each replica's server gets it at the same
     /// point of its execution, and again when the log is replayed. So `brolga signal HUP` makes nginx or Apache read
-    /// their configuration again while clients are connected. What they read then are files: change them where all
-    /// replicas see the same, on this machine, outside of what the server itself has written.
+    /// their configuration again while clients are connected. What they read then are files: give these another content
+    /// by --replace, and not on the host, or a replica that is rebuilt later reads them too early and diverges.
     ///
     /// Returns when the signal is decided; the server may still be busy with it. It takes effect once, also if the
     /// leader dies meanwhile. With no majority of replicas it waits for one.

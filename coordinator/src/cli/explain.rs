@@ -7,7 +7,7 @@ use crate::launcher::state::replica_directory;
 use crate::replay::ReplayError;
 use crate::replay::dump::{self, Dump};
 use crate::replay::execution::{End, first_difference};
-use crate::replay::explain::{Finding, compare_dump, compare_replays, replay};
+use crate::replay::explain::{Finding, REPLAYS, compare_dump, compare_replays, replay};
 use crate::replay::recording::Recording;
 
 /// Explains; returns the exit code.
@@ -91,7 +91,7 @@ pub(super) fn run_and_replay(recording: &Recording, entry: Option<u64>) -> Resul
 /// Two replays of the same log. Each has files of its own while the other is there, as replicas have.
 fn twice(recording: &Recording, entry: u64) -> Result<i32, ReplayError> {
     let again = recording.again()?;
-    tell(compare_replays(recording, &again, entry, ["first replay", "second replay"])?)
+    tell(compare_replays(recording, &again, entry, REPLAYS)?)
 }
 
 /// Two replicas of one cluster, by what their servers did and then by replays of their logs.

@@ -173,6 +173,7 @@ pub(super) const REPLAY: &str = "\
 Examples:
   brolga replay                                  the log of replica 1 of the cluster `default`
   brolga replay --state /tmp/x -r 2 --entries 500
+  brolga replay /tmp/x/replica-2/log --entries 500   the same
   brolga replay --gdb
   brolga replay --gdb -- -batch -ex 'break answer' -ex continue -ex tick -ex backtrace
 

@@ -16,13 +16,10 @@ pub(super) const DIFFERENT: i32 = 3;
 
 /// Replays a log; returns the exit code.
 pub(super) fn replay(args: &ReplayArgs) -> Result<i32, ReplayError> {
-    let recording = Recording::open(&args.which.state(), args.replica)?;
+    let (state, replica) = args.place()?;
+    let recording = Recording::open(&state, replica)?;
     let entries = args.entries.map_or(recording.len(), |entries| entries.min(recording.len()));
-    eprintln!(
-        "brolga: replays {entries} entries of replica {}: {}",
-        args.replica,
-        recording.cluster.command_line()
-    );
+    eprintln!("brolga: replays {entries} entries of replica {replica}: {}", recording.cluster.command_line());
     if args.traced {
         return traced(&recording, entries);
     }

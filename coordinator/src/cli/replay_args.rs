@@ -7,9 +7,14 @@ use clap::Args;
 
 use super::args::Which;
 use crate::launcher::Publication;
+use crate::launcher::cluster::Cluster;
+use crate::replay::ReplayError;
 
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
+    /// The log: a state directory, a replica's directory in one, or its `log` [default: as --state and --replica say]
+    #[arg(value_name = "LOG", conflicts_with_all = ["name", "state", "replica"])]
+    pub log: Option<PathBuf>,
     #[command(flatten)]
     pub which: Which,
     /// The replica whose log is replayed
@@ -28,6 +33,21 @@ pub(super) struct ReplayArgs {
     /// Arguments for gdb
     #[arg(last = true, requires = "gdb", value_name = "ARGUMENTS")]
     pub gdb_arguments: Vec<OsString>,
+}
+
+impl ReplayArgs {
+    /// The state directory, and the replica.
+    pub fn place(&self) -> Result<(PathBuf, u8), ReplayError> {
+        let Some(log) = &self.log else { return Ok((self.which.state(), self.replica)) };
+        let found = log.canonicalize();
+        let full = found
+            .map_err(|error| ReplayError::Refused(format!("cannot replay {}: {error}", log.display())))?;
+        let state = full.ancestors().find(|directory| Cluster::path(directory).is_file());
+        let state = state.ok_or_else(|| ReplayError::NoCluster(full.clone()))?;
+        let within = full.strip_prefix(state).ok().and_then(|within| within.iter().next());
+        let id = within.and_then(|name| name.to_str()?.strip_prefix("replica-")?.parse().ok());
+        Ok((state.to_owned(), id.unwrap_or(self.replica)))
+    }
 }
 
 #[derive(Debug, Args)]

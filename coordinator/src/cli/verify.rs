@@ -22,6 +22,8 @@ const START_PATIENCE_SECONDS: u64 = 300;
 const LOOK: Duration = Duration::from_millis(100);
 /// Name of the cluster.
 const NAME: &str = "verify";
+/// Exit code if nothing was found out.
+const UNKNOWN: i32 = 1;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -34,7 +36,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<i32, ReplayError> {
     let state = args.state.clone().unwrap_or_else(|| default_path(&format!("verify-{}", std::process::id())));
     // SAFETY: the handler only stores to an atomic.
     unsafe { libc::signal(libc::SIGINT, interrupt as *const () as libc::sighandler_t) };
-    let code = record(args, &state).and_then(|()| compare(args, &state));
+    let code = record(args, &state).and_then(|flaw| compare(args, &state, flaw));
     if args.keep || matches!(code, Ok(DIFFERENT)) {
         let state = state.display();
         println!("the recording is in {state}: brolga replay --gdb --state {state}");
@@ -44,7 +46,8 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<i32, ReplayError> {
     code
 }
 
-fn compare(args: &VerifyArgs, state: &Path) -> Result<i32, ReplayError> {
+/// `flaw`: why the load says nothing of the server.
+fn compare(args: &VerifyArgs, state: &Path, flaw: Option<String>) -> Result<i32, ReplayError> {
     for number in 1..=args.replays {
         let recording = Recording::open(state, 1)?;
         let entries = recording.len();
@@ -55,19 +58,23 @@ fn compare(args: &VerifyArgs, state: &Path) -> Result<i32, ReplayError> {
             return explain::run_and_replay(&recording, None).map(|_| DIFFERENT);
         }
     }
+    if let Some(flaw) = flaw {
+        println!("UNKNOWN: the server did the same again, but {flaw}, so that says little");
+        return Ok(UNKNOWN);
+    }
     println!("deterministic: the server did the same again under the recorded load");
     Ok(0)
 }
 
-/// Runs the server once, alone, with the load.
-fn record(args: &VerifyArgs, state: &Path) -> Result<(), ReplayError> {
+/// Runs the server once, alone, with the load; returns what was wrong with the load, if anything was.
+fn record(args: &VerifyArgs, state: &Path) -> Result<Option<String>, ReplayError> {
     let mut run = start(args, state)?;
     let done = drive(args, state, &mut run);
     let _ = ask(state, &Request::Stop);
     let ended = run.wait().map_err(ReplayError::system("wait for the server"))?;
-    done?;
+    let flaw = done?;
     if ended.success() || state.join("replica-1/log").is_dir() {
-        return Ok(());
+        return Ok(flaw);
     }
     Err(ReplayError::Refused(format!("the server could not be recorded ({ended}); see above")))
 }
@@ -92,19 +99,22 @@ fn start(args: &VerifyArgs, state: &Path) -> Result<Child, ReplayError> {
 }
 
 /// Returns when the load is over, or the time, or the server.
-fn drive(args: &VerifyArgs, state: &Path, run: &mut Child) -> Result<(), ReplayError> {
+fn drive(args: &VerifyArgs, state: &Path, run: &mut Child) -> Result<Option<String>, ReplayError> {
+    let mut flaw = None;
     let mut over =
         |run: &mut Child| INTERRUPTED.load(Ordering::SeqCst) || !matches!(run.try_wait(), Ok(None));
     if let Some(load) = &args.load {
-        let Some(status) = await_ports(state, run, load, &mut over)? else { return Ok(()) };
+        let Some(status) = await_ports(state, run, load, &mut over)? else {
+            return Ok(Some("the server was over before the load could begin".to_owned()));
+        };
         let load = fill_in(load, &status)?;
         let ended = Command::new("sh").arg("-c").arg(&load).stdin(Stdio::null()).status();
         let ended = ended.map_err(ReplayError::system("start the load"))?;
-        if !ended.success() {
-            println!("the load ended with {ended}: {load}");
+        if !ended.success() && !INTERRUPTED.load(Ordering::SeqCst) {
+            flaw = Some(format!("the load failed ({ended}): {load}"));
         }
         if args.seconds == 0 {
-            return Ok(());
+            return Ok(flaw);
         }
     } else if args.seconds == 0 {
         eprintln!("brolga: use the server as its clients do; Ctrl-C ends the recording");
@@ -114,7 +124,7 @@ fn drive(args: &VerifyArgs, state: &Path, run: &mut Child) -> Result<(), ReplayE
     while !over(run) && begun.elapsed().as_secs() < limit {
         std::thread::sleep(LOOK);
     }
-    Ok(())
+    Ok(flaw)
 }
 
 /// The status once all ports that the load names are there; `None` if the run was over before.

@@ -196,9 +196,14 @@ impl Cluster {
             .then(|| format!("another cluster, or to this one ({}) before its file was changed", self.tag()))
     }
 
+    /// The file that makes a directory a state directory.
+    pub fn path(state: &Path) -> PathBuf {
+        state.join(FILE)
+    }
+
     /// Reads the file of a state directory, `None` if there is none.
     pub fn load(state: &Path) -> Result<Option<Self>, LauncherError> {
-        let path = state.join(FILE);
+        let path = Self::path(state);
         match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(LauncherError::State { path, source }),

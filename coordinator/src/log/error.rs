@@ -1,6 +1,7 @@
 //! What can go wrong with a log, and what to do about it.
 
 use std::io;
+use std::path::Path;
 
 /// An error of the log. Messages name the file and say what helps.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,24 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// The same about the log in `original`, of which the one in `copy` is a copy.
+    pub fn about(mut self, copy: &Path, original: &Path) -> Self {
+        let name = match &mut self {
+            Self::Full { file }
+            | Self::Corrupt { file, .. }
+            | Self::Version { file, .. }
+            | Self::Members { file, .. }
+            | Self::Cluster { file }
+            | Self::Io { file, .. } => file,
+            Self::OtherBoot { directory } | Self::InUse { directory } => directory,
+            Self::UnknownMembers { .. } | Self::NoEntry { .. } | Self::WrongWrite { .. } => return self,
+        };
+        if let Ok(behind) = Path::new(name.as_str()).strip_prefix(copy) {
+            *name = original.join(behind).display().to_string();
+        }
+        self
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full { .. })

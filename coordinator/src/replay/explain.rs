@@ -23,6 +23,8 @@ const ENTRIES_BEHIND: u64 = 2;
 const HISTORY: usize = 20;
 /// Entries before the one that differs in which a preemption is near.
 const NEAR_ENTRIES: u64 = 4;
+/// How to call two replays of one log.
+pub const REPLAYS: [&str; 2] = ["first replay", "second replay"];
 /// Times that an earlier entry is looked at, because two replays part even earlier than the run and its replay did.
 const ATTEMPTS: u32 = 3;
 
@@ -85,6 +87,7 @@ pub fn compare_replays(
             Suspected {
                 tick: call.head.tick,
                 thread: call.head.thread,
+                labels: labels.map(str::to_owned),
                 texts: [text(suspect.left), text(suspect.right)],
                 stack: symbols.stack(maps, &call.callers),
             }
@@ -132,12 +135,25 @@ pub fn compare_dump(recording: &Recording, dump: &Dump, labels: [&str; 2]) -> Re
     }
     let behind = replayed.trace.operations.len() - right.len();
     let mut symbols = Symbols::default();
-    let sides = [
+    let mut sides = [
         side(labels[0], left, at, None, at, &mut symbols),
         side(labels[1], right, at, Some(&replayed), behind + at, &mut symbols),
     ];
+    let threads = sides.each_ref().map(|side| side.operation.map(|operation| operation.thread));
+    if threads[0] == threads[1] {
+        sides[0].pid = sides[1].pid;
+    }
+    let finding = |sides, suspected, likely, symbols: &mut Symbols| {
+        parted(dump.entry, sides, suspected, likely, &replayed, behind + at, symbols)
+    };
+    // Of what the replica was given only operations are kept: what differs there may differ between two replays, too.
+    if let Finding::Parted(again) = compare_replays(recording, &recording.again()?, dump.entry, REPLAYS)?
+        && again.is_at(&sides)
+    {
+        return Ok(finding(sides, again.suspected, again.likely, &mut symbols));
+    }
     let likely = if preempted_near(recording, dump.entry)? { Likely::Race } else { Likely::Unknown };
-    Ok(parted(dump.entry, sides, Vec::new(), likely, &replayed, behind + at, &mut symbols))
+    Ok(finding(sides, Vec::new(), likely, &mut symbols))
 }
 
 /// A replay up to shortly behind `entry`, traced from shortly before it.

@@ -64,7 +64,7 @@ impl Recording {
             segment_bytes: SEGMENT_BYTES,
             members_of,
         };
-        let log = Log::open(Directory::open(&copy)?, options)?;
+        let log = Log::open(Directory::open(&copy)?, options).map_err(|error| error.about(&copy, &log))?;
         if log.is_empty() {
             return Err(ReplayError::NoLog { id, state: state.to_owned() });
         }

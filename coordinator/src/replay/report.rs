@@ -47,6 +47,8 @@ pub struct Suspected {
     pub tick: u64,
     /// Who.
     pub thread: u16,
+    /// How to call the two executions.
+    pub labels: [String; 2],
     /// What each of the two did.
     pub texts: [String; 2],
     /// Who called, the innermost first.
@@ -68,6 +70,17 @@ pub struct Explanation {
     pub likely: Likely,
     /// The last operations of the thread, which both did.
     pub history: Vec<Step>,
+}
+
+impl Explanation {
+    /// Whether one of `sides` differs in the same operation as one of these.
+    pub fn is_at(&self, sides: &[Side; 2]) -> bool {
+        let places = |sides: &[Side; 2]| {
+            sides.each_ref().map(|side| side.operation.map(|operation| (operation.tick, operation.thread)))
+        };
+        let ours = places(&self.sides);
+        places(sides).into_iter().flatten().any(|place| ours.contains(&Some(place)))
+    }
 }
 
 /// A call whose answer comes from outside the server.
@@ -201,8 +214,8 @@ impl fmt::Display for Explanation {
         }
         for suspected in &self.suspected {
             writeln!(f, "  at logical time {}, thread {}", suspected.tick, suspected.thread)?;
-            for (side, text) in self.sides.iter().zip(&suspected.texts) {
-                writeln!(f, "    {}: {text}", side.label)?;
+            for (label, text) in suspected.labels.iter().zip(&suspected.texts) {
+                writeln!(f, "    {label}: {text}")?;
             }
             write_stack(f, "      ", &suspected.stack)?;
         }
