@@ -4,7 +4,7 @@
 //! silently exceeded, and it is the same on every replica because it is part of the arena's layout version.
 
 /// Layout version of the arena and of the log entries. Two binaries with different values never share either.
-pub const LAYOUT_VERSION: u32 = 10;
+pub const LAYOUT_VERSION: u32 = 11;
 /// Stands in each preload library, so that the launcher can tell for which [`LAYOUT_VERSION`] it was built.
 pub const LAYOUT_MARK: [u8; 30] = layout_mark(LAYOUT_VERSION);
 

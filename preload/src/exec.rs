@@ -193,7 +193,7 @@ fn changes_user(status: &libc::stat) -> bool {
 fn refused(path: &CStr, why: &str, errno: i32) -> Result<(), i32> {
     let mut line = Line::new();
     let _ = write!(line, "refused to start {}: {why}", path.to_str().unwrap_or("?"));
-    refuse::log(&line);
+    refuse::log_once(&line);
     Err(errno)
 }
 

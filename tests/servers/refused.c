@@ -4,12 +4,19 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
 
 static void say(const char *what, long result) {
     printf("%s %s\n", what, result < 0 ? strerrorname_np(errno) : "works");
@@ -37,6 +44,20 @@ int main(void) {
     say("raw socket", socket(AF_INET, SOCK_RAW, 1));
     say("packet socket", socket(AF_PACKET, SOCK_RAW, 0));
     say("vsock", socket(AF_VSOCK, SOCK_STREAM, 0));
+    say("ipx", socket(AF_IPX, SOCK_DGRAM, 0));
+    say("unshare", unshare(CLONE_NEWNS));
+    for (int i = 0; i < 3; i++) say("namespace", syscall(SYS_clone, CLONE_NEWNET | SIGCHLD, 0, 0, 0, 0));
+    say("child with a descriptor", syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, parameters, 0, 0));
+    for (int i = 0; i < 3; i++) {
+        // Other processes that try the same need not be named, too.
+        pid_t child = fork();
+        if (child == 0) {
+            syscall(SYS_keyctl, 0, 0, 0);
+            _exit(0);
+        }
+        waitpid(child, NULL, 0);
+    }
+    say("cachestat", syscall(SYS_cachestat, 0, parameters, parameters + 64, 0));
     int route = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
     struct { struct nlmsghdr head; struct rtgenmsg body; } ask = {
         {.nlmsg_len = sizeof ask, .nlmsg_type = RTM_GETLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP}, {AF_UNSPEC}};

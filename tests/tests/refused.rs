@@ -39,9 +39,10 @@ fn refused_calls_fail_as_on_linux_and_are_named_once() {
     let mut cluster = start("refused");
     let expected = "io_uring_setup ENOSYS\nio_uring_setup ENOSYS\nio_uring_setup ENOSYS\nio_setup ENOSYS\nptrace EPERM\n\
         perf_event_open EPERM\nuserfaultfd EPERM\nbpf EPERM\nraw socket EPERM\npacket socket EPERM\n\
-        vsock EAFNOSUPPORT\nnetlink question works\nnetlink change EPERM\nend works\n";
+        vsock EAFNOSUPPORT\nipx EAFNOSUPPORT\nunshare EPERM\nnamespace EPERM\nnamespace EPERM\nnamespace EPERM\n\
+        child with a descriptor EINVAL\ncachestat ENOSYS\nnetlink question works\nnetlink change EPERM\nend works\n";
     assert_eq!(printed(&cluster, "end"), expected);
-    let lines: [&[&str]; 9] = [
+    let lines: [&[&str]; 14] = [
         &[
             "io_uring_setup (425)",
             "ENOSYS",
@@ -61,6 +62,11 @@ fn refused_calls_fail_as_on_linux_and_are_named_once() {
         &["bpf (321)", "EPERM", "switch this monitoring off"],
         &["a raw socket", "EPERM", "process 1000", "packets"],
         &["family 40", "EAFNOSUPPORT", "process 1000", "TCP"],
+        &["family 4,", "EAFNOSUPPORT", "process 1000", "TCP"],
+        &["unshare (272)", "EPERM", "process 1000", "sandbox"],
+        &["namespaces of its own", "EPERM", "process 1000", "sandbox"],
+        &["keyctl (250)", "ENOSYS", "process 1001", "keep them in files"],
+        &["cachestat (451)", "ENOSYS", "process 1000"],
         &["change of the network by netlink", "EPERM", "process 1000", "outside"],
     ];
     for replica in 1..=3 {

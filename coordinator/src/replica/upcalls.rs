@@ -8,7 +8,19 @@ use super::status::ServerExit;
 use crate::sockets::Listener;
 
 /// Lines that a server has said only once, at the most; no more are said.
-const MOST_SAID: usize = 64;
+const MOST_SAID: usize = 256;
+
+/// A line without the numbers of its process and thread: a hundred processes that do the same say it once.
+fn without_ids(text: &str) -> String {
+    const BEGIN: &str = " (process ";
+    match text.split_once(BEGIN) {
+        Some((before, behind)) => match behind.split_once(')') {
+            Some((_, after)) => format!("{before}{after}"),
+            None => before.to_owned(),
+        },
+        None => text.to_owned(),
+    }
+}
 
 /// Two replays of one log are compared by these lines, which `RUST_LOG=brolga::digest=trace` brings into the log.
 fn trace_digest(entry: impl std::fmt::Display, tick: u64, value: u64) {
@@ -61,9 +73,10 @@ impl Replica {
     }
 
     fn say_once(&mut self, text: String) {
-        if self.said.len() < MOST_SAID && !self.said.contains(&text) {
+        let kind = without_ids(&text);
+        if self.said.len() < MOST_SAID && !self.said.contains(&kind) {
             tracing::warn!("server: {text}");
-            self.said.insert(text);
+            self.said.insert(kind);
         }
     }
 
@@ -76,5 +89,20 @@ impl Replica {
         self.status.listeners.push(listener);
         self.watch_ports();
         self.status_at = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_ids;
+
+    #[test]
+    fn lines_of_processes_that_do_the_same_are_the_same() {
+        let line = |pid: u32| {
+            format!("refused bpf: called by sh (process {pid}, thread {pid}), at sh+0x1; do without")
+        };
+        assert_eq!(without_ids(&line(1000)), without_ids(&line(1001)));
+        assert_eq!(without_ids(&line(7)), "refused bpf: called by sh, at sh+0x1; do without");
+        assert_eq!(without_ids("a file (was changed)"), "a file (was changed)");
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::call::Call;
 use crate::file::abi::{
-    EBADF, EDESTADDRREQ, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_OOB, MSG_PEEK, Place,
-    SocketAddress,
+    EAGAIN, EBADF, EDESTADDRREQ, EINVAL, EISCONN, ENOTSOCK, EOPNOTSUPP, IoVec, MSG_ERRQUEUE, MSG_OOB,
+    MSG_PEEK, Place, SocketAddress,
 };
 use crate::file::memory::UserMemory;
 use crate::file::passed::Parcel;
@@ -245,6 +245,10 @@ impl Call<'_> {
             }
             if flags & MSG_OOB != 0 {
                 return Try::Done(-EINVAL);
+            }
+            // Nothing is reported there: no errors of packets, no transmission times.
+            if flags & MSG_ERRQUEUE != 0 {
+                return Try::Done(-EAGAIN);
             }
             k.read_file(shared, me, file, &mut target, flags, &mut extras)
         });

@@ -112,6 +112,7 @@ const SO_PROTOCOL: i32 = 38;
 const SO_DOMAIN: i32 = 39;
 const SO_ATTACH_REUSEPORT_CBPF: i32 = 51;
 const SO_ATTACH_REUSEPORT_EBPF: i32 = 52;
+const SO_ZEROCOPY: i32 = 60;
 const TCP_INFO: i32 = 11;
 const TCP_CONGESTION: i32 = 13;
 /// The interface of what is sent to groups is the host's choice.
@@ -208,6 +209,8 @@ impl Kernel {
                 };
                 Ok(fill(value, &info))
             }
+            // The host's choice, whatever was set.
+            IP_MULTICAST_IF => Ok(fill(value, &[0; 4])),
             (IPPROTO_TCP, TCP_CONGESTION) => Ok(fill(value, b"cubic\0\0\0\0\0\0\0\0\0\0\0")),
             _ => {
                 let number = self.option(id, place(level, name).ok_or(ENOPROTOOPT)?);
@@ -244,6 +247,8 @@ impl Kernel {
                 SO_TYPE | SO_ERROR | SO_ACCEPTCONN | SO_PROTOCOL | SO_DOMAIN | SO_PEERCRED => {
                     return Err(ENOPROTOOPT);
                 }
+                // Nobody would say when the memory may be used again.
+                SO_ZEROCOPY if integer(value)? != 0 => return Err(ENOPROTOOPT),
                 SO_BINDTODEVICE | SO_ATTACH_FILTER | SO_DETACH_FILTER => return Ok(0),
                 SO_ATTACH_REUSEPORT_CBPF | SO_ATTACH_REUSEPORT_EBPF => return Ok(0),
                 SO_RCVTIMEO => {

@@ -71,6 +71,8 @@ pub struct Process {
     pub(crate) vfork_error: i32,
     /// Wait status of a zombie.
     pub(crate) status: i32,
+    /// The signal that it gets when its parent ends, or 0.
+    pub(crate) death_signal: i32,
     /// The signal that stopped it, or 0.
     pub(crate) stopped: i32,
     /// What its parent may still wait for, unless it ended.

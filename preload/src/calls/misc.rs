@@ -5,7 +5,8 @@ use core::ffi::c_int;
 use dmt::process::procfs::{KERNEL_RELEASE, KERNEL_VERSION};
 
 use crate::gate;
-use crate::world::dmt;
+use crate::raw;
+use crate::world::{apart, dmt};
 
 /// Bytes of the processor mask that programs see.
 const MASK_BYTES: usize = 8;
@@ -45,7 +46,16 @@ pub unsafe fn prctl(a: [usize; 6]) -> isize {
         libc::PR_SET_SECCOMP | PR_GET_TSC | PR_SET_TSC | PR_SET_SYSCALL_USER_DISPATCH => {
             -(libc::EINVAL as isize)
         }
-        libc::PR_SET_PDEATHSIG => 0,
+        libc::PR_SET_PDEATHSIG => {
+            let signal = c_int::try_from(a[1]).unwrap_or(-1);
+            dmt(|call| call.set_death_signal(signal)) as isize
+        }
+        libc::PR_GET_PDEATHSIG => {
+            let signal = dmt(|call| call.death_signal());
+            // SAFETY: the program's variable.
+            unsafe { *(a[1] as *mut c_int) = signal };
+            0
+        }
         // SAFETY: forwarded promise.
         _ => unsafe { gate::syscall(libc::SYS_prctl, a) },
     }
@@ -60,6 +70,32 @@ pub unsafe fn arch_prctl(a: [usize; 6]) -> isize {
     }
     // SAFETY: forwarded promise.
     unsafe { gate::syscall(libc::SYS_arch_prctl, a) }
+}
+
+/// `personality`: a program may change it, but for where the next program's memory lies, which must be the same on all replicas
+/// and leave room for what is ours.
+pub unsafe fn personality(a: [usize; 6]) -> isize {
+    const ASK: u32 = u32::MAX;
+    const LAYOUT: u32 = (libc::ADDR_COMPAT_LAYOUT | libc::ADDR_LIMIT_32BIT | libc::ADDR_LIMIT_3GB) as u32;
+    let wanted = a[0] as u32;
+    let kept = if wanted == ASK { ASK } else { wanted & !LAYOUT | libc::ADDR_NO_RANDOMIZE as u32 };
+    // SAFETY: no pointers.
+    unsafe { raw!(libc::SYS_personality, kept) }
+}
+
+/// Bytes of a page.
+const PAGE_BYTES: usize = 4096;
+
+/// `mincore`: whether there are such pages is the kernel's to say; which of them it has in memory at this moment differs from
+/// replica to replica, so all are.
+pub unsafe fn mincore(a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise.
+    let result = apart(|| unsafe { gate::syscall(libc::SYS_mincore, a) });
+    if result == 0 {
+        // SAFETY: the kernel has just written a byte for each page.
+        unsafe { core::ptr::write_bytes(a[2] as *mut u8, 1, a[1].div_ceil(PAGE_BYTES)) };
+    }
+    result
 }
 
 /// `getrusage`: the CPU time that replicas agree on, the rest is zero.

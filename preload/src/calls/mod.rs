@@ -99,6 +99,8 @@ crate::family! {
         libc::SYS_sched_getaffinity => misc::sched_getaffinity(a),
         libc::SYS_sched_setaffinity => misc::sched_setaffinity(a),
         libc::SYS_prctl => thread::prctl(a),
+        libc::SYS_personality => misc::personality(a),
+        libc::SYS_mincore => misc::mincore(a),
         libc::SYS_capget => capabilities::capget(a),
         libc::SYS_capset => capabilities::capset(a),
         libc::SYS_getrlimit => limits::getrlimit(a),

@@ -29,6 +29,29 @@ pub fn is_fork(number: usize, a: [usize; 6]) -> bool {
 const KEPT_FLAGS: usize =
     (libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::CLONE_PARENT_SETTID) as usize;
 
+/// Namespaces that a child might ask for.
+const NAMESPACES: c_int = libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET;
+
+/// Why this kind of child cannot be had, if it cannot: a negative errno. What is asked for is not to be left out in silence.
+fn unfit(number: usize, a: [usize; 6]) -> Option<isize> {
+    if number as i64 != libc::SYS_clone {
+        return None;
+    }
+    if a[0] as c_int & NAMESPACES != 0 {
+        let remedy = "a replica's container is fixed: switch this sandbox off, or do without namespaces";
+        let what = "a process with namespaces of its own";
+        return Some(refuse::refuse_use(what, Other::Namespaces, libc::EPERM, remedy));
+    }
+    // As a kernel that does not know them, which is what `pidfd_open` says, too.
+    (a[0] as c_int & libc::CLONE_PIDFD != 0).then_some(-(libc::EINVAL as isize))
+}
+
 /// Whether the parent waits until the child executes a program or ends; and whether the call is posix_spawn's, whose child
 /// has a stack of its own.
 fn is_vfork(number: usize, a: [usize; 6]) -> (bool, bool) {
@@ -42,6 +65,9 @@ fn is_vfork(number: usize, a: [usize; 6]) -> (bool, bool) {
 /// Forks. Whatever the program asked to share with the child (vfork, posix_spawn), the child gets a copy: a shared
 /// memory with a suspended parent would be one thread in two processes.
 pub fn fork(number: usize, a: [usize; 6], frame: &mut Frame<'_>) {
+    if let Some(error) = unfit(number, a) {
+        return frame.set_result(error);
+    }
     let (flags, stack, parent_tid, child_tid) =
         if number as i64 == libc::SYS_clone { (a[0] & KEPT_FLAGS, a[1], a[2], a[3]) } else { (0, 0, 0, 0) };
     let reserved = dmt(|call| call.fork_reserve());

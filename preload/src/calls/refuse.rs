@@ -20,19 +20,21 @@ use crate::world::dmt;
 pub enum Other {
     /// Raw and packet sockets.
     RawSocket = LIMIT,
-    /// Sockets of a family that only the kernel has.
-    SocketFamily,
     /// A message that would change the network.
     NetlinkWrite,
     /// More processes than [`dmt::bounds::MAX_PROCESSES`].
     Processes,
     /// More threads than [`dmt::bounds::MAX_THREADS`].
     Threads,
+    /// Processes that want namespaces of their own.
+    Namespaces,
 }
 
 /// Numbers of all that can be refused.
-const NUMBERS: usize = LIMIT + 32;
-const _: () = assert!((Other::Threads as usize) < NUMBERS);
+const NUMBERS: usize = LIMIT + 32 + FAMILIES;
+const _: () = assert!((Other::Namespaces as usize) < NUMBERS - FAMILIES);
+/// Families of sockets that are named one by one.
+const FAMILIES: usize = 64;
 
 /// One bit for each number that this process has logged: a program that tries again and again is named once.
 static SAID: [AtomicU64; NUMBERS.div_ceil(64)] = [const { AtomicU64::new(0) }; NUMBERS.div_ceil(64)];
@@ -43,17 +45,27 @@ pub fn refuse(name: &str, number: usize, errno: i32, caller: usize) -> isize {
         let mut line = Line::new();
         let _ = write!(line, "refused system call {name} ({number}) with {}: called by ", Name(errno));
         let _ = write!(line, "{}, at {}; {}", Caller, Place::of(caller), remedy(number as i64));
-        log(&line);
+        log_once(&line);
     }
     -(errno as isize)
 }
 
 /// The same for one use of a call that is else allowed.
 pub fn refuse_use(what: &str, number: Other, errno: i32, remedy: &str) -> isize {
-    if first_time(number as usize) {
+    refuse_kind(what, number as usize, errno, remedy)
+}
+
+/// The same for a socket of a family that only the kernel has; each family is named.
+pub fn refuse_family(family: i32, what: &str, errno: i32, remedy: &str) -> isize {
+    let place = usize::try_from(family).unwrap_or(0) % FAMILIES;
+    refuse_kind(what, NUMBERS - FAMILIES + place, errno, remedy)
+}
+
+fn refuse_kind(what: &str, number: usize, errno: i32, remedy: &str) -> isize {
+    if first_time(number) {
         let mut line = Line::new();
         let _ = write!(line, "refused {what} with {}: called by {Caller}; {remedy}", Name(errno));
-        log(&line);
+        log_once(&line);
     }
     -(errno as isize)
 }
@@ -77,7 +89,7 @@ pub fn log(line: &Line) {
     send(line, WARNING);
 }
 
-/// One line for the replica's log, if that has no such line yet.
+/// One line for the replica's log, if that has no such line yet, be it of another process.
 pub fn log_once(line: &Line) {
     send(line, WARNING_ONCE);
 }
@@ -118,6 +130,14 @@ fn remedy(number: i64) -> &'static str {
         | libc::SYS_setns
         | libc::SYS_open_tree..=libc::SYS_fspick
         | libc::SYS_mount_setattr => "a replica's container is fixed: mount before `brolga run`, on the host",
+        libc::SYS_unshare
+        | libc::SYS_seccomp
+        | libc::SYS_landlock_create_ruleset..=libc::SYS_landlock_restrict_self => {
+            "a replica's container is fixed and has its own filter: switch this sandbox off if the server does not go on without"
+        }
+        libc::SYS_add_key..=libc::SYS_keyctl => {
+            "the kernel's keys are not the replica's own: let the server keep them in files or memory"
+        }
         _ => "the server cannot use it here; if it does not go on without, say so in an issue",
     }
 }

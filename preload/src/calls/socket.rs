@@ -12,13 +12,14 @@ use crate::calls::disk::names;
 use crate::calls::file::{install, install_pair, is_virtual, piece};
 use crate::calls::netlink;
 use crate::calls::refuse::{self, Other};
+use crate::calls::time;
 use crate::calls::vector::pieces;
 use crate::fatal::Line;
 use crate::gate;
 use crate::kernel;
 use crate::raw;
 use crate::watches;
-use crate::world::{apart, dmt};
+use crate::world::{apart, dmt, timespec};
 
 const EINVAL: isize = -(libc::EINVAL as isize);
 const EFAULT: isize = -(libc::EFAULT as isize);
@@ -26,6 +27,8 @@ const EFAULT: isize = -(libc::EFAULT as isize);
 const NO_DESTINATION: isize = -(libc::EDESTADDRREQ as isize);
 /// Bytes of the longest option that programs read or write.
 const MAX_OPTION_BYTES: usize = 256;
+/// Messages of one call; Linux leaves the others, too.
+const MAX_MESSAGES: usize = 1024;
 
 crate::family! {
     /// The calls of this family; on a descriptor of the kernel's they go to the kernel.
@@ -75,8 +78,15 @@ pub unsafe fn on_descriptor(number: i64, a: [usize; 6]) -> isize {
             }
             libc::SYS_recvmsg => recvmsg(fd, a[1] as *mut libc::msghdr, a[2] as c_int),
             libc::SYS_sendmsg => or_ask(number, a, sendmsg(fd, a[1] as *const libc::msghdr, a[2] as c_int)),
-            libc::SYS_recvmmsg => many(a, |message, flags| recvmsg(fd, message, flags)),
-            libc::SYS_sendmmsg => or_ask(number, a, many(a, |message, flags| sendmsg(fd, message, flags))),
+            libc::SYS_recvmmsg => match Patience::of(a[4]) {
+                Ok(mut patience) => {
+                    many(a, |message, flags| recvmsg(fd, message, flags), || patience.is_over())
+                }
+                Err(errno) => errno,
+            },
+            libc::SYS_sendmmsg => {
+                or_ask(number, a, many(a, |message, flags| sendmsg(fd, message, flags), || false))
+            }
             _ if netlink::is_netlink(a[0]) => netlink::on_socket(number, a),
             libc::SYS_bind => bind(a),
             libc::SYS_listen => dmt(|call| call.listen(fd, a[1] as c_int)) as isize,
@@ -160,7 +170,7 @@ pub unsafe fn socket(a: [usize; 6]) -> isize {
                 libc::AF_NETLINK => libc::EPROTONOSUPPORT,
                 _ => libc::EAFNOSUPPORT,
             };
-            return refuse::refuse_use(what, Other::SocketFamily, errno, remedy);
+            return refuse::refuse_family(family, what, errno, remedy);
         }
     }
     install(dmt(|call| call.socket(a[0] as c_int, a[1] as c_int, a[2] as c_int)), a[1], true)
@@ -311,10 +321,45 @@ unsafe fn sendmsg(fd: c_int, message: *const libc::msghdr, flags: c_int) -> isiz
     }
 }
 
-/// Several messages in one call: the first error ends it, and is reported only if nothing was done before.
-unsafe fn many(a: [usize; 6], mut one: impl FnMut(*mut libc::msghdr, c_int) -> isize) -> isize {
+/// The time-out of `recvmmsg`, which Linux looks at after each message, and not while it waits for one.
+struct Patience {
+    /// The program's structure, which gets what is left; null = no time-out.
+    left: *mut libc::timespec,
+    end: u64,
+}
+
+impl Patience {
+    unsafe fn of(at: usize) -> Result<Self, isize> {
+        let left = at as *mut libc::timespec;
+        if left.is_null() {
+            return Ok(Self { left, end: u64::MAX });
+        }
+        // SAFETY: the program's structure.
+        let ns = unsafe { time::nanoseconds(at) }.ok_or(EINVAL)?;
+        Ok(Self { left, end: time::after(ns) })
+    }
+
+    fn is_over(&mut self) -> bool {
+        if self.left.is_null() {
+            return false;
+        }
+        let left = self.end.saturating_sub(time::after(0));
+        // SAFETY: as above; the call goes on.
+        unsafe { *self.left = timespec(left) };
+        left == 0
+    }
+}
+
+/// Several messages in one call: the first error ends it, and is reported only if nothing was done before; `is_over` ends it
+/// behind a message.
+unsafe fn many(
+    a: [usize; 6],
+    mut one: impl FnMut(*mut libc::msghdr, c_int) -> isize,
+    mut is_over: impl FnMut() -> bool,
+) -> isize {
     let mut flags = a[3] as c_int;
-    for i in 0..a[2] {
+    let count = (a[2] as u32 as usize).min(MAX_MESSAGES);
+    for i in 0..count {
         // SAFETY: the program's array of messages.
         let message = unsafe { (a[1] as *mut libc::mmsghdr).add(i) };
         // SAFETY: as above.
@@ -327,6 +372,9 @@ unsafe fn many(a: [usize; 6], mut one: impl FnMut(*mut libc::msghdr, c_int) -> i
         if flags & libc::MSG_WAITFORONE != 0 {
             flags |= libc::MSG_DONTWAIT;
         }
+        if is_over() {
+            return i as isize + 1;
+        }
     }
-    a[2] as isize
+    count as isize
 }
