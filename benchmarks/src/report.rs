@@ -138,8 +138,8 @@ fn checkpoints(text: &mut String, costs: &[Cost]) {
          dumps its memory and files are copied, at the same time; sums and disk come after. p99: that of the clients while checkpoints \
          are taken, against that of the same seconds without. Restored: from `brolga restore` until the replica is level and its digest is the leader's. Replay: entries a \
          second against those at which the log was written.\n\n\
-         | server | MB | still ms, idle | at work | dump ms | copies ms | store ms | p99 ms without | with | ratio | restored ms | replay ratio |\n\
-         |---|---:|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+         | server | MB | still ms, idle | at work | dump ms | copies ms | memory ms | store ms | p99 ms without | with | ratio | restored ms | replay ratio |\n\
+         |---|---:|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
     );
     let still = |taken: &[Taken]| -> String {
         let each: Vec<_> = taken.iter().map(|(_, pause, _)| pause.as_millis().to_string()).collect();
@@ -152,11 +152,12 @@ fn checkpoints(text: &mut String, costs: &[Cost]) {
         let (without, with) = (p99.0.as_secs_f64() * 1e3, p99.1.as_secs_f64() * 1e3);
         let _ = writeln!(
             text,
-            "| {server} | {megabytes} | {} | {} | {} | {} | {} | {without:.2} | {with:.2} | {:.2} | {} | {:.1} |",
+            "| {server} | {megabytes} | {} | {} | {} | {} | {} | {} | {without:.2} | {with:.2} | {:.2} | {} | {:.1} |",
             still(idle),
             still(taken),
             most(|phases| phases.dump),
             most(|phases| phases.copies),
+            most(|phases| phases.memory),
             most(|phases| phases.store),
             with / without,
             restored.as_millis(),

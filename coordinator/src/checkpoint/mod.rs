@@ -16,6 +16,7 @@ mod lending;
 mod listing;
 mod log_end;
 pub mod manifest;
+mod memory;
 mod room;
 mod store;
 mod take;

@@ -12,7 +12,9 @@ use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{FORMAT, Known, MANIFEST, Manifest, Place};
-use super::{ARENA, CheckpointError, IMAGES, LAYERS, LogEnd, OUTPUT, SHM, Store, Stored, arena, files, room};
+use super::{
+    ARENA, CheckpointError, IMAGES, LAYERS, LogEnd, OUTPUT, SHM, Store, Stored, arena, files, memory, room,
+};
 use crate::channel::{Channel, Received};
 use crate::container::criu::{CRIU_LOG, GoOn, Word};
 use crate::container::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY};
@@ -74,6 +76,8 @@ pub struct Phases {
     pub copies: u64,
     /// From the end of both until the processes ran.
     pub thaw: u64,
+    /// The copy of the first process's memory that CRIU still made while the server ran.
+    pub memory: u64,
     /// Sums, and the way to the disk, while the server ran.
     pub store: u64,
 }
@@ -98,6 +102,9 @@ impl Plan {
 /// Takes the checkpoint; `helper` is the channel to the helper that has CRIU dump the processes.
 pub fn take(plan: &Plan, helper: &Channel) -> Result<Taken, CheckpointError> {
     let taken = dump(plan, helper).and_then(|(last_pid, mut phases)| {
+        let begun = Instant::now();
+        memory::wait(&plan.made.join(IMAGES))?;
+        phases.memory = milliseconds(begun);
         let begun = Instant::now();
         modestly();
         let stored = complete(plan, last_pid)?;
