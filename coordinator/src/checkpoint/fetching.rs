@@ -100,7 +100,7 @@ fn work(
     say: &dyn Fn(Told),
 ) -> Result<(), CheckpointError> {
     let top = store.incoming(which)?;
-    let finished = match fetch(&top, expected, come, say) {
+    let finished = match fetch(&top, which, expected, come, say) {
         Ok(Some(manifest)) => store.finish(&top.join(TREE), &manifest),
         // Nobody waits for it any more; what there is stays.
         Ok(None) => return Ok(()),
@@ -114,6 +114,7 @@ fn work(
 /// `None` if nobody waits for it any more.
 fn fetch(
     top: &Path,
+    which: (u64, u32),
     expected: &Expected,
     come: &Receiver<Piece>,
     say: &dyn Fn(Told),
@@ -133,6 +134,9 @@ fn fetch(
     assembly.finish().map_err(CheckpointError::file("finish", &tree))?;
     let manifest = Manifest::read(&tree)?;
     let foreign = |reason: &str| CheckpointError::Foreign { path: tree.clone(), reason: reason.to_owned() };
+    if (manifest.place.next, manifest.id()) != which {
+        return Err(foreign("it is not the one that was announced"));
+    }
     if manifest.cluster != hexadecimal(&expected.fingerprint) {
         return Err(foreign("it is of another cluster or command"));
     }

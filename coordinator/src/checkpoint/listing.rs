@@ -143,8 +143,12 @@ pub(super) fn check(items: &[Item]) -> Result<(), &'static str> {
         if [SFlag::S_IFCHR, SFlag::S_IFBLK].contains(&item.kind()) && item.device != 0 {
             return Err("something in it is a device");
         }
+        // Two names of one file have one mode. One that said another would have its rights set through a link that it is.
         let first = item.same_as.map(|at| items.get(at as usize).filter(|_| (at as usize) < number));
-        if first.is_some_and(|first| first.is_none_or(|first| first.kind() == SFlag::S_IFDIR)) {
+        let same = |first: &Item| {
+            first.kind() != SFlag::S_IFDIR && first.mode == item.mode && first.same_as.is_none()
+        };
+        if first.is_some_and(|first| !first.is_some_and(same)) {
             return Err("a name in it is another one for nothing");
         }
         total = total.checked_add(item.size).ok_or("it is too large")?;
@@ -213,5 +217,86 @@ impl Item {
         let accessed = TimeSpec::new(self.accessed.0, self.accessed.1);
         let written = TimeSpec::new(self.time.0, self.time.1);
         Ok(utimensat(AT_FDCWD, &path, &accessed, &written, UtimensatFlags::NoFollowSymlink)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Item, check, list};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    const FILE: u32 = 0o100_644;
+    const DIRECTORY: u32 = 0o040_755;
+    const LINK: u32 = 0o120_777;
+
+    fn item(path: &str, mode: u32) -> Item {
+        let path = path.as_bytes().to_vec();
+        let (owner, time) = ((0, 0), (0, 0));
+        Item {
+            path,
+            mode,
+            owner,
+            size: 0,
+            time,
+            accessed: time,
+            device: 0,
+            target: vec![],
+            same_as: None,
+            attributes: vec![],
+        }
+    }
+
+    fn other_name(path: &str, mode: u32, of: u32) -> Item {
+        Item { same_as: Some(of), ..item(path, mode) }
+    }
+
+    #[test]
+    fn what_a_peer_lists_stays_in_its_directory() {
+        let sound = [item("d", DIRECTORY), item("d/a", FILE), other_name("d/b", FILE, 1), item("l", LINK)];
+        assert_eq!(check(&sound), Ok(()));
+        for path in ["../a", "/etc/shadow", "d/../../a", "", "a\0b", "./a"] {
+            assert!(check(&[item("d", DIRECTORY), item(path, FILE)]).is_err(), "{path:?}");
+        }
+        let refused: [&[Item]; 9] = [
+            // A file in what is a link, or is not there.
+            &[item("l", LINK), item("l/shadow", FILE)],
+            &[item("a", FILE), item("a/b", FILE)],
+            &[item("d/a", FILE)],
+            &[item("a", FILE), item("a", LINK)],
+            // Another name of itself, of nothing, of a directory, and of another kind.
+            &[other_name("a", FILE, 0)],
+            &[item("a", FILE), other_name("b", FILE, 7)],
+            &[item("d", DIRECTORY), other_name("e", DIRECTORY, 0)],
+            &[item("l", LINK), other_name("a", FILE, 0)],
+            &[item("l", LINK), other_name("m", LINK, 0), other_name("a", FILE, 1)],
+        ];
+        for (number, items) in refused.into_iter().enumerate() {
+            assert!(check(items).is_err(), "list {number}");
+        }
+        assert!(check(&[Item { device: 5, ..item("disk", 0o060_600) }]).is_err(), "a device");
+        assert!(check(&[Item { size: 1, ..item("l", LINK) }]).is_err(), "contents of a link");
+        let large = |path| Item { size: u64::MAX, ..item(path, FILE) };
+        assert!(check(&[large("a"), large("b")]).is_err(), "more than there can be");
+    }
+
+    /// The list that gave this check its last rule: a link out of the tree, and a file that is another name of it.
+    #[test]
+    fn rights_are_not_set_through_a_link() {
+        let directory = std::env::temp_dir().join(format!("brolga-links-{}", std::process::id()));
+        let (inside, outside) = (directory.join("tree"), directory.join("outside"));
+        fs::create_dir_all(&inside).unwrap();
+        fs::write(&outside, "secret").unwrap();
+        fs::set_permissions(&outside, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&outside, inside.join("link")).unwrap();
+        fs::hard_link(inside.join("link"), inside.join("name")).unwrap();
+        let honest = list(&inside).unwrap();
+        assert_eq!(check(&honest), Ok(()));
+        assert!(honest[1].same_as.is_some());
+        honest.iter().for_each(|item| item.finish(&inside).unwrap());
+        assert_eq!(fs::metadata(&outside).unwrap().permissions().mode() & 0o777, 0o600);
+        let wild = [honest[0].clone(), Item { mode: 0o100_666, ..honest[1].clone() }];
+        assert!(check(&wild).is_err());
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

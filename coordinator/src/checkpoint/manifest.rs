@@ -94,7 +94,15 @@ impl Manifest {
         };
         if crc != found.as_bytes() {
             let crc = crc.escape_ascii().to_string();
-            return Err(damaged(format!("CRC {crc:?} of its first line"), found));
+            return Err(damaged(format!("CRC {crc:?} of its first line, bytes 0 to {}", body.len()), found));
+        }
+        let whole = body.len() + 1 + crc.len();
+        if text[whole..] != *b"\n" {
+            let rest = text[whole..].escape_ascii();
+            return Err(damaged(
+                format!("the end of a line at byte {whole}, and no more"),
+                format!("\"{rest}\""),
+            ));
         }
         #[derive(Deserialize)]
         struct Head {
@@ -131,13 +139,21 @@ mod tests {
         manifest.write(&directory).unwrap();
         assert_eq!(Manifest::read(&directory).unwrap(), manifest);
         let good = std::fs::read(directory.join(MANIFEST)).unwrap();
-        for at in 0..good.len() - 1 {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
+        let refused = |bad: &[u8]| {
             std::fs::write(directory.join(MANIFEST), bad).unwrap();
             let error = Manifest::read(&directory).unwrap_err().to_string();
-            assert!(error.contains("expected") && error.contains(MANIFEST), "byte {at}: {error}");
+            assert!(
+                error.contains("expected") && error.contains("byte") && error.contains(MANIFEST),
+                "{error}"
+            );
+        };
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            refused(&bad);
+            refused(&good[..at]);
         }
+        refused(&[&good[..], b"\n"].concat());
         manifest.format = FORMAT + 1;
         manifest.write(&directory).unwrap();
         assert!(Manifest::read(&directory).unwrap_err().to_string().contains("its format is 3"));
