@@ -81,6 +81,7 @@ fn table(status: &ClusterStatus) -> String {
         text += &format!("replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}\n");
     }
     for member in &status.replicas {
+        damaged_log(member, &mut text);
         divergence(member, &mut text);
         checkpoints(member, &mut text);
         if member.status.as_ref().is_some_and(|s| s.disk_full) {
@@ -115,6 +116,20 @@ fn divergence(member: &MemberStatus, text: &mut String) {
     *text += &format!(
         "replica {} diverged at entry {entry}, tick {tick}, and {rebuilt}{often}: {reason}\n",
         member.id
+    );
+}
+
+/// What keeps a replica from voting whose log was damaged.
+fn damaged_log(member: &MemberStatus, text: &mut String) {
+    let Some(log) = member.status.as_ref().and_then(|status| status.damaged_log.as_ref()) else { return };
+    let unheard: Vec<_> = log.unheard.iter().map(u8::to_string).collect();
+    let waits = match unheard.is_empty() {
+        true => String::new(),
+        false => format!(", and must still hear from {}", unheard.join(", ")),
+    };
+    *text += &format!(
+        "replica {} has no vote until it has learned everything anew{waits}, because its log was damaged: {}\n",
+        member.id, log.why
     );
 }
 
@@ -227,7 +242,7 @@ fn align(rows: &[Vec<String>]) -> String {
 mod tests {
     use super::table;
     use crate::launcher::control::{ClusterStatus, MemberStatus, PortStatus, ProcessState};
-    use crate::replica::status::{DigestState, Divergence, ReplicaStatus, Role};
+    use crate::replica::status::{DamagedLog, DigestState, Divergence, ReplicaStatus, Role};
 
     fn member(id: u8, process: ProcessState, status: Option<ReplicaStatus>) -> MemberStatus {
         MemberStatus { id, process, restarts: 0, entries_per_second: 5, status }
@@ -276,6 +291,19 @@ mod tests {
         let end = |line: &str, of: &str| line.find(of).map(|at| at + of.len());
         assert_eq!(end(lines[0], "entries/s"), lines[1].rfind(" 5 ").map(|at| at + 2), "{text}");
         assert!(text.contains("replica 1 DIVERGED at entry 7, tick 99: digest"), "{text}");
+    }
+
+    #[test]
+    fn tells_of_a_damaged_log() {
+        let why = "log file x is corrupt at byte 7".to_owned();
+        let status = ReplicaStatus {
+            damaged_log: Some(DamagedLog { why, unheard: vec![2, 3] }),
+            ..ReplicaStatus::default()
+        };
+        let text = table(&cluster(vec![member(1, ProcessState::Running, Some(status))]));
+        let told = "replica 1 has no vote until it has learned everything anew, and must still hear from 2, 3, because its log was \
+                    damaged: log file x is corrupt at byte 7\n";
+        assert!(text.contains(told), "{text}");
     }
 
     #[test]

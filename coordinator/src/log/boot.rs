@@ -9,21 +9,36 @@ use super::disk::Disk;
 use super::error::LogError;
 use super::{Durability, Options, io_error};
 
-const NAME: &str = "boot_id";
+pub(super) const NAME: &str = "boot_id";
 
 /// The kernel's name for this boot of the machine.
 pub fn current_boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// Bytes of a mark's checksum, eight digits behind a space. A damaged mark must not pass for that of another boot, whose log cannot
+/// be mended.
+const SUM_BYTES: usize = 9;
+
+fn sum(boot: &[u8]) -> String {
+    format!(" {:08x}", crc32fast::hash(boot))
+}
+
 /// Refuses a log that another boot may have left without its last writes.
 pub(super) fn check<D: Disk>(disk: &D, options: &Options) -> Result<(), LogError> {
-    match disk.read_small(NAME).map_err(io_error(disk, "read", NAME))? {
-        Some(mark) if mark != options.boot_id.as_bytes() => {
-            Err(LogError::OtherBoot { directory: disk.describe("") })
-        }
-        _ => Ok(()),
+    let Some(mark) = disk.read_small(NAME).map_err(io_error(disk, "read", NAME))? else { return Ok(()) };
+    let own = options.boot_id.as_bytes();
+    // Builds before had marks without checksums.
+    if mark == own || mark == [own, sum(own).as_bytes()].concat() {
+        return Ok(());
     }
+    let (boot, found) = mark.split_at(mark.len().saturating_sub(SUM_BYTES));
+    if mark.len() != own.len() && sum(boot).as_bytes() != found {
+        let (expected, found) = (sum(boot), found.escape_ascii());
+        let why = format!("expected the checksum \"{expected}\" behind a boot's name, found \"{found}\"");
+        return Err(LogError::Corrupt { file: disk.describe(NAME), offset: boot.len() as u64, why });
+    }
+    Err(LogError::OtherBoot { directory: disk.describe("") })
 }
 
 /// Sets the mark if writes will not be synced.
@@ -31,7 +46,8 @@ pub(super) fn mark<D: Disk>(disk: &D, options: &Options) -> Result<(), LogError>
     match options.durability {
         Durability::Disk => Ok(()),
         Durability::Memory => {
-            disk.write_small(NAME, options.boot_id.as_bytes()).map_err(io_error(disk, "write", NAME))
+            let mark = options.boot_id.clone() + &sum(options.boot_id.as_bytes());
+            disk.write_small(NAME, mark.as_bytes()).map_err(io_error(disk, "write", NAME))
         }
     }
 }

@@ -20,14 +20,13 @@ fn announcing(size: u64) -> (MemoryDisk, Vec<u8>) {
 
 #[test]
 fn a_file_that_claims_to_be_longer_than_any_is_not_made_longer() {
-    let (disk, bytes) = announcing(MAX_FILE_BYTES);
-    disk.set_contents(FIRST, bytes);
-    assert_eq!(read_all(&open(&disk).expect("as long as a file may be")).len(), 1);
-    let (disk, bytes) = announcing(MAX_FILE_BYTES + 1);
-    let len = bytes.len();
-    disk.set_contents(FIRST, bytes);
-    assert!(matches!(open(&disk), Err(LogError::Corrupt { offset: 0, .. })));
-    assert_eq!(disk.contents(FIRST).map(|bytes| bytes.len()), Some(len));
+    let len = announcing(4096).1.len();
+    for (size, offset) in [(MAX_FILE_BYTES, len as u64), (MAX_FILE_BYTES + 1, 0)] {
+        let (disk, bytes) = announcing(size);
+        disk.set_contents(FIRST, bytes);
+        assert!(matches!(open(&disk), Err(LogError::Corrupt { offset: at, .. }) if at == offset), "{size}");
+        assert_eq!(disk.contents(FIRST).map(|bytes| bytes.len()), Some(len));
+    }
 }
 
 /// Heads of long records that overlap: checksums of all of them would take the square of the file's length.

@@ -25,7 +25,7 @@ use crate::paxos::{Ballot, Roster, Runs, Write};
 pub(super) const CUT: &str = "cut";
 /// Name of a file that a log begins anew in, until the small file says so.
 pub(super) const ANEW: &str = "anew.tmp";
-/// Version of the small file; another one is refused.
+/// Version of the small file; another one is refused. Magic, version and checksum stand in the same places in all versions.
 const VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"brolgact";
 
@@ -54,10 +54,23 @@ struct CutFile {
 
 const _: () = assert!(size_of::<CutFile>() == 80);
 
-impl CutFile {
-    fn checksum(&self) -> u32 {
-        crc32fast::hash(Self { crc: 0.into(), ..*self }.as_bytes())
-    }
+/// Where the checksum stands, behind magic and version.
+const CRC_AT: usize = 12;
+
+/// Over all bytes but those of the checksum, which count as zeros.
+fn checksum(bytes: &[u8]) -> u32 {
+    let (head, rest) = bytes.split_at(bytes.len().min(CRC_AT));
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(head);
+    hasher.update(&[0; 4][..rest.len().min(4)]);
+    hasher.update(rest.get(4..).unwrap_or_default());
+    hasher.finalize()
+}
+
+/// What a file of any version says.
+fn version_and_sum(bytes: &[u8]) -> Option<(u32, u32)> {
+    let (version, rest) = bytes.strip_prefix(&MAGIC)?.split_first_chunk()?;
+    Some((u32::from_le_bytes(*version), u32::from_le_bytes(*rest.first_chunk()?)))
 }
 
 /// Where a cut log begins.
@@ -165,7 +178,7 @@ impl<D: Disk> Log<D> {
             offset: beginning.offset.into(),
             sequence: beginning.sequence.into(),
         };
-        file.crc = file.checksum().into();
+        file.crc = checksum(file.as_bytes()).into();
         let written = match self.options.durability {
             Durability::Memory => self.disk.write_small_unsynced(CUT, file.as_bytes()),
             Durability::Disk => self.disk.write_small(CUT, file.as_bytes()),
@@ -195,19 +208,24 @@ impl<D: Disk> Log<D> {
         let bad =
             |offset: usize, why: String| LogError::Corrupt { file: name.clone(), offset: offset as u64, why };
         let expected = size_of::<CutFile>();
+        // A version is believed if the checksum, which stands in the same place in all versions, is right.
+        let sum = checksum(&bytes);
+        let other =
+            |version: u32| LogError::Version { file: name.clone(), found: version, expected: VERSION };
+        if let Some((found, _)) =
+            version_and_sum(&bytes).filter(|&(found, crc)| found != VERSION && crc == sum)
+        {
+            return Err(other(found));
+        }
         let file = CutFile::read_from_bytes(&bytes).map_err(|_| {
-            bad(bytes.len().min(expected), format!("it has {} bytes instead of {expected}", bytes.len()))
+            bad(bytes.len().min(expected), format!("expected {expected} bytes, found {}", bytes.len()))
         })?;
         if file.magic != MAGIC {
-            return Err(bad(0, "it does not say where a log begins".into()));
+            let found = file.magic.escape_ascii();
+            return Err(bad(0, format!("expected \"{}\", found \"{found}\"", MAGIC.escape_ascii())));
         }
-        if file.version.get() != VERSION {
-            return Err(LogError::Version { file: name, found: file.version.get(), expected: VERSION });
-        }
-        if file.crc.get() != file.checksum() {
-            let why =
-                format!("its checksum is {:08x}, its bytes have {:08x}", file.crc.get(), file.checksum());
-            return Err(bad(12, why));
+        if file.crc.get() != sum {
+            return Err(bad(12, format!("expected CRC {:08x}, found {sum:08x}", file.crc.get())));
         }
         if file.cluster != self.options.cluster {
             return Err(LogError::Cluster { file: name });

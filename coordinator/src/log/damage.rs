@@ -5,7 +5,7 @@ use super::cut::{ANEW, CUT};
 use super::disk::Disk;
 use super::error::LogError;
 use super::members::MEMBERS;
-use super::{Log, io_error, segment_number};
+use super::{Log, boot, io_error, segment_number};
 
 /// The mark: this replica may have promised and accepted what its log does not say.
 const LOST: &str = "lost";
@@ -19,7 +19,8 @@ const ASIDE: &str = ".damaged";
 pub fn set_aside<D: Disk>(disk: &D, why: &str) -> Result<(), LogError> {
     disk.write_small(LOST, why.as_bytes()).map_err(io_error(disk, "write", LOST))?;
     for name in disk.list().map_err(io_error(disk, "list", ""))? {
-        if segment_number(&name).is_some() || [SEAL, CUT, ANEW, MEMBERS].contains(&name.as_str()) {
+        if segment_number(&name).is_some() || [SEAL, CUT, ANEW, MEMBERS, boot::NAME].contains(&name.as_str())
+        {
             disk.rename(&name, &format!("{name}{ASIDE}")).map_err(io_error(disk, "rename", &name))?;
         }
     }
@@ -62,18 +63,18 @@ impl<D: Disk> Log<D> {
             return Err(LogError::Corrupt {
                 file,
                 offset: bytes.len() as u64,
-                why: "the seal has not 12 bytes".into(),
+                why: format!("expected 12 bytes, found {}", bytes.len()),
             });
         };
         let (found, expected) = (crc32fast::hash(next).to_le_bytes(), crc);
         if found != expected {
-            let why = format!("its checksum is {expected:02x?}, its bytes have {found:02x?}");
+            let why = format!("expected CRC {expected:02x?}, found {found:02x?}");
             return Err(LogError::Corrupt { file, offset: 0, why });
         }
         let sealed = next.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
         if sealed != self.next_sequence {
             let why = format!(
-                "record {} is damaged: the log was closed with {} records, and {} are whole",
+                "record {} is damaged: expected {} records, as when the log was closed, found {}",
                 self.next_sequence,
                 sealed.saturating_sub(1),
                 self.next_sequence - 1

@@ -28,8 +28,8 @@ pub trait Disk {
     }
     /// Opens a file to be read.
     fn open(&self, name: &str) -> io::Result<Self::File>;
-    /// Opens a file to be read and written, extended with zeros to at least `len` bytes.
-    fn open_writable(&self, name: &str, len: u64) -> io::Result<Self::File>;
+    /// Opens a file to be read and written.
+    fn open_writable(&self, name: &str) -> io::Result<Self::File>;
     /// Renames a file, replacing the target.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
@@ -142,12 +142,8 @@ impl Disk for Directory {
         MappedFile::new(File::open(self.path.join(name))?, false)
     }
 
-    fn open_writable(&self, name: &str, len: u64) -> io::Result<MappedFile> {
-        let file = File::options().read(true).write(true).open(self.path.join(name))?;
-        if file.metadata()?.len() < len {
-            allocate(&file, len)?;
-        }
-        MappedFile::new(file, true)
+    fn open_writable(&self, name: &str) -> io::Result<MappedFile> {
+        MappedFile::new(File::options().read(true).write(true).open(self.path.join(name))?, true)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -14,7 +14,7 @@ pub enum LogError {
     },
     /// Valid records follow a bad one, so the bad one was whole once.
     #[error(
-        "log file {file} is corrupt at byte {offset}: {why}; if a majority of the other replicas is whole, this one gets everything anew from them, else restore the file, or start over with --fresh"
+        "log file {file} is corrupt at byte {offset}: {why}; if all other replicas have their logs, this one learns everything anew from them (three or more in all), else put a whole copy of the file there, or start over with --fresh"
     )]
     Corrupt {
         /// The file.

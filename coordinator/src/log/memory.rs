@@ -180,14 +180,8 @@ impl Disk for MemoryDisk {
         self.file(name)
     }
 
-    fn open_writable(&self, name: &str, len: u64) -> io::Result<MemoryFile> {
-        let file = self.file(name)?;
-        if let Some(bytes) = self.state().files.get_mut(&file.id)
-            && (bytes.now.len() as u64) < len
-        {
-            bytes.now.resize(len as usize, 0);
-        }
-        Ok(file)
+    fn open_writable(&self, name: &str) -> io::Result<MemoryFile> {
+        self.file(name)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

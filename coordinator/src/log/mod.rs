@@ -34,6 +34,8 @@ mod bounds_tests;
 #[cfg(test)]
 mod cut_tests;
 #[cfg(test)]
+mod small_tests;
+#[cfg(test)]
 mod tests;
 
 use std::io;
@@ -230,7 +232,7 @@ impl<D: Disk> Log<D> {
     fn sync_full_segments(&self) -> Result<(), LogError> {
         for segment in &self.segments[..self.segments.len().saturating_sub(1)] {
             let name = segment_name(segment.number);
-            let file = self.disk.open_writable(&name, 0);
+            let file = self.disk.open_writable(&name);
             file.and_then(|mut file| file.sync()).map_err(io_error(&self.disk, "sync", &name))?;
         }
         self.sync_beginning()?;

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::DiskFile;
-use super::record::{RECORD_HEADER_BYTES, Record, announced_size, parse};
+use super::record::{RECORD_HEADER_BYTES, Record, announced_size, fault, parse};
 
 /// Bytes read at a time.
 const BUFFER_BYTES: u64 = 256 << 10;
@@ -41,5 +41,21 @@ impl<'a, F: DiskFile> Reader<'a, F> {
         let Some(head) = self.view(offset, RECORD_HEADER_BYTES as u64)? else { return Ok(None) };
         let Some(size) = announced_size(head) else { return Ok(None) };
         Ok(self.view(offset, size)?.and_then(|bytes| parse(bytes, salt)))
+    }
+
+    /// What stands at `offset`, where the record with this sequence number should: "expected ..., found ...".
+    pub(super) fn fault(&mut self, offset: u64, salt: u32, sequence: u64) -> io::Result<String> {
+        let Some(head) = self.view(offset, RECORD_HEADER_BYTES as u64)? else {
+            return Ok(format!("expected record {sequence}, found the end of the file"));
+        };
+        if head.iter().all(|byte| *byte == 0) {
+            return Ok(format!("expected record {sequence}, found zeros"));
+        }
+        let Some(size) = announced_size(head) else {
+            return Ok(format!("expected the head of record {sequence}, found {:02x?}", &head[..16]));
+        };
+        let whole = self.view(offset, size)?.map(|bytes| fault(bytes, salt, sequence));
+        let long = || format!("expected record {sequence}, found one of {size} bytes, beyond the file's end");
+        Ok(whole.unwrap_or_else(long))
     }
 }

@@ -57,7 +57,8 @@ pub(super) const MAX_FILE_BYTES: u64 =
 
 /// Why a file's first bytes are not a good header.
 pub(super) enum HeaderFault {
-    Broken,
+    /// What was expected, and what was found.
+    Broken(String),
     Version(u32),
     Cluster,
 }
@@ -79,9 +80,18 @@ impl SegmentHeader {
     }
 
     pub(super) fn parse(bytes: &[u8], cluster: [u8; 16], number: u64) -> Result<Self, HeaderFault> {
-        let header = Self::read_from_bytes(bytes).map_err(|_| HeaderFault::Broken)?;
-        if header.magic != MAGIC || header.checksum() != header.crc.get() {
-            return Err(HeaderFault::Broken);
+        let broken = |expected: String, found: String| {
+            HeaderFault::Broken(format!("expected {expected}, found {found}"))
+        };
+        let header = Self::read_from_bytes(bytes)
+            .map_err(|_| broken(format!("{SEGMENT_HEADER_BYTES} bytes"), bytes.len().to_string()))?;
+        if header.magic != MAGIC {
+            let quoted = |magic: [u8; 8]| format!("\"{}\"", magic.escape_ascii());
+            return Err(broken(quoted(MAGIC), quoted(header.magic)));
+        }
+        if header.checksum() != header.crc.get() {
+            let crc = |crc: u32| format!("CRC {crc:08x}");
+            return Err(broken(crc(header.crc.get()), crc(header.checksum())));
         }
         if header.version.get() != FORMAT_VERSION {
             return Err(HeaderFault::Version(header.version.get()));
@@ -89,9 +99,13 @@ impl SegmentHeader {
         if header.cluster != cluster {
             return Err(HeaderFault::Cluster);
         }
+        if header.number.get() != number {
+            return Err(broken(format!("file {number} of the log"), format!("file {}", header.number)));
+        }
         let sizes = SEGMENT_HEADER_BYTES..=MAX_FILE_BYTES;
-        if header.number.get() != number || !sizes.contains(&header.size.get()) {
-            return Err(HeaderFault::Broken);
+        if !sizes.contains(&header.size.get()) {
+            let bounds = format!("a size of {SEGMENT_HEADER_BYTES} to {MAX_FILE_BYTES} bytes");
+            return Err(broken(bounds, header.size.to_string()));
         }
         Ok(header)
     }
@@ -209,6 +223,23 @@ pub(super) fn parse(bytes: &[u8], salt: u32) -> Option<Record<'_>> {
         _ => return None,
     };
     Some(Record { sequence: header.sequence.get(), durable: header.durable.get(), ballot, entry, size })
+}
+
+/// How these bytes, as many as [`announced_size`] said, differ from a good record with this sequence number.
+pub(super) fn fault(bytes: &[u8], salt: u32, sequence: u64) -> String {
+    let Ok((header, rest)) = RecordHeader::ref_from_prefix(bytes) else { return String::new() };
+    let (value, padding) = rest.split_at(rest.len().min(header.len.get() as usize));
+    let (wanted, crc) = (header.crc.get(), checksum(header, value, salt));
+    if wanted != crc {
+        return format!("expected CRC {wanted:08x} of record {sequence}, found {crc:08x}");
+    }
+    if padding.iter().any(|byte| *byte != 0) {
+        return format!("expected zeros behind record {sequence}, found {padding:02x?}");
+    }
+    match header.sequence.get() {
+        found if found != sequence => format!("expected record {sequence}, found record {found}"),
+        _ => format!("expected record {sequence}, found an impossible ballot, {:x}", header.ballot),
+    }
 }
 
 /// Gives a file's header and records the checksums that fit what stands there: a fuzzer finds none by itself.

@@ -50,8 +50,17 @@ impl<D: Disk> Log<D> {
         self.sync_recovered()
     }
 
-    fn bad(&self, number: u64, offset: u64, why: &'static str) -> LogError {
+    fn bad(&self, number: u64, offset: u64, why: impl Into<String>) -> LogError {
         LogError::Corrupt { file: self.disk.describe(&segment_name(number)), offset, why: why.into() }
+    }
+
+    /// The record at `offset` is bad, and `why` says that it was whole once.
+    fn bad_record(&self, number: u64, file: &D::File, offset: u64, why: &str) -> LogError {
+        let salt = record::salt(self.options.cluster, number);
+        match Reader::new(file).fault(offset, salt, self.next_sequence) {
+            Ok(fault) => self.bad(number, offset, format!("{fault}; {why}")),
+            Err(error) => io_error(&self.disk, "read", &segment_name(number))(error),
+        }
     }
 
     fn read_header(&self, number: u64) -> Result<SegmentHeader, LogError> {
@@ -63,7 +72,7 @@ impl<D: Disk> Log<D> {
         }
         file.read_at(0, &mut bytes).map_err(io_error(&self.disk, "read", &name))?;
         SegmentHeader::parse(&bytes, self.options.cluster, number).map_err(|fault| match fault {
-            HeaderFault::Broken => self.bad(number, 0, "the file's header is damaged"),
+            HeaderFault::Broken(what) => self.bad(number, 0, format!("the file's header is damaged: {what}")),
             HeaderFault::Version(found) => {
                 LogError::Version { file: self.disk.describe(&name), found, expected: FORMAT_VERSION }
             }
@@ -77,17 +86,27 @@ impl<D: Disk> Log<D> {
         let file = self.disk.open(&name).map_err(io_error(&self.disk, "open", &name))?;
         let end = self.read_records(number, start, &file)?;
         if self.next_sequence != next_sequence {
-            return Err(self.bad(number, end, "a record is damaged, and later files follow"));
+            return Err(self.bad_record(number, &file, end, "a record is damaged, and later files follow"));
         }
         Ok(())
     }
 
     fn recover_last(&mut self, number: u64, start: u64, size: u64) -> Result<(), LogError> {
         let name = segment_name(number);
-        let mut file = self.disk.open_writable(&name, size).map_err(io_error(&self.disk, "open", &name))?;
+        let mut file = self.disk.open_writable(&name).map_err(io_error(&self.disk, "open", &name))?;
+        // All of its room was taken before it got its name, so no crash makes it shorter.
+        if file.len() < size {
+            let why = format!("the file was cut off: expected {size} bytes, found {}", file.len());
+            return Err(self.bad(number, file.len(), why));
+        }
         let end = self.read_records(number, start, &file)?;
         if self.was_durable(number, &file, end)? {
-            return Err(self.bad(number, end, "a record is damaged, and later records are whole"));
+            return Err(self.bad_record(
+                number,
+                &file,
+                end,
+                "a record is damaged, and later records are whole",
+            ));
         }
         // Before the evidence is gone.
         self.break_seal()?;
@@ -129,11 +148,8 @@ impl<D: Disk> Log<D> {
             last.end = offset;
         }
         if self.stamps.first() > 0 && self.stamps.is_empty() {
-            return Err(self.bad(
-                number,
-                offset,
-                "the entry with which the log begins since it was cut is damaged",
-            ));
+            let why = "the entry with which the log begins since it was cut is damaged";
+            return Err(self.bad_record(number, file, offset, why));
         }
         Ok(offset)
     }
@@ -156,7 +172,7 @@ impl<D: Disk> Log<D> {
             if (missing + 1..=most).contains(&sequence) && durable > missing {
                 let Some(rest) = left.checked_sub(announced_size(head).unwrap_or(0)) else {
                     let why = "a record is damaged, and too many places behind it look like records to tell whether one is";
-                    return Err(self.bad(number, bad, why));
+                    return Err(self.bad_record(number, file, bad, why));
                 };
                 left = rest;
                 let record = reader.record(offset, salt).map_err(io_error(&self.disk, "read", &name))?;
