@@ -27,6 +27,7 @@ mod shared;
 mod spawn;
 pub mod starter;
 pub mod system_files;
+mod system_sums;
 pub mod watchdog;
 
 use std::ffi::OsString;

@@ -16,6 +16,8 @@ use super::copies::copy_all;
 use super::directory::remove_tree;
 use super::marks;
 use super::mounts::{Failure, because, tmpfs};
+use super::system_sums;
+pub use super::system_sums::beside as sums_of;
 
 /// The loader's list of libraries.
 const LOADER_CACHE: &str = "/etc/ld.so.cache";
@@ -61,6 +63,7 @@ pub fn keep(directory: &Path, safely: bool) -> io::Result<()> {
             File::open(path)?.sync_all()?;
         }
     }
+    system_sums::write(&new, directory, safely)?;
     fs::rename(&new, directory)?;
     match directory.parent() {
         Some(parent) if safely => File::open(parent)?.sync_all(),
@@ -73,7 +76,8 @@ pub fn keep(directory: &Path, safely: bool) -> io::Result<()> {
 pub(super) fn layer(kept: Option<PathBuf>, target: &Path) -> Result<Option<PathBuf>, Failure> {
     let Some(kept) = kept.filter(|kept| kept.is_dir()) else { return Ok(None) };
     tmpfs(target, MsFlags::empty(), LAYER_OPTIONS)?;
-    because(copy_all(&[(kept, target.to_owned())]), "copy system files to", target)?;
+    because(copy_all(&[(kept.clone(), target.to_owned())]), "copy system files to", target)?;
+    system_sums::check(target, &kept)?;
     Ok(Some(target.to_owned()))
 }
 

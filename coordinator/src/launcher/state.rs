@@ -123,7 +123,9 @@ impl StateDirectory {
             }
             remove_tree(&path).map_err(|source| LauncherError::State { path: path.clone(), source })?;
         }
-        let _ = fs::remove_file(self.path.join("cluster.json"));
+        for file in [self.path.join("cluster.json"), system_files::sums_of(&system_directory(&self.path))] {
+            let _ = fs::remove_file(file);
+        }
         Ok(())
     }
 
