@@ -23,6 +23,10 @@ fn a_replica_that_diverges_is_reported_and_rebuilt() {
     let mut cluster = Plan::new(&REDIS).port(6379).start("diverge");
     cluster.await_complete();
     let victim = cluster.follower();
+    // A follower may not have a server yet, which alone could be told.
+    cluster.await_status("its server runs", |status| {
+        status.replica(victim).is_some_and(|replica| replica.container_pid != 0).then_some(())
+    });
     let output = cluster.call(&["inject", "--replica", &victim.to_string()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut client = redis(&cluster);
@@ -58,6 +62,19 @@ fn a_replica_that_diverges_is_reported_and_rebuilt() {
     for number in 0..100 {
         assert_eq!(client.must(&["GET", &format!("key{number}")]).bytes(), b"value");
     }
+    // And to those who come later: another coordinator, which has nothing new to tell, and another supervisor.
+    cluster.kill_replica(victim);
+    cluster.await_complete();
+    let status = cluster.await_level();
+    let kept = status.replica(victim).and_then(|replica| replica.last_divergence.clone());
+    assert!(kept.is_some_and(|kept| (kept.entry, kept.tick, &kept.reason) == (entry, tick, &last.reason)));
+    cluster.stop();
+    let before = cluster.printed().len();
+    cluster.run();
+    cluster.await_complete();
+    let status = cluster.await_level();
+    assert!(status.replica(victim).is_some_and(|replica| replica.last_divergence.is_some()));
+    assert!(!cluster.printed()[before..].contains("DIVERGED"), "{}", cluster.printed());
     cluster.stop();
 }
 

@@ -13,6 +13,7 @@ pub mod datagrams;
 mod deaths;
 pub mod digest_file;
 pub mod digests;
+mod divergence_file;
 mod divergences;
 pub mod driver;
 mod effects;

@@ -10,6 +10,7 @@ use nix::sys::epoll::EpollFlags;
 
 use super::config::FromReplica;
 use super::digests::{self, Digest, Mismatch};
+use super::divergence_file;
 use super::divergences::MAX_DIVERGENCES;
 use super::driver::Rebuild;
 use super::error::ReplicaError;
@@ -105,7 +106,9 @@ impl Replica {
         tracing::error!("DIVERGED at entry {entry}, logical time {tick}: {reason}");
         self.status.digests = DigestState::Diverged { entry, tick, reason: reason.to_owned() };
         let count = self.status.last_divergence.as_ref().map_or(0, |last| last.count) + 1;
-        self.status.last_divergence = Some(Divergence { entry, tick, reason: reason.to_owned(), count });
+        let last = Divergence { entry, tick, reason: reason.to_owned(), count };
+        divergence_file::save(&self.log_directory, &last);
+        self.status.last_divergence = Some(last);
         self.status_at = 0;
         self.digest_file.flush();
         self.keep_trace(entry);

@@ -21,6 +21,7 @@ use super::datagrams::Datagrams;
 use super::deaths::Death;
 use super::digest_file::DigestWriter;
 use super::digests::{Book, Report};
+use super::divergence_file;
 use super::driver::{Driver, Effect, Moment, News, Origin};
 use super::error::ReplicaError;
 use super::frames::{Hello, WIRE_VERSION};
@@ -162,6 +163,7 @@ impl Replica {
         let transfer = Transfer::new(kick.clone());
         let keeper = Keeper::new(recipe, kick)?;
         let digest_file = DigestWriter::beside(&config.log_directory);
+        let last_divergence = divergence_file::load(&config.log_directory);
         let mut replica = Self {
             cluster_fingerprint: config.fingerprint,
             durability: config.durability,
@@ -182,7 +184,7 @@ impl Replica {
             book: Book::default(),
             report: Report::default(),
             digest_file,
-            status: ReplicaStatus { id: config.id, ..ReplicaStatus::default() },
+            status: ReplicaStatus { id: config.id, last_divergence, ..ReplicaStatus::default() },
             status_at: 0,
             said: BTreeSet::new(),
             batch: Batch::default(),

@@ -52,7 +52,7 @@ pub enum DigestState {
 }
 
 /// The last time that this replica's server went another way than the leader's. Unlike [`DigestState::Diverged`] it stays when
-/// the server is rebuilt, as long as the coordinator lives.
+/// the server is rebuilt, and when the coordinator is started anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Divergence {
     /// First entry whose digest differed.
@@ -61,7 +61,7 @@ pub struct Divergence {
     pub tick: u64,
     /// How it was noticed.
     pub reason: String,
-    /// Divergences since the coordinator started, this one included.
+    /// Divergences since the replica was made, this one included.
     pub count: u64,
 }
 
