@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use brolga_tests::cluster::{self, Cluster, Plan};
@@ -296,6 +297,37 @@ fn assert_run_refused(cluster: &mut Cluster, parts: &[&str]) {
     let told = printed.lines().find(|line| parts.iter().all(|part| line.contains(part)));
     println!("{}", told.unwrap_or_else(|| panic!("no line says {parts:?}:\n{printed}")));
     cluster.assert_nothing_left();
+}
+
+fn flip(file: &Path) {
+    let mut bytes = fs::read(file).expect("read a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(file, bytes).expect("write it again");
+}
+
+#[test]
+fn what_keeps_all_replicas_from_starting_is_told_once() {
+    let _turn = serial::turn();
+    let mut cluster = Plan::new(&REDIS).port(6379).start("once");
+    cluster.await_complete();
+    cluster.stop();
+    let damage = [
+        ("keys/authority.pem", ["cannot use the key file", "byte ", "brolga member replace"]),
+        ("system/etc/passwd", ["passwd is damaged", ", found CRC ", "put a whole copy in its place"]),
+    ];
+    for (name, parts) in damage {
+        let file = cluster.state().join(name);
+        flip(&file);
+        let before = cluster.printed().len();
+        assert_run_refused(&mut cluster, &parts);
+        let printed = cluster.printed()[before..].to_owned();
+        assert_eq!(printed.matches(parts[0]).count(), 1, "{printed}");
+        flip(&file);
+    }
+    cluster.run();
+    cluster.await_complete();
+    cluster.stop();
 }
 
 #[test]

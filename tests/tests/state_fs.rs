@@ -252,7 +252,7 @@ fn refused(scratch: &Scratch, state: &Path, script: &str) -> String {
     assert!(ended.status.code().is_some_and(|code| code != 0), "{:?}: {error}", ended.status);
     assert_eq!(error.lines().count(), 1, "{error}");
     assert!(ended.stdout.is_empty(), "{}", String::from_utf8_lossy(&ended.stdout));
-    assert!(fs::read_dir(state).is_ok_and(|mut entries| entries.next().is_none()), "nothing was begun");
+    assert!(fs::read_dir(state).map_or(true, |mut entries| entries.next().is_none()), "nothing was begun");
     error
 }
 
@@ -269,6 +269,11 @@ fn who_is_not_root_is_told_so() {
         "{error}"
     );
     assert!(!image_of(&state).exists());
+    // Nor is a directory made that was not there.
+    let missing = state.join("missing");
+    let error = refused(&scratch, &missing, &script);
+    assert!(error.contains("which only root may"), "{error}");
+    assert!(!missing.exists());
 }
 
 /// A /dev in which the commands that follow find what they need, and nothing of loop devices.

@@ -129,6 +129,10 @@ pub enum StateFsError {
 /// Mounts the file system of the state directory `directory`, if it has one, and makes one of `size` before if that is wanted. Does nothing
 /// if something is mounted there.
 pub fn ensure(directory: &Path, size: Option<Size>) -> Result<(), StateFsError> {
+    if size.is_some() && !directory.exists() {
+        // What is refused leaves nothing behind.
+        check()?;
+    }
     make_private(directory).map_err(failed("make", directory))?;
     let directory = &directory.canonicalize().map_err(failed("find", directory))?;
     let image = image_of(directory);

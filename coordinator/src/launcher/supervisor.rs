@@ -21,7 +21,7 @@ use super::replica_process::{Launch, ReplicaProcess};
 pub use super::seats::Seats;
 use super::signals::Signals;
 use super::state::{StateDirectory, coordinator_log};
-use super::telling::{announce, announce_udp, say, tell_changes, tell_exit};
+use super::telling::{Unstarted, announce, announce_udp, say, tell_changes, tell_exit};
 use crate::channel::{Channel, Received};
 use crate::container::SharedDirectory;
 use crate::replica::config::{FromReplica, ToReplica};
@@ -49,6 +49,7 @@ pub struct Supervisor {
     pub(super) started: Instant,
     pub(super) leader: u8,
     ending: Ending,
+    unstarted: Unstarted,
     /// Connections of `brolga stop`; they close when the process ends.
     pub(super) stopping: Vec<Channel>,
 }
@@ -96,6 +97,7 @@ impl Supervisor {
             started: Instant::now(),
             leader: 0,
             ending: Ending::default(),
+            unstarted: Unstarted::default(),
             stopping: Vec::new(),
         })
     }
@@ -269,6 +271,7 @@ impl Supervisor {
     fn note_leader(&mut self, id: u8, role: Role) {
         if role == Role::Leader && self.leader != id {
             self.leader = id;
+            self.unstarted.tell();
             say(&format!("replica {id} leads"));
         } else if role != Role::Leader && self.leader == id && !self.is_alone() {
             self.leader = 0;
@@ -296,9 +299,10 @@ impl Supervisor {
         // overlay) it stops the other replicas, too, and with half of them the run; a damaged log is one replica's own.
         if replica.restarts == 0 && !replica.has_served() && replica.failure.is_some() {
             if self.too_many_given_up() {
+                self.unstarted.forget(&how);
                 return Err(LauncherError::Replica { id, message: how });
             }
-            say(&format!("replica {id} cannot start: {how}; the others go on"));
+            self.unstarted.note(id, how, self.leader != 0);
             return Ok(());
         }
         if is_of_disk(&how) {

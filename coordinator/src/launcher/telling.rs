@@ -6,7 +6,7 @@ use super::publish::Port;
 use super::publish_udp::UdpPort;
 use super::state::replica_directory;
 use crate::container::OUTPUT_DIRECTORY;
-use crate::replica::status::{Divergence, ReplicaStatus};
+use crate::replica::status::{DigestState, Divergence, ReplicaStatus};
 use crate::stderr;
 
 pub(super) use crate::stderr::say;
@@ -21,6 +21,39 @@ pub(super) fn announce(port: &Port) {
 
 pub(super) fn announce_udp(port: &UdpPort) {
     say(&format!("clients of UDP port {} send to {}", port.server_port, port.address));
+}
+
+/// Replicas that could not start. Whether the others go on is known when one of them leads; what keeps all of them from starting ends
+/// the run, with one line.
+#[derive(Debug, Default)]
+pub(super) struct Unstarted(Vec<(u8, String)>);
+
+impl Unstarted {
+    pub(super) fn note(&mut self, id: u8, how: String, others_go_on: bool) {
+        self.0.push((id, how));
+        if others_go_on {
+            self.tell();
+        }
+    }
+
+    pub(super) fn tell(&mut self) {
+        for (id, how) in self.0.drain(..) {
+            say(&format!("replica {id} cannot start: {how}; the others go on"));
+        }
+    }
+
+    /// What ends the run is told by its end.
+    pub(super) fn forget(&mut self, how: &str) {
+        self.0.retain(|(_, other)| other != how);
+    }
+}
+
+impl Drop for Unstarted {
+    fn drop(&mut self) {
+        for (id, how) in self.0.drain(..) {
+            say(&format!("replica {id} cannot start: {how}"));
+        }
+    }
 }
 
 pub(super) fn tell_changes(id: u8, before: Option<&ReplicaStatus>, now: Option<&ReplicaStatus>) {
@@ -43,9 +76,10 @@ pub(super) fn tell_changes(id: u8, before: Option<&ReplicaStatus>, now: Option<&
     if now.damaged_log.is_none() && damaged {
         say(&format!("replica {id}: its log is whole again, and it votes"));
     }
-    // A rebuild may begin before this is told.
+    // A rebuild may begin before this is told. What the first status of a replica that was not rebuilt knows is from before its start.
+    let new = now.rebuilds > 0 || matches!(now.digests, DigestState::Diverged { .. });
     if let Some(Divergence { entry, tick, reason, .. }) = &now.last_divergence
-        && before.is_none_or(|status| status.last_divergence != now.last_divergence)
+        && before.map_or(new, |status| status.last_divergence != now.last_divergence)
     {
         say(&format!(
             "replica {id} DIVERGED at entry {entry}, tick {tick}: {reason}; it is fenced and rebuilt"

@@ -20,7 +20,9 @@ use crate::clock::WallClock;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file is missing or is not PEM.
-    #[error("cannot use the key file {file}: {why}; make new keys with --fresh")]
+    #[error(
+        "cannot use the key file {file}: {why}; put a whole copy of it there, or another member with new keys in the place of this one (brolga member replace)"
+    )]
     File {
         /// Which.
         file: String,
@@ -28,7 +30,9 @@ pub enum TlsError {
         why: String,
     },
     /// rustls refused the keys.
-    #[error("the replica's keys do not work: {0}; make new keys with --fresh")]
+    #[error(
+        "the replica's keys do not work: {0}; put whole copies of them there, or another member with new keys in the place of this one (brolga member replace)"
+    )]
     Keys(String),
 }
 
