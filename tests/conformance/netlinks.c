@@ -61,6 +61,10 @@ int main(void) {
     t = (struct timeval){0, 20000}; SAY("timeout %d", setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t)); SAY("in vain %zd %d", recv(s, none, sizeof none, 0), errno); t.tv_usec = 0; setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
     pthread_t p; pthread_create(&p, 0, reader, &s); usleep(20000); q = ask_for(RTM_GETLINK, NLM_F_DUMP, 7); SAY("send %zd", send(s, &q, sizeof q, 0)); pthread_join(p, 0);
     int d = dup(s); q = ask_for(RTM_GETLINK, NLM_F_DUMP, 8); SAY("send by the other %zd", send(d, &q, sizeof q, 0)); close(d); pid_t child = fork(); if (!child) { answer("in a child", s, 8); _exit(0); } int status; waitpid(child, &status, 0); SAY("child %d, left %d", status, polled(s, 0));
+    // The number of a process's second socket, in every message to it, is the kernel's choice.
+    int second = netlink(0), third = netlink(0); q = ask_for(RTM_GETLINK, NLM_F_DUMP, 9); SAY("send by a second %zd", send(second, &q, sizeof q, 0)); answer("a second socket", second, 9);
+    own = (struct sockaddr_nl){.nl_family = AF_NETLINK}; SAY("bind a third %d", bind(third, (void *)&own, sizeof own)); len = sizeof own; getsockname(third, (void *)&own, &len); SAY("named %d", (int)own.nl_pid < -4095);
+    own.nl_pid = 0; SAY("bind again %d %d", bind(third, (void *)&own, sizeof own), errno); q = ask_for(RTM_GETADDR, NLM_F_DUMP, 10); SAY("send by a third %zd", send(third, &q, sizeof q, 0)); answer("a third socket", third, 10); close(second); close(third);
     SAY("listen %d %d", listen(s, 1), errno); SAY("shutdown %d %d", shutdown(s, SHUT_RD), errno); close(s); SAY("closed %d", epoll_wait(e, &v, 1, 0));
     s = netlink(SOCK_NONBLOCK); SAY("nonblocking %zd %d", recv(s, none, sizeof none, 0), errno); return 0;
 }

@@ -85,6 +85,9 @@ fn a_media_server_is_found_and_browsed_while_replicas_die() {
     assert!(description.contains("urn:schemas-upnp-org:device:MediaServer:1"), "{description}");
     let page = until("the page for people", PATIENCE, || get("/"));
     assert!(page.to_lowercase().contains("<html"), "{page}");
+    let routes = cluster.call(&["exec", "--replica", "1", "--", "cat", "/proc/net/ipv6_route"]);
+    let routes = String::from_utf8_lossy(&routes.stdout).into_owned();
+    assert!(!routes.contains("brolga"), "the order of both ends' routes is the kernel's chance:\n{routes}");
     let files = await_files();
     let count = kill_while_browsing(&mut cluster, &files);
     let again = until("an answer to the search", PATIENCE, search);

@@ -198,9 +198,13 @@ fn add_address(netlink: &OwnedFd, index: u32, (address, prefix): (IpAddr, u8)) -
 /// No address of the kernel's making: it would appear when it likes.
 fn make_no_address(name: &str) {
     for (file, value) in [("addr_gen_mode", "1"), ("accept_ra", "0"), ("accept_dad", "0")] {
-        // A kernel without IPv6 has no such files.
-        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{file}"), value);
+        set_ipv6(name, file, value);
     }
+}
+
+fn set_ipv6(name: &str, file: &str, value: &str) {
+    // A kernel without IPv6 has no such files.
+    let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{file}"), value);
 }
 
 fn build(netlink: &OwnedFd, interface: &Interface, number: u32) -> io::Result<()> {
@@ -215,7 +219,10 @@ fn build(netlink: &OwnedFd, interface: &Interface, number: u32) -> io::Result<()
     }
     make_no_address(&interface.name);
     if peer {
-        make_no_address(&format!("brolga{number}"));
+        let other_end = format!("brolga{number}");
+        make_no_address(&other_end);
+        // Which end is ready first, and has its route first, is the kernel's chance: this one gets none.
+        set_ipv6(&other_end, "disable_ipv6", "1");
         up(netlink, FIRST_PEER_INDEX + number)?;
     }
     for address in &interface.addresses {

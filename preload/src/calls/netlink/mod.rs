@@ -4,6 +4,7 @@
 //! queue of the emulated one at once ([`dmt::file`]'s `netlink.rs`). Nothing is told unasked.
 
 mod answer;
+mod port;
 
 use core::ffi::c_int;
 
@@ -62,7 +63,14 @@ pub unsafe fn on_socket(number: i64, a: [usize; 6]) -> isize {
                 // Whoever is in a group is told of changes when they happen; here none does.
                 let mut own = *(a[1] as *const [u8; ADDRESS_BYTES]);
                 own[GROUPS_AT..].fill(0);
+                if port::of(&own) == port::ANY && port::take(a[0]) {
+                    return 0;
+                }
                 gate::syscall(number, [a[0], own.as_mut_ptr() as usize, ADDRESS_BYTES, 0, 0, 0])
+            }
+            libc::SYS_connect => {
+                port::take(a[0]);
+                gate::syscall(number, a)
             }
             libc::SYS_setsockopt if level == libc::SOL_NETLINK && is_membership(option) => 0,
             libc::SYS_setsockopt if level == libc::SOL_SOCKET && a[3] != 0 => {
@@ -103,6 +111,7 @@ pub unsafe fn ask(number: i64, a: [usize; 6]) -> isize {
             let what = "a change of the network by netlink";
             return refuse::refuse_use(what, Other::NetlinkWrite, libc::EPERM, remedy);
         }
+        port::take(a[0]);
         let sent = gate::syscall(number, a);
         bring_answer(a[0]);
         sent
