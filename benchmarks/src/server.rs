@@ -32,7 +32,7 @@ pub trait Server: Debug {
 }
 
 /// All of them.
-pub const ALL: [&dyn Server; 12] = [
+pub const ALL: [&dyn Server; 13] = [
     &redis::Redis,
     &memcached::Memcached,
     &nginx::Nginx,
@@ -45,6 +45,7 @@ pub const ALL: [&dyn Server; 12] = [
     &Ledger(Kind::Microhttpd),
     &Ledger(Kind::Tokio),
     &Ledger(Kind::Java),
+    &Ledger(Kind::Go),
 ];
 
 /// Writes a file that a server needs.

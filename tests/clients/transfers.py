@@ -5,7 +5,7 @@ Each transaction also writes its own name into a table. A transaction whose answ
 happened; its name is never used again. In the end each acknowledged name must be there once, no name twice, and the
 balances must be what the transactions in the table make of them.
 
-Usage: transfers.py DRIVER PORT CLIENTS, where DRIVER is pymysql (MariaDB) or psycopg (PostgreSQL), with commands on
+Usage: transfers.py DRIVER PORT CLIENTS, where DRIVER is pymysql (MariaDB), psycopg (PostgreSQL) or redis, with commands on
 standard input, one in a line, each answered by one line:
   count    acknowledged transactions so far
   rest     a few transactions a second from now on (a replica that comes back replays the whole log)
@@ -26,7 +26,44 @@ RECONNECT_PAUSE = 0.01
 REST_PAUSE = 0.2
 
 
-class Pymysql:
+class Sql:
+    """What clients of databases do; tables are made of JOURNAL."""
+
+    def prepare(self, connection):
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE IF EXISTS account, journal")
+            cursor.execute("CREATE TABLE account (id INT PRIMARY KEY, balance INT NOT NULL)")
+            cursor.execute(f"CREATE TABLE journal ({self.JOURNAL})")
+            cursor.executemany("INSERT INTO account VALUES (%s, %s)", [(n, BALANCE) for n in range(ACCOUNTS)])
+        connection.commit()
+
+    def transfer(self, connection, client, name, source, target):
+        """True if the server said that the transaction is committed, false if it said that it is not."""
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT balance FROM account WHERE id = %s FOR UPDATE", (source,))
+                cursor.execute("UPDATE account SET balance = balance - 1 WHERE id = %s", (source,))
+                cursor.execute("UPDATE account SET balance = balance + 1 WHERE id = %s", (target,))
+                cursor.execute("INSERT INTO journal (client, name, source, target) VALUES (%s, %s, %s, %s)",
+                               (client, name, source, target))
+            connection.commit()
+            return True
+        except self.broken as error:
+            if not self.rolled_back(error):
+                raise
+            connection.rollback()
+            return False
+
+    def read(self, connection):
+        """The journal, and the balances."""
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT client, name, source, target FROM journal")
+            journal = cursor.fetchall()
+            cursor.execute("SELECT id, balance FROM account")
+            return journal, dict(cursor.fetchall())
+
+
+class Pymysql(Sql):
     """Clients of MariaDB."""
 
     # No unique key, here and below: a transaction that happened twice must show.
@@ -48,7 +85,7 @@ class Pymysql:
         return error.args[0] in self.ROLLED_BACK
 
 
-class Psycopg:
+class Psycopg(Sql):
     """Clients of PostgreSQL."""
 
     JOURNAL = ("client INT, name INT, source INT, target INT, at TIMESTAMP DEFAULT clock_timestamp(), "
@@ -67,7 +104,43 @@ class Psycopg:
         return isinstance(error, (errors.DeadlockDetected, errors.SerializationFailure))
 
 
-DRIVERS = {"pymysql": Pymysql, "psycopg": Psycopg}
+class Redis:
+    """Clients of redis: a transaction is a pipeline between MULTI and EXEC, or a script."""
+
+    SCRIPT = ("redis.call('DECR', KEYS[1]) redis.call('INCR', KEYS[2]) redis.call('RPUSH', KEYS[3], ARGV[1]) "
+              "return redis.call('HINCRBY', 'dice', math.random(6), 1)")
+
+    def __init__(self):
+        self.library = importlib.import_module("redis")
+        self.broken = (self.library.ConnectionError, self.library.TimeoutError, OSError)
+
+    def connect(self, port):
+        connection = self.library.Redis(
+            host="127.0.0.1", port=port, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS,
+            single_connection_client=True, decode_responses=True)
+        connection.ping()
+        return connection
+
+    def prepare(self, connection):
+        connection.flushall()
+        connection.mset({f"account:{n}": BALANCE for n in range(ACCOUNTS)})
+
+    def transfer(self, connection, client, name, source, target):
+        keys = [f"account:{source}", f"account:{target}", "journal"]
+        line = f"{client} {name} {source} {target}"
+        if name % 2:
+            return bool(connection.eval(self.SCRIPT, len(keys), *keys, line))
+        with connection.pipeline(transaction=True) as pipe:
+            pipe.decr(keys[0]).incr(keys[1]).rpush(keys[2], line)
+            return len(pipe.execute()) == len(keys)
+
+    def read(self, connection):
+        journal = [tuple(map(int, line.split())) for line in connection.lrange("journal", 0, -1)]
+        balances = connection.mget([f"account:{n}" for n in range(ACCOUNTS)])
+        return journal, dict(enumerate(map(int, balances)))
+
+
+DRIVERS = {"pymysql": Pymysql, "psycopg": Psycopg, "redis": Redis}
 
 
 def eventually(driver, port, work):
@@ -84,15 +157,6 @@ def eventually(driver, port, work):
             if time.monotonic() > end:
                 raise
             time.sleep(RECONNECT_PAUSE)
-
-
-def prepare(driver, connection):
-    with connection.cursor() as cursor:
-        cursor.execute("DROP TABLE IF EXISTS account, journal")
-        cursor.execute("CREATE TABLE account (id INT PRIMARY KEY, balance INT NOT NULL)")
-        cursor.execute(f"CREATE TABLE journal ({driver.JOURNAL})")
-        cursor.executemany("INSERT INTO account VALUES (%s, %s)", [(n, BALANCE) for n in range(ACCOUNTS)])
-    connection.commit()
 
 
 class Client(threading.Thread):
@@ -125,22 +189,8 @@ class Client(threading.Thread):
                 self.shared.stop.wait(REST_PAUSE)
 
     def transfer(self, connection, name):
-        """True if the server said that the transaction is committed, false if it said that it is not."""
         source, target = self.dice.sample(range(ACCOUNTS), 2)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT balance FROM account WHERE id = %s FOR UPDATE", (source,))
-                cursor.execute("UPDATE account SET balance = balance - 1 WHERE id = %s", (source,))
-                cursor.execute("UPDATE account SET balance = balance + 1 WHERE id = %s", (target,))
-                cursor.execute("INSERT INTO journal (client, name, source, target) VALUES (%s, %s, %s, %s)",
-                               (self.number, name, source, target))
-            connection.commit()
-            return True
-        except self.driver.broken as error:
-            if not self.driver.rolled_back(error):
-                raise
-            connection.rollback()
-            return False
+        return self.driver.transfer(connection, self.number, name, source, target)
 
 
 class Shared:
@@ -150,12 +200,8 @@ class Shared:
         self.stop, self.rest = threading.Event(), threading.Event()
 
 
-def compare(connection, clients):
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT client, name, source, target FROM journal")
-        journal = cursor.fetchall()
-        cursor.execute("SELECT id, balance FROM account")
-        balances = dict(cursor.fetchall())
+def compare(driver, connection, clients):
+    journal, balances = driver.read(connection)
     names = {(client, name) for client, name, _, _ in journal}
     if len(names) != len(journal):
         return f"wrong {len(journal) - len(names)} transactions happened twice"
@@ -177,7 +223,7 @@ def compare(connection, clients):
 
 def main():
     driver, port, count = DRIVERS[sys.argv[1]](), int(sys.argv[2]), int(sys.argv[3])
-    eventually(driver, port, lambda connection: prepare(driver, connection))
+    eventually(driver, port, driver.prepare)
     shared = Shared()
     clients = [Client(driver, port, number, shared) for number in range(count)]
     for client in clients:
@@ -194,7 +240,7 @@ def main():
         shared.stop.set()
         for client in clients:
             client.join()
-        print(eventually(driver, port, lambda connection: compare(connection, clients)), flush=True)
+        print(eventually(driver, port, lambda connection: compare(driver, connection, clients)), flush=True)
         break
 
 

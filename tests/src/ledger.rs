@@ -43,6 +43,15 @@ pub fn compile_c(source: &str, binary: &Path, libraries: &[&str]) {
     compile(cc.args(libraries));
 }
 
+/// Builds a Go program; `with_libc` is what `go build` does by itself where a C compiler is there.
+pub fn compile_go(source: &Path, binary: &Path, with_libc: bool) {
+    let mut go = Command::new("go");
+    go.arg("build").arg("-o").arg(binary).arg(source).env("GO111MODULE", "off");
+    go.env("CGO_ENABLED", if with_libc { "1" } else { "0" });
+    // The compiler's cache outlives the test, for it takes long to fill.
+    compile(go.env("GOCACHE", std::env::temp_dir().join("brolga-go-cache")));
+}
+
 /// The servers that keep a ledger, see `tests/servers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
@@ -56,6 +65,8 @@ pub enum Server {
     Tokio,
     /// `com.sun.net.httpserver`.
     Java,
+    /// `net/http`, built with libc.
+    Go,
 }
 
 impl Server {
@@ -67,6 +78,7 @@ impl Server {
             Self::Microhttpd => "microhttpd",
             Self::Tokio => "tokio",
             Self::Java => "java",
+            Self::Go => "go",
         }
     }
 
@@ -90,6 +102,11 @@ impl Server {
                 let options =
                     ["-XX:+UseSerialGC", "-Xmx64m", "-XX:+PerfDisableSharedMem", "-cp"].map(str::to_owned);
                 [&["java".to_owned()][..], &options, &[own(classes), "Ledger".to_owned()]].concat()
+            }
+            Self::Go => {
+                let binary = scratch.join("go-ledger");
+                compile_go(&sources().join("ledger.go"), &binary, true);
+                vec![own(binary)]
             }
         };
         command.push("PORT".to_owned());

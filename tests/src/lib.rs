@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod control_group;
 pub mod database;
 pub mod gerbera;
+pub mod h2load;
 pub mod http;
 pub mod journal;
 pub mod layers;

@@ -43,6 +43,28 @@ pub fn run(port: u16, load: Load) -> Result<Outcome, String> {
     parse(&text).ok_or_else(|| format!("redis-benchmark: {text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
+/// Its whole list, with these options; the name of each test that it ran, and its requests a second.
+pub fn run_all(port: u16, options: &[&str]) -> Result<Vec<(String, f64)>, String> {
+    let output = Command::new("timeout")
+        .args(["--signal=KILL", LIMIT_SECONDS, "redis-benchmark", "--csv", "-p", &port.to_string()])
+        .args(options)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot run redis-benchmark: {error}"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if !output.status.success() || !output.stderr.is_empty() {
+        return Err(format!("redis-benchmark: {}{}", text(&output.stdout), text(&output.stderr)));
+    }
+    Ok(text(&output.stdout).lines().skip(1).filter_map(row).collect())
+}
+
+/// `"LPUSH (needed to benchmark LRANGE)","62500.00",...`
+fn row(line: &str) -> Option<(String, f64)> {
+    let mut fields = line.split("\",\"");
+    let name = fields.next()?.trim_start_matches('"').to_owned();
+    Some((name, fields.next()?.parse().ok()?))
+}
+
 /// The command line of a load.
 pub fn command(port: u16, load: Load) -> Command {
     let mut command = Command::new("redis-benchmark");
@@ -68,7 +90,7 @@ fn parse(text: &str) -> Option<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, parse};
+    use super::{Outcome, parse, row};
 
     #[test]
     fn reads_a_table() {
@@ -76,5 +98,8 @@ mod tests {
                     \"p99_latency_ms\",\"max_latency_ms\"\n\"SET\",\"107526.88\",\"0.288\",\"0.072\",\"0.287\",\
                     \"0.407\",\"0.535\",\"1.415\"\n";
         assert_eq!(parse(text), Some(Outcome { rate: 107_526.88, p50: 0.287, p99: 0.535 }));
+        let first = text.lines().last().and_then(row);
+        assert_eq!(first, Some(("SET".to_owned(), 107_526.88)));
+        assert_eq!(row("Summary:"), None);
     }
 }

@@ -19,6 +19,8 @@ pub enum Database {
     MariaDb,
     /// psycopg's.
     Postgres,
+    /// redis-py's.
+    Redis,
 }
 
 /// Running clients that move money between accounts; see `clients/transfers.py`.
@@ -35,6 +37,7 @@ impl Transfers {
         let driver = match database {
             Database::MariaDb => "pymysql",
             Database::Postgres => "psycopg",
+            Database::Redis => "redis",
         };
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("clients/transfers.py");
         let mut command = python::with(driver);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::h2load;
 use brolga_tests::http::Http;
 use brolga_tests::layers;
 use brolga_tests::scratch::Scratch;
@@ -273,6 +274,7 @@ fn event_serves_files_scripts_php_and_https_and_any_replica_may_be_killed() {
         curl(&cluster, "https:/index.html", &["--http2", "-w", " %{http_version}"]),
         "<h1>Brolga</h1> 2"
     );
+    assert_eq!(h2load::run(cluster.published(1), "/index.html", 2000), Ok(2000));
     // Properties of files that the server wrote: times, sizes, the order of a directory.
     for name in ["one", "two", "three"] {
         curl(&cluster, &format!("/dav/{name}"), &["-X", "PUT", "--data", name]);
@@ -284,6 +286,7 @@ fn event_serves_files_scripts_php_and_https_and_any_replica_may_be_killed() {
     assert!(all.contains("/dav/two") && all.contains("getlastmodified"), "{all}");
     failovers(&mut cluster, "/index.html");
     assert_eq!(all, list(&cluster), "before and after failovers");
+    assert_eq!(h2load::run(cluster.published(1), "/index.html", 1000), Ok(1000));
     assert!(curl(&cluster, "/page.php?x=6", &[]).starts_with("php 6 "));
     finish(cluster);
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use brolga_tests::cluster::{Cluster, Plan};
+use brolga_tests::h2load;
 use brolga_tests::http::{Http, Https};
 use brolga_tests::layers;
 use brolga_tests::process;
@@ -54,7 +55,7 @@ fn configuration(data: &Path) -> String {
            client_body_temp_path {data}/body; proxy_temp_path {data}/proxy; fastcgi_temp_path {data}/fastcgi;
            uwsgi_temp_path {data}/uwsgi; scgi_temp_path {data}/scgi;
            server {{ listen 80; root {data}/www; location /up/ {{ root {data}; dav_methods PUT DELETE; }} }}
-           server {{ listen 443 ssl; root {data}/www;
+           server {{ listen 443 ssl http2; root {data}/www;
                      ssl_certificate {data}/cert.pem; ssl_certificate_key {data}/key.pem;
                      ssl_protocols TLSv1.2 TLSv1.3;
                      location /up/ {{ root {data}/secure; dav_methods PUT DELETE; }} }}
@@ -144,6 +145,7 @@ fn pages_big_bodies_and_https_work_and_any_replica_may_be_killed() {
         cluster.kill_replica(victim);
         let mut http = client(&cluster);
         assert_eq!(http.get("/index.html").expect("a page").body, b"<h1>Brolga</h1>");
+        assert_eq!(h2load::run(cluster.published(1), "/index.html", 1000), Ok(1000));
         cluster.await_complete();
     }
     assert_eq!(client(&cluster).put("/up/small", b"after").expect("an upload").code, 201);

@@ -53,7 +53,7 @@ pub trait Service {
 }
 
 /// All of them.
-pub const SERVICES: [&dyn Service; 13] = [
+pub const SERVICES: [&dyn Service; 14] = [
     &Redis,
     &Memcached,
     &Nginx,
@@ -67,6 +67,7 @@ pub const SERVICES: [&dyn Service; 13] = [
     &Ledger(ledger::Server::Microhttpd),
     &Ledger(ledger::Server::Tokio),
     &Ledger(ledger::Server::Java),
+    &Ledger(ledger::Server::Go),
 ];
 
 fn complete(plan: Plan, scratch: Scratch) -> Cluster {
