@@ -49,10 +49,15 @@ fn diverged(recording: &Recording, id: u8, dump: &Dump) -> Result<i32, ReplayErr
             print!("{explanation}");
             Ok(DIFFERENT)
         }
-        Finding::Same(_) | Finding::OnlyTheRun(_) => {
-            println!("a replay does all that replica {id} did; then it was the leader that went another way");
-            run_and_replay(recording, None)
+        Finding::OnlyTheRun(unexplained) => {
+            println!(
+                "a replay does all that replica {id} did: the leader went another way, or replica {id} had been rebuilt and a file of \
+                 the host was not as before"
+            );
+            print!("{unexplained}");
+            Ok(DIFFERENT)
         }
+        Finding::Same(_) => run_and_replay(recording, None),
         Finding::TooLate(entry) => {
             println!(
                 "the parting lies before the first operation that the replica kept; two replays are compared instead"

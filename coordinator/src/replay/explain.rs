@@ -4,7 +4,7 @@
 
 use super::ReplayError;
 use super::dump::Dump;
-use super::execution::{Execution, Options, Outcome, first_difference};
+use super::execution::{End, Execution, Options, Outcome, first_difference};
 use super::likely::{Likely, classify};
 use super::parting::{align, first, suspects};
 use super::recording::Recording;
@@ -102,13 +102,17 @@ pub fn compare_replays(
 
 /// What the replay did in the entry is all that there is to tell.
 fn only_the_run(entry: u64, outcome: &Outcome) -> Finding {
-    let tick = |entry: u64| outcome.digests.iter().find(|d| d.entry == entry).map(|digest| digest.tick);
-    let begin = entry.checked_sub(1).and_then(tick).unwrap_or(0);
-    let end = tick(entry).unwrap_or(u64::MAX);
+    let digests = &outcome.digests;
+    let begin = digests.iter().rev().find(|digest| digest.entry < entry).map_or(0, |digest| digest.tick);
+    let end = match (digests.iter().find(|digest| digest.entry == entry), &outcome.end) {
+        (Some(digest), _) => digest.tick,
+        (None, End::Diverged { tick, .. }) => *tick,
+        (None, _) => u64::MAX,
+    };
     let mut symbols = Symbols::default();
     let inside = outcome.trace.calls.iter().filter(|call| (begin..=end).contains(&call.head.tick));
-    let outside = inside.filter(|call| !call.path.is_empty() && call.head.data_digest != 0).take(HISTORY);
-    let outside = outside.map(|call| {
+    let outside: Vec<_> = inside.filter(|call| !call.path.is_empty() && call.head.data_digest != 0).collect();
+    let outside = outside[outside.len().saturating_sub(HISTORY)..].iter().map(|call| {
         let maps = outcome.maps.get(&call.head.pid).map_or(&[][..], Vec::as_slice);
         let stack = symbols.stack(maps, &call.callers);
         let caller = stack.iter().find(|place| place.is_program()).or(stack.first()).cloned();

@@ -114,8 +114,8 @@ impl fmt::Display for Unexplained {
         let Self { entry, ticks: (begin, end), outside, end: how } = self;
         writeln!(
             f,
-            "two replays go the same way in entry {entry}, logical time {begin} to {end}, and the run went another one: a \
-             file has changed since then, or the difference comes seldom (try again, or `brolga verify --replays N`)"
+            "two executions go the same way in entry {entry}, logical time {begin} to {end}, and the run went another one: a \
+             file or directory has changed since then, or the difference comes seldom (try again, or `brolga verify --replays N`)"
         )?;
         if let End::Exited(status) = how {
             writeln!(f, "in the replays the server ended: {status}")?;
