@@ -6,7 +6,7 @@
 //! takes no wake-up, no sleep and no other processor. Libc makes threads as ever; its `clone` is trapped and carried out here.
 //!
 //! What else the kernel keeps for each thread is the same for all threads of a server (credentials, working directory), or
-//! matters only where it is set anew ([`crate::signals::deliver`]: the mask), or is kept by dmt or here (ids, names).
+//! is set anew if it differs (the mask), or is kept by dmt or here (ids, names).
 //!
 //! Only the turn holder touches what is in here.
 
@@ -23,6 +23,7 @@ use crate::apart;
 use crate::calls::process::hear_watchdog;
 use crate::maps;
 use crate::raw;
+use crate::signals::{self, NEVER_BLOCKED, PREEMPT, bit};
 use crate::tls;
 use crate::world::call_as;
 
@@ -262,9 +263,18 @@ fn arrived(me: ThreadId) {
         let (mine, theirs) = (&raw const (*note(me)).signal_stack, &raw mut (*note(previous)).signal_stack);
         raw!(libc::SYS_sigaltstack, mine, theirs);
     }
+    // The next change of threads relies on what is in the kernel after this one.
+    let mask = signals::mask_of(me);
+    if previous == 0 || signals::mask_of(previous) != mask {
+        signals::set_kernel_mask(mask & !NEVER_BLOCKED | if is_deaf() { bit(PREEMPT) } else { 0 });
+    }
     if IS_DEAF.swap(false, Ordering::Relaxed) && !tls::current().preempted.get() {
         hear_watchdog(libc::SIG_UNBLOCK);
     }
+}
+
+fn is_deaf() -> bool {
+    IS_DEAF.load(Ordering::Relaxed)
 }
 
 unsafe extern "C" fn begun(id: *mut c_void) {

@@ -42,6 +42,7 @@ pub fn begin(role: Role, pid: i32) {
             tls::current().adopt(id.into(), pid);
             apart::open_first(id);
             world::dmt(|call| call.after_exec());
+            crate::calls::signal::keep_over_exec();
         }
     }
     // SAFETY: no arguments; the answer is the calling thread's descriptor.

@@ -8,6 +8,7 @@ use core::cell::UnsafeCell;
 use core::ffi::{c_int, c_void};
 
 use dmt::process::PendingSignal;
+use dmt::thread::ThreadId;
 
 use crate::errno::Kept;
 use crate::raw;
@@ -23,6 +24,7 @@ pub const SET_BYTES: usize = 8;
 /// The signals that libc uses inside itself: cancellation and set*id.
 pub const LIBC_INTERNAL: [c_int; 2] = [32, 33];
 const SA_RESTORER: c_int = 0x0400_0000;
+const SA_NODEFER: u64 = libc::SA_NODEFER as u64;
 /// Signals that may never be blocked, as a kernel mask: a fault that is blocked ends the process, and some of them are our
 /// own doing.
 pub const NEVER_BLOCKED: u64 = bit(libc::SIGSYS) | bit(libc::SIGSEGV) | bit(PREEMPT);
@@ -113,21 +115,34 @@ pub fn siginfo(signal: &PendingSignal, code: c_int) -> libc::siginfo_t {
     info
 }
 
+/// What this thread blocks. The kernel has one mask for all threads of a process.
+pub fn mask() -> u64 {
+    mask_of(tls::current().id() as ThreadId)
+}
+
+/// What a thread of this process blocks.
+pub fn mask_of(id: ThreadId) -> u64 {
+    world::call_as(id).with(|k| k.signal_mask(id))
+}
+
+/// Sets the mask in the kernel.
+pub fn set_kernel_mask(mask: u64) {
+    // SAFETY: the mask lives until the call returns.
+    unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, 0, SET_BYTES) };
+}
+
 /// Runs the handler (or the default action) of a signal that dmt hands to this thread, under the mask that dmt knows:
 /// in `ppoll` and its kin it is another than the kernel's.
 pub fn deliver(signal: &PendingSignal) {
     if signal.fatal {
         die_of(signal.signal);
     }
-    let id = tls::current().id() as dmt::thread::ThreadId;
-    let mask = world::call_as(id).with(|k| k.signal_mask(id));
-    let mut old = 0u64;
+    let (mask, mut old) = (mask(), 0u64);
     // SAFETY: sets the mask of this thread from and to variables of ours; asked for by the program.
     unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut old, SET_BYTES) };
     send_to_self(signal);
     if old != mask {
-        // SAFETY: as above.
-        unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const old, 0, SET_BYTES) };
+        set_kernel_mask(old);
     }
 }
 
@@ -199,7 +214,15 @@ unsafe fn run(
 ) {
     let depth = tls.depth();
     tls.reset_depth(0);
-    crate::calls::signal::publish_mask();
+    let itself = if wanted.flags & SA_NODEFER == 0 { bit(signal) } else { 0 };
+    // SAFETY: the kernel's context; its mask is what holds after the handler.
+    let kept = unsafe { (&raw mut (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>() };
+    if tls.managed() {
+        let before = mask();
+        // SAFETY: as above.
+        unsafe { kept.write(before) };
+        crate::calls::signal::publish((before | wanted.mask | itself) & !NEVER_BLOCKED);
+    }
     // SAFETY: the program gave a handler of this type, by its flags.
     unsafe {
         if wanted.flags & libc::SA_SIGINFO as u64 != 0 {
@@ -211,9 +234,8 @@ unsafe fn run(
             handler(signal);
         }
     }
-    // SAFETY: the kernel's context; its mask is what holds after the handler.
-    let after = unsafe { (&raw const (*context.cast::<libc::ucontext_t>()).uc_sigmask).cast::<u64>().read() };
-    crate::calls::signal::publish(after);
+    // SAFETY: as above.
+    crate::calls::signal::publish(unsafe { kept.read() });
     tls.reset_depth(depth);
 }
 

@@ -11,6 +11,7 @@ use crate::calls::{self, process};
 use crate::cancel;
 use crate::errno::Kept;
 use crate::raw;
+use crate::signals::SET_BYTES;
 use crate::threads;
 use crate::tls;
 use crate::traced::ONLY_OBSERVED;
@@ -64,6 +65,13 @@ impl Frame<'_> {
         self.0.uc_stack = crate::altstack::in_kernel();
     }
 
+    /// Keeps the mask as it is now, for the same reason.
+    pub fn keep_mask(&mut self) {
+        let mask = (&raw mut self.0.uc_sigmask).cast::<u64>();
+        // SAFETY: asks the kernel for the mask, into the word of the frame from which the kernel will take it.
+        unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, 0, mask, SET_BYTES) };
+    }
+
     /// Makes the interrupted code go on on another stack (a forked child that asked for one).
     pub fn set_stack(&mut self, top: usize) {
         self.0.uc_mcontext.gregs[libc::REG_RSP as usize] = top as i64;
@@ -112,8 +120,10 @@ unsafe extern "C" fn on_sigsys(_signal: c_int, info: *mut libc::siginfo_t, conte
     };
     call_ends!(in number, result);
     frame.set_result(result);
-    if number as i64 == libc::SYS_sigaltstack {
-        frame.keep_signal_stack();
+    match number as i64 {
+        libc::SYS_sigaltstack => frame.keep_signal_stack(),
+        libc::SYS_rt_sigprocmask => frame.keep_mask(),
+        _ => {}
     }
     if tls.take_cancelled() {
         frame.call(cancel::exit as *const () as usize);

@@ -29,6 +29,7 @@ int main(void) {
     SAY("requeue %ld", futex(&other, FUTEX_CMP_REQUEUE_PRIVATE, 1, (void *)2, &word, 0));
     SAY("rest %ld", futex(&word, FUTEX_WAKE_PRIVATE, 10, 0, 0, 0));
     for (int i = 0; i < 3; i++) pthread_join(th[i], 0);
+    SAY("not aligned %s", strerror(ERR(futex((uint32_t *)((char *)&word + 1), FUTEX_WAKE_PRIVATE, 1, 0, 0, 0))));
     SAY("unknown op %s", strerror(ERR(futex(&word, 99, 0, 0, 0, 0))));
     return 0;
 }

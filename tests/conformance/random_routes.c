@@ -1,8 +1,10 @@
 // Randomness by every way that leads to it, and what is made of it: names of temporary files, canaries, keys of pointers.
 #include "check.h"
 #include <dlfcn.h>
+#include <linux/random.h>
 #include <setjmp.h>
 #include <sys/auxv.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -24,6 +26,9 @@ int main(void) {
     SAY("odd path %d", device(openat(AT_FDCWD, "/dev/../dev//./urandom", O_RDONLY))); SAY("system call %d", device(syscall(SYS_open, "/dev/urandom", O_RDONLY)));
     MUST(symlink("/dev/urandom", "rnd") == 0); SAY("link %d", device(open("rnd", O_RDONLY))); MUST(unlink("rnd") == 0);
     int dev = open("/dev", O_RDONLY | O_DIRECTORY); SAY("from a directory %d", device(openat(dev, "random", O_RDONLY))); close(dev);
+    int u = open("/dev/urandom", O_RDONLY); char again[40]; snprintf(again, sizeof again, "/proc/self/fd/%d", u); SAY("opened by its descriptor %d", device(open(again, O_RDONLY | O_CLOEXEC))); snprintf(again, sizeof again, "/dev/fd/%d", u); SAY("and so %d", device(open(again, O_RDONLY)));
+    struct stat is; MUST(fstat(u, &is) == 0); int bits = 0; SAY("a device %d number %x", S_ISCHR(is.st_mode), (int)is.st_rdev); SAY("mode %o entropy %d", is.st_mode & 07777, ioctl(u, RNDGETENTCNT, &bits) == 0 && bits > 0); close(u);
+    SAY("no such flag %s", strerror(ERR(getrandom(b, 1, 0x80)))); SAY("both %s", strerror(ERR(getrandom(b, 1, GRND_RANDOM | GRND_INSECURE))));
     FILE *f = fopen("/dev/urandom", "r"); MUST(fread(b, 1, 16, f) == 16); fclose(f); SAY("stdio %d", last_differs(b, 16));
     MUST(getrandom(b, 16, 0) == 16); SAY("getrandom %d", last_differs(b, 16)); MUST(syscall(SYS_getrandom, b, 8, GRND_NONBLOCK) == 8); SAY("as malloc asks %d", last_differs(b, 8)); MUST(getentropy(b, 16) == 0); SAY("getentropy %d", last_differs(b, 16));
     uint32_t r = arc4random(); SAY("arc4random %d", last_differs(&r, 4)); SAY("below %d", arc4random_uniform(10) < 10); arc4random_buf(b, 16); SAY("buf %d", last_differs(b, 16));

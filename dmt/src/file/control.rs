@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::file::abi::{
     EBADF, EINVAL, ENOTTY, FIOASYNC, FIONBIO, FIONREAD, O_ACCMODE, O_APPEND, O_ASYNC, O_DIRECT, O_NONBLOCK,
-    SOCK_DGRAM, TIOCOUTQ,
+    RNDGETENTCNT, SOCK_DGRAM, TIOCOUTQ,
 };
 use crate::file::{FileId, FileKind};
 use crate::kernel::Kernel;
@@ -11,6 +11,9 @@ use crate::op::Op;
 
 /// Flags that `F_SETFL` can change.
 const CHANGEABLE: i32 = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT;
+
+/// What the random devices say that they have, as Linux since 5.18 whenever they have any.
+const ENTROPY_BITS: i32 = 256;
 
 fn set_flag(flags: &mut i32, flag: i32, on: bool) {
     *flags = if on { *flags | flag } else { *flags & !flag };
@@ -42,6 +45,7 @@ impl Kernel {
                 FileKind::Tcp | FileKind::Unix | FileKind::Udp => *value = self.unsent(id) as i32,
                 _ => return -ENOTTY,
             },
+            RNDGETENTCNT if self.files.get(id).kind == FileKind::Random => *value = ENTROPY_BITS,
             _ => return -ENOTTY,
         }
         0

@@ -151,10 +151,23 @@ impl Call<'_> {
         })
     }
 
-    /// `open` of `/dev/urandom` or `/dev/random`: returns a file number. `flags` are those of `open`.
-    pub fn random_file(&self, flags: i32) -> i64 {
+    /// `open` of `/dev/urandom` or `/dev/random`: returns a file number. `flags` are those of `open`, `device` is what `fstat`
+    /// calls it.
+    pub fn random_file(&self, flags: i32, device: u64) -> i64 {
         self.quick(Op::Random, 0, |k, _| {
-            k.files.create(FileKind::Random, flags & (3 | O_NONBLOCK)).map_or(-ENFILE, i64::from)
+            let Some(file) = k.files.create(FileKind::Random, flags & (3 | O_NONBLOCK)) else {
+                return -ENFILE;
+            };
+            k.files.get_mut(file).counter = device;
+            i64::from(file)
+        })
+    }
+
+    /// The device number of a file that [`Call::random_file`] made; `None` for all others. Costs no tick.
+    pub fn random_device(&self, fd: i32) -> Option<u64> {
+        self.with(|k| {
+            let file = k.files.get(k.descriptor(self.thread(), fd)?);
+            (file.kind == FileKind::Random).then_some(file.counter)
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::op::Op;
 use crate::process::abi::*;
 use crate::process::cancel::Cancel;
 use crate::process::queue::Target;
-use crate::process::signal::{Disposition, Handling, PendingSignal, SIGNALS};
+use crate::process::signal::{Disposition, Handling, PendingSignal};
 use crate::process::table::{FIRST_PROCESS, INIT_PID, ProcessState};
 use crate::thread::{ThreadId, ThreadState};
 use crate::upcall::UpcallKind;
@@ -133,20 +133,6 @@ impl Call<'_> {
         self.halt()
     }
 
-    /// The signal that this process gets when its parent ends (`PR_SET_PDEATHSIG`); 0 = none. Negative errno if there is no such.
-    pub fn set_death_signal(&self, signal: i32) -> i64 {
-        if !(0..SIGNALS as i32).contains(&signal) {
-            return -EINVAL;
-        }
-        self.with(|k| k.processes.get_mut(k.process_of(self.thread())).death_signal = signal);
-        0
-    }
-
-    /// `PR_GET_PDEATHSIG`.
-    pub fn death_signal(&self) -> i32 {
-        self.with(|k| k.processes.get(k.process_of(self.thread())).death_signal)
-    }
-
     /// The real user and group of this process, which its signals and messages carry.
     pub fn note_user(&self, uid: u32, gid: u32) {
         self.with(|k| {
@@ -209,34 +195,7 @@ impl Kernel {
         self.tell_parent(id, parent);
     }
 
-    /// Children of a dead parent become init's, who reaps them at once when they end.
-    fn orphan_children(&mut self, parent: u16) {
-        for id in 1..=self.processes.high() {
-            let process = self.processes.get_mut(id);
-            if process.state == ProcessState::Free || process.parent != parent {
-                continue;
-            }
-            process.parent = 0;
-            let (signal, live) = (process.death_signal, process.state == ProcessState::Live);
-            if live && signal != 0 {
-                self.send_signal(Target::Process(id), self.of_parent(parent, signal));
-            }
-            let process = self.processes.get(id);
-            if process.state == ProcessState::Zombie {
-                self.processes.release(id);
-            } else {
-                self.hang_up_jobs(id, parent);
-            }
-        }
-    }
-
-    /// What a process sends to its children by its end.
-    fn of_parent(&self, parent: u16, signal: i32) -> PendingSignal {
-        let process = self.processes.get(parent);
-        PendingSignal { signal, code: SI_USER, pid: process.pid, uid: process.uid, ..PendingSignal::NONE }
-    }
-
-    fn tell_parent(&mut self, child: u16, parent: u16) {
+    pub(crate) fn tell_parent(&mut self, child: u16, parent: u16) {
         let process = self.processes.get(child);
         let status = process.status;
         let (code, value) =

@@ -66,6 +66,14 @@ impl Call<'_> {
         })
     }
 
+    /// Whether this process ignores `signal` because it, or a program before it, asked for that. Costs no tick.
+    pub fn ignores(&self, signal: i32) -> bool {
+        self.with(|k| {
+            let process = k.processes.get(k.process_of(self.thread()));
+            process.dispositions[signal as usize].handling == Handling::Ignore
+        })
+    }
+
     /// `sigpending`: blocked signals that are pending.
     pub fn signals_pending(&self) -> SignalSet {
         self.with(|k| {

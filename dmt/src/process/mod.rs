@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod kill;
 pub mod lifecycle;
 pub mod mask;
+pub mod orphans;
 pub mod outside;
 pub mod procfs;
 pub mod queue;

@@ -63,6 +63,8 @@ const PARTITIONS: &[u8] = b"major minor  #blocks  name\n\n";
 const SWAPS: &[u8] = b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
 const FILE_SYSTEMS: &[u8] =
     b"nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevpts\nnodev\toverlay\n\text4\n";
+const NETLINK_SOCKETS: &[u8] =
+    b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n";
 const UNIX_SOCKETS: &[u8] = b"Num       RefCount Protocol Flags    Type St Inode Path\n";
 
 /// What to give for the file of /proc or /sys that the kernel knows by `path`; `None` = the kernel's own file.
@@ -91,7 +93,7 @@ pub fn content(path: &[u8]) -> Option<Content> {
             b"filesystems" => Some(Content::Fixed(FILE_SYSTEMS)),
             b"vmstat" | b"diskstats" | b"interrupts" | b"softirqs" | b"zoneinfo" | b"buddyinfo"
             | b"pagetypeinfo" | b"slabinfo" | b"schedstat" | b"timer_list" | b"key-users" | b"locks"
-            | b"modules" => Some(Content::Fixed(b"")),
+            | b"modules" | b"vmallocinfo" => Some(Content::Fixed(b"")),
             _ => None,
         };
     };
@@ -102,12 +104,15 @@ pub fn content(path: &[u8]) -> Option<Content> {
         _ if !own || first.is_empty() => None,
         _ if parts.next_back() == Some(b"fdinfo") => Some(Content::Lines(is_number_of_host)),
         b"mountinfo" | b"mounts" => Some(Content::Mounts),
+        b"autogroup" => Some(Content::Fixed(b"/autogroup-1 nice 0\n")),
+        b"syscall" => Some(Content::Fixed(b"running\n")),
+        b"netlink" => Some(Content::Fixed(NETLINK_SOCKETS)),
         b"mountstats" | b"sched" | b"numa_maps" | b"timers" => Some(Content::Fixed(b"")),
         b"unix" => Some(Content::Fixed(UNIX_SOCKETS)),
         b"sockstat" => Some(Content::Fixed(SOCKETS)),
         // The kernel greets its neighbours on a new interface when it likes.
         b"dev" | b"snmp" | b"snmp6" | b"netstat" => Some(Content::Counters),
-        b"protocols" | b"softnet_stat" => Some(Content::Fixed(b"")),
+        b"protocols" | b"softnet_stat" | b"ipv6_route" => Some(Content::Fixed(b"")),
         b"maps" | b"smaps" => Some(Content::Mappings),
         b"stat" => Some(Content::Stat),
         b"statm" => Some(Content::Fixed(b"16384 16384 0 0 0 0 0\n")),
@@ -130,10 +135,22 @@ fn of_sys(rest: &[u8]) -> Option<Content> {
         b"online" | b"possible" | b"present" if above == b"cpu" => b"0\n",
         b"meminfo" if above.starts_with(b"node") => NODE_MEMORY,
         b"numastat" | b"vmstat" | b"stat" | b"inflight" => b"",
+        b"uevent_seqnum" if above == b"kernel" => b"0\n",
+        b"max_bytes" | b"min_bytes" => b"0\n",
+        _ if above == b"power" && last.starts_with(b"runtime_") && last.ends_with(b"_time") => b"0\n",
+        _ if above.starts_with(b"state") && rest.starts_with(b"devices/system/cpu/") && is_counted(last) => {
+            b"0\n"
+        }
+        _ if rest.starts_with(b"kernel/slab/") => b"0\n",
         _ if above == b"statistics" => b"0\n",
         _ => return None,
     };
     Some(Content::Fixed(fixed))
+}
+
+/// What is counted of the states of an idle processor.
+fn is_counted(name: &[u8]) -> bool {
+    matches!(name, b"time" | b"usage" | b"above" | b"below" | b"rejected")
 }
 
 fn of_sysctl(rest: &[u8]) -> Option<Content> {

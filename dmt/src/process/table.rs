@@ -71,12 +71,14 @@ pub struct Process {
     pub(crate) vfork_error: i32,
     /// Wait status of a zombie.
     pub(crate) status: i32,
-    /// The signal that it gets when its parent ends, or 0.
-    pub(crate) death_signal: i32,
     /// The signal that stopped it, or 0.
     pub(crate) stopped: i32,
     /// What its parent may still wait for, unless it ended.
     pub(crate) report: Report,
+    /// The signal that it wants at its parent's end, or 0 (`PR_SET_PDEATHSIG`).
+    pub(crate) death_signal: u8,
+    /// Orphans among its descendants become its children (`PR_SET_CHILD_SUBREAPER`).
+    pub(crate) subreaper: bool,
     /// Order, among all processes, of its end or else of what `report` says.
     pub(crate) changed: u64,
     /// Signals sent to the process and not yet taken by a thread.

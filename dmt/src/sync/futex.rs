@@ -51,6 +51,12 @@ impl FutexArgs {
     pub fn has_timeout(op: i32) -> bool {
         matches!(op & COMMAND, WAIT | WAIT_BITSET | LOCK_PI | LOCK_PI2)
     }
+
+    /// True if the words are where words may be.
+    fn is_aligned(&self) -> bool {
+        let has_two = matches!(self.op & COMMAND, REQUEUE | CMP_REQUEUE | WAKE_OP);
+        self.address.is_aligned() && (!has_two || self.address2.is_aligned())
+    }
 }
 
 impl Call<'_> {
@@ -59,6 +65,9 @@ impl Call<'_> {
     /// # Safety
     /// The addresses are futex words in the calling process, as the command requires.
     pub unsafe fn futex(&self, args: &FutexArgs) -> i64 {
+        if !args.is_aligned() {
+            return self.quick(Op::Futex, args.address as u64, |_, _| -i64::from(EINVAL));
+        }
         let key = self.futex_key(args.address, args.op);
         // SAFETY (all arms): forwarded promise.
         match args.op & COMMAND {

@@ -46,19 +46,25 @@ pub unsafe fn prctl(a: [usize; 6]) -> isize {
         libc::PR_SET_SECCOMP | PR_GET_TSC | PR_SET_TSC | PR_SET_SYSCALL_USER_DISPATCH => {
             -(libc::EINVAL as isize)
         }
-        libc::PR_SET_PDEATHSIG => {
-            let signal = c_int::try_from(a[1]).unwrap_or(-1);
-            dmt(|call| call.set_death_signal(signal)) as isize
-        }
-        libc::PR_GET_PDEATHSIG => {
-            let signal = dmt(|call| call.death_signal());
-            // SAFETY: the program's variable.
-            unsafe { *(a[1] as *mut c_int) = signal };
+        libc::PR_SET_PDEATHSIG => dmt(|call| call.set_death_signal(a[1] as u64)) as isize,
+        // SAFETY: the program's variable.
+        libc::PR_GET_PDEATHSIG => unsafe { tell(a[1], dmt(|call| call.death_signal())) },
+        libc::PR_SET_CHILD_SUBREAPER => {
+            dmt(|call| call.set_subreaper(a[1] != 0));
             0
         }
+        // SAFETY: as above.
+        libc::PR_GET_CHILD_SUBREAPER => unsafe { tell(a[1], dmt(|call| call.is_subreaper()).into()) },
         // SAFETY: forwarded promise.
         _ => unsafe { gate::syscall(libc::SYS_prctl, a) },
     }
+}
+
+/// The kernel would end children and find orphans a parent at a time of its own, so it does not know of these two.
+unsafe fn tell(to: usize, value: c_int) -> isize {
+    // SAFETY: forwarded promise.
+    unsafe { *(to as *mut c_int) = value };
+    0
 }
 
 /// `arch_prctl`. A program that sets its own thread pointer does without libc, whose threads are all that can be scheduled.
@@ -100,7 +106,11 @@ pub unsafe fn mincore(a: [usize; 6]) -> isize {
 
 /// `getrusage`: the CPU time that replicas agree on, the rest is zero.
 pub unsafe fn getrusage(a: [usize; 6]) -> isize {
-    let used = dmt(|call| call.cpu_time(a[0] as c_int));
+    let who = a[0] as c_int;
+    if !matches!(who, libc::RUSAGE_SELF | libc::RUSAGE_CHILDREN | libc::RUSAGE_THREAD) {
+        return -(libc::EINVAL as isize);
+    }
+    let used = dmt(|call| call.cpu_time(who));
     // SAFETY: the program's structure.
     unsafe {
         let out = a[1] as *mut libc::rusage;

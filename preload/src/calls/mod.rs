@@ -67,7 +67,8 @@ pub unsafe fn call(number: usize, a: [usize; 6], caller: usize) -> isize {
 
 crate::families! {
     /// The calls that are not the kernel's alone; `None` if nothing handles this one yet.
-    unsafe fn handle(number, a) = alone, time, timer, signal, ready, socket, vector, file, stamp, disk::stat, disk::names,
+    unsafe fn handle(number, a) = alone, time, timer, signal, ready, socket, vector, file, stamp, disk::stat, disk::links,
+        disk::names,
         sync, identity, ipc, queue
 }
 

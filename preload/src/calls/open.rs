@@ -1,7 +1,7 @@
 //! Opening: the random devices are dmt's, measured files of /proc and /sys are copied, all else is the kernel's. What a
 //! file is shows only once it is open, because there are many ways to name it.
 
-use core::ffi::c_int;
+use core::ffi::{CStr, c_char, c_int};
 
 use crate::calls::disk::{MAX_PATH_BYTES, changed, path_of};
 use crate::calls::fifo;
@@ -18,6 +18,11 @@ const HERE: usize = libc::AT_FDCWD as usize;
 const CREAT_FLAGS: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 /// `/dev/random` and `/dev/urandom`.
 const RANDOM_DEVICES: [u64; 2] = [libc::makedev(1, 8), libc::makedev(1, 9)];
+
+/// What the kernel says to who opens a placeholder by its name.
+const NO_DEVICE: isize = -(libc::ENXIO as isize);
+/// Before a descriptor's number, a name for what it is.
+const NAMES_OF_DESCRIPTORS: [&[u8]; 3] = [b"/proc/self/fd/", b"/dev/fd/", b"/proc/thread-self/fd/"];
 
 /// `open`, `creat`, `openat`, `openat2`.
 pub unsafe fn open(number: i64, mut a: [usize; 6]) -> isize {
@@ -47,6 +52,12 @@ pub unsafe fn open(number: i64, mut a: [usize; 6]) -> isize {
         }
     };
     let flags = flags as c_int;
+    if fd == NO_DEVICE {
+        // SAFETY: forwarded promise.
+        if let Some(device) = unsafe { random_device_of(path) } {
+            return install(dmt(|call| call.random_file(flags, device)), flags as usize, false);
+        }
+    }
     if fd < 0 || flags & (libc::O_PATH | libc::O_DIRECTORY) != 0 { fd } else { special(fd as usize, flags) }
 }
 
@@ -76,7 +87,7 @@ fn special(fd: usize, flags: c_int) -> isize {
         return fifo::replace(fd, flags, false);
     }
     if let Some(device) = device {
-        return if RANDOM_DEVICES.contains(&device) { random(fd, flags) } else { fd as isize };
+        return if RANDOM_DEVICES.contains(&device) { random(fd, flags, device) } else { fd as isize };
     }
     if flags & libc::O_ACCMODE == libc::O_RDONLY && is_measured {
         let mut room = [0; MAX_PATH_BYTES];
@@ -93,8 +104,24 @@ fn special(fd: usize, flags: c_int) -> isize {
     fd as isize
 }
 
-fn random(fd: usize, flags: c_int) -> isize {
+/// The random device that a path names by a descriptor of it, whose placeholder the kernel cannot open anew.
+///
+/// # Safety
+/// `path` points to a C string.
+#[cold]
+unsafe fn random_device_of(path: usize) -> Option<u64> {
+    // SAFETY: forwarded promise.
+    let path = unsafe { CStr::from_ptr(path as *const c_char) };
+    let digits = NAMES_OF_DESCRIPTORS.iter().find_map(|&name| path.to_bytes().strip_prefix(name));
+    let fd = match path.to_bytes() {
+        b"/dev/stdin" => 0,
+        _ => core::str::from_utf8(digits?).ok()?.parse().ok()?,
+    };
+    dmt(|call| call.random_device(fd))
+}
+
+fn random(fd: usize, flags: c_int, device: u64) -> isize {
     // SAFETY: closes what was opened just now; the placeholder gets the same number.
     unsafe { raw!(libc::SYS_close, fd) };
-    install(dmt(|call| call.random_file(flags)), flags as usize, false)
+    install(dmt(|call| call.random_file(flags, device)), flags as usize, false)
 }

@@ -96,21 +96,41 @@ pub unsafe fn real_sigprocmask(a: [usize; 6]) -> isize {
     unsafe { raw!(libc::SYS_rt_sigprocmask, a[0], &raw const set, a[2], a[3]) }
 }
 
-/// `rt_sigprocmask`: in the kernel, for handlers, and in dmt, which chooses what to deliver.
+/// `rt_sigprocmask`: in dmt, which chooses what to deliver. The kernel, which has one mask for all threads of a process, is told for
+/// the sake of signals of its own: faults, SIGXFSZ.
 pub unsafe fn rt_sigprocmask(a: [usize; 6]) -> isize {
-    // SAFETY: forwarded promise.
-    let result = unsafe { real_sigprocmask(a) };
-    if result == 0 && a[1] != 0 {
-        publish_mask();
-        if tls::current().managed() {
-            dmt(|call| call.deliver_signals());
-        }
+    if !tls::current().managed() {
+        // SAFETY: forwarded promise.
+        return unsafe { real_sigprocmask(a) };
     }
-    result
+    if a[3] != SET_BYTES {
+        return EINVAL;
+    }
+    let old = signals::mask();
+    if a[1] != 0 {
+        // SAFETY: the program's mask.
+        let set = unsafe { *(a[1] as *const u64) };
+        let new = match a[0] as c_int {
+            libc::SIG_BLOCK => old | set,
+            libc::SIG_UNBLOCK => old & !set,
+            libc::SIG_SETMASK => set,
+            _ => return EINVAL,
+        };
+        signals::set_kernel_mask(new & !NEVER_BLOCKED);
+        publish(new & !NEVER_BLOCKED);
+    }
+    if a[2] != 0 {
+        // SAFETY: as above.
+        unsafe { *(a[2] as *mut u64) = old };
+    }
+    if a[1] != 0 {
+        dmt(|call| call.deliver_signals());
+    }
+    0
 }
 
-/// Tells dmt what the kernel's mask of this thread is now.
-pub fn publish_mask() {
+/// Tells dmt the mask that the server's first process has in the kernel.
+fn publish_mask() {
     let mut now = 0u64;
     // SAFETY: reads the mask into our variable.
     unsafe { raw!(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, 0, &raw mut now, SET_BYTES) };
@@ -134,6 +154,16 @@ pub fn publish_inherited() {
         if inherited.handler == libc::SIG_IGN && !LIBC_INTERNAL.contains(&signal) {
             signals::remember(signal, inherited);
             dmt(|call| call.signal_action(signal, inherited.handler as u64, inherited.flags as i32));
+        }
+    }
+}
+
+/// What a new program gets from the one before it, where the kernel does not know it or we have to: the mask, and what is ignored.
+pub fn keep_over_exec() {
+    signals::set_kernel_mask(signals::mask());
+    for signal in 1..=63 {
+        if !LIBC_INTERNAL.contains(&signal) && dmt(|call| call.ignores(signal)) {
+            signals::remember(signal, Action { handler: libc::SIG_IGN, ..signals::action(signal) });
         }
     }
 }

@@ -27,6 +27,8 @@ crate::family! {
         libc::SYS_pread64 | libc::SYS_pwrite64 | libc::SYS_preadv | libc::SYS_pwritev => {
             positioned(number, a)
         },
+        // Whether a file is in memory is each machine's own; not all file systems can tell.
+        libc::SYS_preadv2 | libc::SYS_pwritev2 if a[5] as i32 & libc::RWF_NOWAIT != 0 => -(libc::EOPNOTSUPP as isize),
         libc::SYS_preadv2 if a[3] as i64 == -1 => readv(a),
         libc::SYS_pwritev2 if a[3] as i64 == -1 => writev(a),
         libc::SYS_preadv2 | libc::SYS_pwritev2 => positioned(number, a),

@@ -220,7 +220,7 @@ fn timerfds_fire_and_repeat() {
 fn randomness_is_the_streams() {
     let (world, other) = (World::new(), World::new());
     let read = |world: &World| {
-        world.install(3, world.call().random_file(O_RDONLY));
+        world.install(3, world.call().random_file(O_RDONLY, 0x109));
         world.read(3, 333).unwrap()
     };
     let bytes = read(&world);

@@ -15,9 +15,12 @@ pub const EIO: isize = -(libc::EIO as isize);
 
 /// What it says of one that is read-only.
 pub const EROFS: isize = -(libc::EROFS as isize);
-/// Whether the descriptor is a file on a disk: other things say EIO for reasons of their own, a terminal for example.
+
+/// Whether the descriptor is a file on a disk: other things say EIO for reasons of their own, a terminal for example, or a file of
+/// /sys about a device that has nothing to tell.
 fn is_on_disk(fd: usize) -> bool {
     super::look_fd(fd).is_none_or(|real| real.is_regular() || real.is_directory())
+        && FileSystem::of(fd).is_none_or(|found| !found.is_kernels())
 }
 
 /// Whether a file system is an overlay that may be written to: not this is read-only then, but what its layer lies on.
@@ -38,7 +41,7 @@ pub unsafe fn failed(number: i64, a: [usize; 6], errno: isize) {
         _ if errno == EROFS => place.file_system().as_ref().is_some_and(is_writable_overlay),
         // Of two files it may be the other.
         Place::Open(fd) => is_on_disk(fd) || is_on_disk(a[0]),
-        Place::Named(..) => true,
+        Place::Named(..) => place.file_system().is_none_or(|found| !found.is_kernels()),
     });
     if !of_disk {
         return;

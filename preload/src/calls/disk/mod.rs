@@ -5,6 +5,7 @@ pub mod changed;
 pub mod failed;
 pub mod freed;
 pub mod holes;
+pub mod links;
 pub mod listing;
 pub mod measured;
 pub mod mounts;

@@ -20,6 +20,9 @@ const OVERLAY_MAGIC: u64 = 0x794c_7630;
 /// `f_type` of a file system in memory.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
+/// `f_type` of file systems whose files are the kernel's own words.
+const KERNEL_MAGIC: [u64; 4] = [0x9fa0, 0x6265_6572, 0x6367_7270, 0x6467_6464];
+
 /// What a call is about.
 #[derive(Clone, Copy)]
 pub enum Place<'a> {
@@ -100,6 +103,11 @@ impl FileSystem {
     /// Whether it is in memory: then it has a size of its own, the same on every replica.
     pub fn is_memory(&self) -> bool {
         self.0[TYPE] == TMPFS_MAGIC
+    }
+
+    /// Whether it is on no disk: /proc, /sys and what is mounted there.
+    pub fn is_kernels(&self) -> bool {
+        KERNEL_MAGIC.contains(&self.0[TYPE])
     }
 
     /// Whether it was mounted read-only.

@@ -12,9 +12,12 @@ use crate::gate;
 use crate::world::{apart, dmt};
 
 /// Inode numbers of files of dmt's (sockets, pipes) are above all others.
-const VIRTUAL_INODES: u64 = 1 << 41;
+pub const VIRTUAL_INODES: u64 = 1 << 41;
 
 const GONE: isize = -(libc::ENOENT as isize);
+
+/// Type and rights of the random devices.
+const RANDOM_MODE: u32 = libc::S_IFCHR | 0o666;
 
 const CURRENT: usize = libc::AT_FDCWD as usize;
 const NO_FOLLOW: usize = libc::AT_SYMLINK_NOFOLLOW as usize;
@@ -56,6 +59,9 @@ unsafe fn fill(number: i64, a: [usize; 6], file: [usize; 3], out: usize) -> isiz
             (out.st_mtime, out.st_mtime_nsec) = (shown.modified.seconds, shown.modified.nanoseconds);
             (out.st_ctime, out.st_ctime_nsec) = (shown.changed.seconds, shown.changed.nanoseconds);
             (out.st_atime, out.st_atime_nsec) = (out.st_mtime, out.st_mtime_nsec);
+            if let Some(device) = random_device(file) {
+                (out.st_mode, out.st_rdev) = (RANDOM_MODE, device);
+            }
         }
         done
     }
@@ -104,10 +110,21 @@ unsafe fn fill_x(mut a: [usize; 6]) -> isize {
         set(&mut out.stx_ctime, shown.changed);
         set(&mut out.stx_atime, shown.modified);
         set(&mut out.stx_btime, Time::default());
+        if let Some(device) = random_device([a[0], a[1], a[2]]) {
+            out.stx_mode = RANDOM_MODE as u16;
+            (out.stx_rdev_major, out.stx_rdev_minor) = (libc::major(device), libc::minor(device));
+        }
         out.stx_mnt_id = 0;
         out.stx_mask &= !(libc::STATX_BTIME | STATX_MNT_ID | STATX_MNT_ID_UNIQUE);
         0
     }
+}
+
+/// The random device that is open as the descriptor at `file`: programs look whether it really is one.
+#[inline]
+unsafe fn random_device(file: [usize; 3]) -> Option<u64> {
+    // SAFETY: forwarded promise.
+    if unsafe { is_empty(file[1]) } { dmt(|call| call.random_device(file[0] as c_int)) } else { None }
 }
 
 /// What the program sees of the file at `file`; `None` if it is of a process that does not exist any more.
