@@ -5,11 +5,11 @@ static volatile sig_atomic_t got, from; static void told(int s, siginfo_t *i, vo
 static int p[2]; static char b; static pid_t me;
 static int asked(void) { int s = -1; MUST(prctl(PR_GET_PDEATHSIG, &s) == 0); return s; }
 static int takes(void) { int on = -1; MUST(prctl(PR_GET_CHILD_SUBREAPER, &on) == 0); return on; }
-// A parent that ends when its child is ready; what the child says comes first, for it is waited for by the pipe.
+// A parent that ends when its child is ready; what the child says comes before what is said of the parent.
 static void outlived(void (*child)(pid_t)) {
     pid_t c = fork(); MUST(c >= 0);
     if (!c) { pid_t parent = getpid(); if (!fork()) { child(parent); MUST(write(p[1], "d", 1) == 1); _exit(21); } MUST(read(p[0], &b, 1) == 1); _exit(20); }
-    int st; MUST(waitpid(c, &st, 0) == c); SAY("parent %d", WEXITSTATUS(st)); MUST(read(p[0], &b, 1) == 1);
+    int st; MUST(waitpid(c, &st, 0) == c); MUST(read(p[0], &b, 1) == 1); SAY("parent %d", WEXITSTATUS(st));
 }
 static void wants_a_signal(pid_t parent) {
     sigset_t s, old; sigemptyset(&s); sigaddset(&s, SIGUSR1); sigprocmask(SIG_BLOCK, &s, &old);
