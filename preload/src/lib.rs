@@ -46,6 +46,7 @@ mod place;
 mod privileges;
 mod process;
 mod restored;
+mod shared_memory;
 mod signals;
 mod sigsys;
 mod spin;

@@ -64,7 +64,7 @@ pub const TABLE: &[(u16, &str, Class)] = &[
     (27, "mincore", Emulated),
     (28, "madvise", Passed(MEM)),
     (29, "shmget", Passed(MEM)),
-    (30, "shmat", Passed(MEM)),
+    (30, "shmat", Emulated),
     (31, "shmctl", Emulated),
     (32, "dup", Scheduled),
     (33, "dup2", Scheduled),

@@ -19,7 +19,7 @@ use crate::channel::{Channel, Received};
 use crate::container::criu::{CRIU_LOG, GoOn, Word};
 use crate::container::{LAYERS_DIRECTORY, OUTPUT_DIRECTORY};
 use crate::private::make_private;
-use crate::slices::modestly;
+use crate::slices::{briefly, modestly};
 
 /// How long CRIU may take to freeze and dump the processes, seconds.
 const PATIENCE_SECONDS: i64 = 120;
@@ -127,8 +127,8 @@ fn dump(plan: &Plan, helper: &Channel) -> Result<(i32, Phases), CheckpointError>
     std::thread::scope(|scope| {
         let copying = std::thread::Builder::new().name("copies".to_owned()).spawn_scoped(scope, || {
             let begun = Instant::now();
-            // CRIU, which takes longer, has begun as well, and clients would wait for both.
-            modestly();
+            // The server waits for this as for CRIU, which does not copy its memory meanwhile.
+            briefly();
             copy(plan).map(|()| milliseconds(begun))
         });
         let died = || CheckpointError::Helper("has no thread to copy files beside it".to_owned());

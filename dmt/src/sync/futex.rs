@@ -32,6 +32,8 @@ const WAITERS: u32 = 0x8000_0000;
 pub struct FutexArgs {
     /// The first word.
     pub address: *mut u32,
+    /// What all processes call it, if it is in memory that they share; `None` if it is this process's own, or the command is for such.
+    pub name: Option<u64>,
     /// Command and flags.
     pub op: i32,
     /// Expected value, or number of threads to wake.
@@ -42,6 +44,8 @@ pub struct FutexArgs {
     pub value2: u32,
     /// The second word.
     pub address2: *mut u32,
+    /// As `name`, of the second word.
+    pub name2: Option<u64>,
     /// Third value: bit set or expected value.
     pub value3: u32,
 }
@@ -68,7 +72,7 @@ impl Call<'_> {
         if !args.is_aligned() {
             return self.quick(Op::Futex, args.address as u64, |_, _| -i64::from(EINVAL));
         }
-        let key = self.futex_key(args.address, args.op);
+        let key = self.futex_key(args.address, args.name);
         // SAFETY (all arms): forwarded promise.
         match args.op & COMMAND {
             // SAFETY: forwarded promise.
@@ -95,8 +99,8 @@ impl Call<'_> {
         }
     }
 
-    fn futex_key(&self, address: *mut u32, op: i32) -> WaitKey {
-        self.address_key(Space::Futex, address as u64, op & PRIVATE == 0)
+    fn futex_key(&self, address: *mut u32, name: Option<u64>) -> WaitKey {
+        self.address_key(Space::Futex, name.unwrap_or(address as u64), name.is_some())
     }
 
     fn relative(&self, timeout: Option<u64>) -> Option<u64> {
@@ -143,7 +147,7 @@ impl Call<'_> {
     }
 
     unsafe fn futex_requeue(&self, args: &FutexArgs, key: WaitKey) -> i64 {
-        let to = self.futex_key(args.address2, args.op);
+        let to = self.futex_key(args.address2, args.name2);
         let compare = args.op & COMMAND == CMP_REQUEUE;
         self.quick(Op::Futex, args.address as u64, |k, _| {
             // SAFETY: promise of the caller.
@@ -162,7 +166,7 @@ impl Call<'_> {
     }
 
     unsafe fn futex_wake_op(&self, args: &FutexArgs, key: WaitKey) -> i64 {
-        let key2 = self.futex_key(args.address2, args.op);
+        let key2 = self.futex_key(args.address2, args.name2);
         self.quick(Op::Futex, args.address as u64, |k, _| {
             // SAFETY: promise of the caller; the turn makes read and write one step.
             let old = unsafe { args.address2.read_volatile() };

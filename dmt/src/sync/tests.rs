@@ -196,11 +196,13 @@ fn barrier_of_three(shared: Shared) {
 fn futex_args(address: *mut u32, op: i32, value: u32) -> FutexArgs {
     FutexArgs {
         address,
+        name: None,
         op: op | 128,
         value,
         timeout: None,
         value2: 0,
         address2: core::ptr::null_mut(),
+        name2: None,
         value3: 0,
     }
 }

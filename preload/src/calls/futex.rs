@@ -5,6 +5,7 @@ use core::ffi::c_int;
 use dmt::sync::futex::FutexArgs;
 
 use crate::calls::time;
+use crate::shared_memory;
 use crate::world::dmt;
 
 /// `futex`: decodes the time-out; the rest is dmt's.
@@ -18,13 +19,17 @@ pub unsafe fn futex(a: [usize; 6]) -> isize {
             return -(libc::EINVAL as isize);
         }
     }
+    let is_private = op & libc::FUTEX_PRIVATE_FLAG != 0;
+    let name = |address| if is_private { None } else { shared_memory::name(address) };
     let args = FutexArgs {
         address: a[0] as *mut u32,
+        name: name(a[0]),
         op,
         value: a[2] as u32,
         timeout,
         value2: a[3] as u32,
         address2: a[4] as *mut u32,
+        name2: name(a[4]),
         value3: a[5] as u32,
     };
     // SAFETY: the program's words.

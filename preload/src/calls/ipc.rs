@@ -8,6 +8,8 @@ use dmt::ipc::semaphore_set::{Control, MAX_OPERATIONS, Operation, SetState};
 
 use crate::calls::time::nanoseconds;
 use crate::gate;
+use crate::raw;
+use crate::shared_memory::{self, Object};
 use crate::world::dmt;
 
 const EINVAL: isize = -(libc::EINVAL as isize);
@@ -38,6 +40,7 @@ crate::family! {
         libc::SYS_msgrcv => receive(a),
         libc::SYS_msgctl => msgctl(a),
         libc::SYS_shmctl => shmctl(a),
+        libc::SYS_shmat => attach(a),
     }
 }
 
@@ -188,6 +191,22 @@ unsafe fn msgctl(a: [usize; 6]) -> isize {
             result
         }
         _ => EINVAL,
+    }
+}
+
+/// `shmat`: which memory it is counts for futexes in it.
+unsafe fn attach(a: [usize; 6]) -> isize {
+    // SAFETY: forwarded promise; a structure of ours, for which all zeroes is valid.
+    unsafe {
+        let at = gate::syscall(libc::SYS_shmat, a);
+        let mut state: libc::shmid_ds = core::mem::zeroed();
+        if at < 0 {
+            return at;
+        }
+        if raw!(libc::SYS_shmctl, a[0], libc::IPC_STAT, &raw mut state) == 0 {
+            shared_memory::mapped(at as usize, state.shm_segsz, Object::system_v(a[0]), 0);
+        }
+        at
     }
 }
 

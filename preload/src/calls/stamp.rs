@@ -6,6 +6,8 @@ use crate::args;
 use crate::calls::disk::times::{self, Change, made_fd, parent_changed, utimensat};
 use crate::calls::disk::writing;
 use crate::kernel;
+use crate::shared_memory::{self, Object};
+use crate::world::apart;
 
 pub use crate::calls::disk::writing::{modified, written};
 
@@ -60,13 +62,22 @@ unsafe fn seconds(directory: usize, path: usize, pair: [(i64, i64); 2]) -> isize
     unsafe { utimensat(directory, path, pair.as_ptr(), 0) }
 }
 
-/// `mmap` of a file that others see change. The filter lets all other forms pass.
+/// `mmap` of memory that processes share. The filter lets all other forms pass.
 unsafe fn mmap(a: [usize; 6]) -> isize {
     // SAFETY: forwarded promise.
     let at = unsafe { kernel::call(libc::SYS_mmap, a) };
-    let shared = a[3] as c_int & (libc::MAP_SHARED | libc::MAP_ANONYMOUS) == libc::MAP_SHARED;
-    if at >= 0 && shared && a[2] as c_int & libc::PROT_WRITE != 0 {
-        writing::mapped(a[4]);
+    let [_, len, rights, flags, fd, offset] = a;
+    if at < 0 || flags as c_int & libc::MAP_SHARED == 0 {
+        return at;
+    }
+    let has_file = flags as c_int & libc::MAP_ANONYMOUS == 0;
+    // What the kernel says of files is each replica's own.
+    let object = apart(|| if has_file { Object::file(fd) } else { Some(Object::anonymous()) });
+    if let Some(object) = object {
+        shared_memory::mapped(at as usize, len, object, if has_file { offset } else { 0 });
+    }
+    if has_file && rights as c_int & libc::PROT_WRITE != 0 {
+        writing::mapped(fd);
     }
     at
 }

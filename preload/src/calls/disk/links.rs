@@ -39,6 +39,7 @@ unsafe fn read(number: i64, a: [usize; 6], directory: usize, path: usize, out: u
         // SAFETY: the kernel has read the path, so it is a C string.
         let shown =
             match WITHOUT_PLACE.iter().find(|&&kind| kind.starts_with(found) || found.starts_with(kind)) {
+                // SAFETY: as above.
                 Some(kind) => unsafe { without_place(found, kind, directory, path, &mut line) },
                 None => found,
             };
