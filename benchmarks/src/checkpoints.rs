@@ -109,7 +109,7 @@ fn cost(
     fill: impl FnOnce(u16),
     load: impl Fn(u16, &AtomicBool) -> Vec<(Instant, Duration)> + Sync + 'static,
 ) -> Cost {
-    let Running::Brolga(mut cluster) = Running::start(server, Subject::THREE) else {
+    let Running::Brolga { mut cluster, .. } = Running::start(server, Subject::THREE) else {
         unreachable!("three replicas are Brolga's")
     };
     let port = cluster.port();

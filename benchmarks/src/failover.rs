@@ -20,7 +20,7 @@ pub fn gaps(rounds: usize) -> Vec<Duration> {
 }
 
 fn round() -> Vec<Duration> {
-    let Running::Brolga(mut cluster) = Running::start(&Redis, Subject::THREE) else {
+    let Running::Brolga { mut cluster, .. } = Running::start(&Redis, Subject::THREE) else {
         return Vec::new();
     };
     let writer = Writer::start(cluster.port(), CLIENTS);

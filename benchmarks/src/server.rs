@@ -8,7 +8,7 @@ use std::time::Duration;
 use brolga_tests::ledger::Server as Kind;
 
 use crate::load::Load;
-use crate::servers::{apache, clamd, ledger::Ledger, mariadb, memcached, nginx, postgres, redis};
+use crate::servers::{apache, clamd, gerbera, ledger::Ledger, mariadb, memcached, nginx, postgres, redis};
 
 /// See the module. Each of the servers is what Debian ships.
 pub trait Server: Debug {
@@ -17,6 +17,11 @@ pub trait Server: Debug {
 
     /// Where it listens in a container.
     fn usual_port(&self) -> u16;
+
+    /// Whether that port is published on one of the host's. One that listens at an address of the host's is found there.
+    fn is_published(&self) -> bool {
+        true
+    }
 
     /// Its command line; also writes what it needs into its directory.
     fn command(&self, data: &Path, port: u16) -> Vec<String>;
@@ -32,14 +37,16 @@ pub trait Server: Debug {
 }
 
 /// All of them.
-pub const ALL: [&dyn Server; 13] = [
+pub const ALL: [&dyn Server; 15] = [
     &redis::Redis,
     &memcached::Memcached,
-    &nginx::Nginx,
+    &nginx::Nginx { workers: 1 },
+    &nginx::Nginx { workers: 2 },
     &apache::Apache,
     &clamd::Clamd,
     &mariadb::MariaDb,
     &postgres::Postgres,
+    &gerbera::Gerbera,
     &Ledger(Kind::Python),
     &Ledger(Kind::Civetweb),
     &Ledger(Kind::Microhttpd),

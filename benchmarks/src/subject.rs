@@ -49,7 +49,12 @@ pub enum Running {
         _scratch: Scratch,
     },
     /// Under brolga.
-    Brolga(Box<Cluster>),
+    Brolga {
+        /// The replicas.
+        cluster: Box<Cluster>,
+        /// Where clients connect.
+        port: u16,
+    },
 }
 
 /// Counters of a running subject; two of them can be subtracted.
@@ -84,10 +89,12 @@ impl Running {
                 start.stderr(Stdio::null()).spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
             Self::Native { child, port, _scratch: scratch }
         } else {
-            let plan = Plan::new(&command).replicas(subject.replicas).port(port).options(subject.options);
+            let plan = Plan::new(&command).replicas(subject.replicas).options(subject.options);
+            let plan = if server.is_published() { plan.port(port) } else { plan };
             let mut cluster = plan.start_in(scratch);
             cluster.await_complete();
-            Self::Brolga(Box::new(cluster))
+            let port = if server.is_published() { cluster.port() } else { port };
+            Self::Brolga { cluster: Box::new(cluster), port }
         };
         let port = running.port();
         until("the server answers", PATIENCE, || server.answers(port).then_some(()));
@@ -98,8 +105,7 @@ impl Running {
     /// Where clients connect.
     pub fn port(&self) -> u16 {
         match self {
-            Self::Native { port, .. } => *port,
-            Self::Brolga(cluster) => cluster.port(),
+            Self::Native { port, .. } | Self::Brolga { port, .. } => *port,
         }
     }
 
@@ -114,7 +120,7 @@ impl Running {
                     ..Counters::default()
                 }
             }
-            Self::Brolga(cluster) => of_cluster(cluster),
+            Self::Brolga { cluster, .. } => of_cluster(cluster),
         }
     }
 
@@ -125,7 +131,7 @@ impl Running {
                 process::signal(i32::try_from(child.id()).expect("a process id"), 15);
                 child.wait().expect("wait for the server");
             }
-            Self::Brolga(mut cluster) => cluster.stop(),
+            Self::Brolga { mut cluster, .. } => cluster.stop(),
         }
     }
 }

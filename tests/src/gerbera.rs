@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -30,7 +31,15 @@ pub fn own_network() {
     ] {
         let done = Command::new("ip").args(line.split(' ')).status().expect("run ip");
         assert!(done.success(), "ip {line}");
+        // Nobody has to be asked whether an address is free; libupnp cannot bind one before that is known.
+        let _ = fs::write("/proc/sys/net/ipv6/conf/upnp0/accept_dad", "0");
     }
+    // Interface, address, and flags without that of a tentative address, of a kernel that has IPv6.
+    let ready = |line: &str| line.ends_with("upnp0") && line.contains(" 80 ");
+    until("upnp0 has its addresses", PATIENCE, || {
+        let Ok(table) = fs::read_to_string("/proc/thread-self/net/if_inet6") else { return Some(()) };
+        table.lines().any(ready).then_some(())
+    });
 }
 
 /// One request over a connection of its own; the body if it was answered with 200.
@@ -111,10 +120,8 @@ fn await_listening(mut cluster: Cluster) -> Cluster {
     cluster
 }
 
-/// Starts three replicas with some songs.
-pub fn start(label: &str) -> Cluster {
-    let scratch = Scratch::new(label);
-    let data = scratch.path().join("data");
+/// A command line; also makes some songs, and what else it needs, in `data`.
+pub fn command(data: &Path) -> Vec<String> {
     fs::create_dir_all(data.join("home/cfg")).expect("make the home directory");
     fs::create_dir_all(data.join("media")).expect("make the media directory");
     for song in 0..5 {
@@ -123,7 +130,14 @@ pub fn start(label: &str) -> Cluster {
     let path = |name: &str| data.join(name).to_str().expect("a plain path").to_owned();
     let (home, media, port) = (path("home"), path("media"), PORT.to_string());
     let command = ["gerbera", "--home", &home, "--cfgdir", "cfg", "--port", &port, "--interface", "upnp0"];
-    await_listening(Plan::new(&[&command[..], &["--add", &media]].concat()).start_in(scratch))
+    [&command[..], &["--add", &media]].concat().into_iter().map(str::to_owned).collect()
+}
+
+/// Starts three replicas with some songs.
+pub fn start(label: &str) -> Cluster {
+    let scratch = Scratch::new(label);
+    let command = command(&scratch.path().join("data"));
+    await_listening(Plan::new(&command).start_in(scratch))
 }
 
 /// Waits until the songs have been added; the container that holds their directory.

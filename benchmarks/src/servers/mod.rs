@@ -2,6 +2,7 @@
 
 pub mod apache;
 pub mod clamd;
+pub mod gerbera;
 pub mod ledger;
 pub mod mariadb;
 pub mod memcached;

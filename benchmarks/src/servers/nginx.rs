@@ -1,4 +1,4 @@
-//! nginx with one worker and a static page.
+//! nginx with one or two workers and a static page.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +11,14 @@ use crate::wrk;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Nginx;
+pub struct Nginx {
+    /// How many processes answer.
+    pub workers: u8,
+}
 
 impl Server for Nginx {
     fn name(&self) -> &'static str {
-        "nginx"
+        if self.workers == 1 { "nginx" } else { "nginx-workers" }
     }
 
     fn usual_port(&self) -> u16 {
@@ -24,7 +27,7 @@ impl Server for Nginx {
 
     fn command(&self, data: &Path, port: u16) -> Vec<String> {
         let file = data.join("nginx.conf");
-        write(&file, &configuration(data, port));
+        write(&file, &configuration(data, port, self.workers));
         write(&data.join("index.html"), &"<p>brolga</p>".repeat(50));
         ["nginx", "-c", &file.display().to_string(), "-g", "daemon off;"].map(str::to_owned).to_vec()
     }
@@ -34,16 +37,16 @@ impl Server for Nginx {
     }
 
     fn loads(&self, time: Duration) -> Vec<Load> {
-        vec![Load::new(format!("nginx keep-alive c={}", wrk::CONNECTIONS), move |port| {
+        vec![Load::new(format!("{} keep-alive c={}", self.name(), wrk::CONNECTIONS), move |port| {
             wrk::run(port, "index.html", wrk::CONNECTIONS, time)
         })]
     }
 }
 
-fn configuration(data: &Path, port: u16) -> String {
+fn configuration(data: &Path, port: u16, workers: u8) -> String {
     let data = data.display();
     format!(
-        "user root; worker_processes 1; pid {data}/nginx.pid; error_log {data}/error.log;
+        "user root; worker_processes {workers}; pid {data}/nginx.pid; error_log {data}/error.log;
          events {{ worker_connections 1024; }}
          http {{
            access_log off; sendfile on; keepalive_requests 1000000000;
