@@ -8,7 +8,20 @@ use std::time::Duration;
 use brolga_tests::ledger::Server as Kind;
 
 use crate::load::Load;
-use crate::servers::{apache, clamd, gerbera, ledger::Ledger, mariadb, memcached, nginx, postgres, redis};
+use crate::servers::{
+    apache, clamd, gerbera, ledger::Ledger, mariadb, memcached, memcached_udp, nginx, postgres, redis,
+};
+
+/// How clients reach a server in a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// By a free port of the host's.
+    Tcp,
+    /// By a free UDP port of the host's.
+    Udp,
+    /// It listens at an address of the host's, and is found there.
+    AsItIs,
+}
 
 /// See the module. Each of the servers is what Debian ships.
 pub trait Server: Debug {
@@ -18,9 +31,9 @@ pub trait Server: Debug {
     /// Where it listens in a container.
     fn usual_port(&self) -> u16;
 
-    /// Whether that port is published on one of the host's. One that listens at an address of the host's is found there.
-    fn is_published(&self) -> bool {
-        true
+    /// How clients of a container reach that port.
+    fn reached(&self) -> Reached {
+        Reached::Tcp
     }
 
     /// Its command line; also writes what it needs into its directory.
@@ -37,9 +50,10 @@ pub trait Server: Debug {
 }
 
 /// All of them.
-pub const ALL: [&dyn Server; 15] = [
+pub const ALL: [&dyn Server; 16] = [
     &redis::Redis,
     &memcached::Memcached,
+    &memcached_udp::MemcachedUdp,
     &nginx::Nginx { workers: 1 },
     &nginx::Nginx { workers: 2 },
     &apache::Apache,

@@ -1,5 +1,6 @@
 //! What is compared: the server alone, or under brolga with some number of replicas.
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use brolga_tests::process::{self, Process};
 use brolga_tests::scratch::Scratch;
 use brolga_tests::wait::{PATIENCE, until};
 
-use crate::server::Server;
+use crate::server::{Reached, Server};
 
 /// A way to run a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,17 +90,30 @@ impl Running {
                 start.stderr(Stdio::null()).spawn().unwrap_or_else(|e| panic!("start {command:?}: {e}"));
             Self::Native { child, port, _scratch: scratch }
         } else {
-            let plan = Plan::new(&command).replicas(subject.replicas).options(subject.options);
-            let plan = if server.is_published() { plan.port(port) } else { plan };
-            let mut cluster = plan.start_in(scratch);
-            cluster.await_complete();
-            let port = if server.is_published() { cluster.port() } else { port };
-            Self::Brolga { cluster: Box::new(cluster), port }
+            Self::under_brolga(server, subject, &command, scratch)
         };
         let port = running.port();
         until("the server answers", PATIENCE, || server.answers(port).then_some(()));
         server.fill(port);
         running
+    }
+
+    fn under_brolga(server: &dyn Server, subject: Subject, command: &[String], scratch: Scratch) -> Self {
+        let (inner, outer) = (server.usual_port(), free_udp_port());
+        let plan = Plan::new(command).replicas(subject.replicas).options(subject.options);
+        let plan = match server.reached() {
+            Reached::Tcp => plan.port(inner),
+            Reached::Udp => plan.options(&["--publish", &format!("127.0.0.1:{outer}:{inner}/udp")]),
+            Reached::AsItIs => plan,
+        };
+        let mut cluster = plan.start_in(scratch);
+        cluster.await_complete();
+        let port = match server.reached() {
+            Reached::Tcp => cluster.port(),
+            Reached::Udp => outer,
+            Reached::AsItIs => inner,
+        };
+        Self::Brolga { cluster: Box::new(cluster), port }
     }
 
     /// Where clients connect.
@@ -134,6 +148,12 @@ impl Running {
             Self::Brolga { mut cluster, .. } => cluster.stop(),
         }
     }
+}
+
+/// A UDP port that was free just now.
+fn free_udp_port() -> u16 {
+    let probe = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a free port");
+    probe.local_addr().expect("a bound socket has an address").port()
 }
 
 fn of_cluster(cluster: &mut Cluster) -> Counters {

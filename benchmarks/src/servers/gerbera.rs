@@ -10,7 +10,7 @@ use brolga_tests::gerbera::{self, PORT, await_files, browse};
 use brolga_tests::stats::Times;
 
 use crate::load::{Load, Outcome};
-use crate::server::Server;
+use crate::server::{Reached, Server};
 
 const CLIENTS: usize = 4;
 
@@ -27,8 +27,8 @@ impl Server for Gerbera {
         PORT
     }
 
-    fn is_published(&self) -> bool {
-        false
+    fn reached(&self) -> Reached {
+        Reached::AsItIs
     }
 
     fn command(&self, data: &Path, _port: u16) -> Vec<String> {

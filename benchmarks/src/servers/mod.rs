@@ -6,6 +6,7 @@ pub mod gerbera;
 pub mod ledger;
 pub mod mariadb;
 pub mod memcached;
+pub mod memcached_udp;
 pub mod nginx;
 pub mod postgres;
 pub mod redis;
