@@ -259,6 +259,15 @@ impl Cluster {
         }
     }
 
+    /// Kills leaders, which come back, until this replica leads.
+    pub fn make_leader(&mut self, replica: u8) {
+        while self.leader() != replica {
+            let leader = self.leader();
+            self.kill_replica(leader);
+            self.await_complete();
+        }
+    }
+
     /// Waits until one replica leads, all others follow, and the server listens on the first published port.
     pub fn await_complete(&mut self) {
         let (count, ports) = (self.expected(), self.plan.ports.clone());

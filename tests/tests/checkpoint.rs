@@ -87,11 +87,7 @@ fn redis_comes_back_from_a_checkpoint_that_was_taken_under_load() {
     let entry = checkpoint(&cluster, victim);
     assert_eq!(kill(&mut cluster, victim).restored_from, Some(entry));
     cluster.await_level();
-    while cluster.leader() != victim {
-        let leader = cluster.leader();
-        cluster.kill_replica(leader);
-        cluster.await_complete();
-    }
+    cluster.make_leader(victim);
     let mut redis = client(&cluster);
     assert_eq!(redis.must(&["DBSIZE"]).number(), 3 * KEYS as i64 + 1);
     assert_eq!(redis.must(&["GET", "counter"]).bytes(), increments.to_string().into_bytes());

@@ -82,11 +82,7 @@ fn a_server_whose_memory_changes_meanwhile_comes_back_as_it_was() {
     let restored = kill(&mut cluster, victim);
     assert_eq!((restored.restored_from, restored.restore_error), (Some(entry), None));
     cluster.await_level();
-    while cluster.leader() != victim {
-        let leader = cluster.leader();
-        cluster.kill_replica(leader);
-        cluster.await_complete();
-    }
+    cluster.make_leader(victim);
     let mut redis = client(&cluster);
     assert_eq!(redis.must(&["DBSIZE"]).number(), KEYS as i64);
     for key in ["k0", "k9999", "k19999"] {

@@ -23,11 +23,7 @@ fn restore_under_load(cluster: &mut Cluster, database: Database) {
     assert_eq!(kill(cluster, victim).restored_from, Some(entry));
     transfers.rest(true);
     cluster.await_level();
-    while cluster.leader() != victim {
-        let leader = cluster.leader();
-        cluster.kill_replica(leader);
-        cluster.await_complete();
-    }
+    cluster.make_leader(victim);
     transfers.rest(false);
     database::await_more(&mut transfers, "transactions with a restored server in the lead");
     database::check(transfers, 4 * TRANSACTIONS_BETWEEN);

@@ -26,11 +26,7 @@ fn come_back(mut cluster: Cluster, mut load: impl FnMut(&Cluster, usize)) {
     load(&cluster, LITTLE_BYTES);
     cluster.await_complete();
     cluster.await_level();
-    while cluster.leader() != victim {
-        let leader = cluster.leader();
-        cluster.kill_replica(leader);
-        cluster.await_complete();
-    }
+    cluster.make_leader(victim);
     load(&cluster, LITTLE_BYTES);
     cluster.await_level();
     assert!(cluster.logged("DIVERGED").is_empty());

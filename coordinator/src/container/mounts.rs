@@ -136,8 +136,14 @@ fn inside(root: &Path, absolute: impl AsRef<Path>) -> PathBuf {
     root.join(absolute.as_ref().strip_prefix("/").unwrap_or(absolute.as_ref()))
 }
 
-fn make_directories(path: &Path) -> Result<(), Failure> {
-    because(fs::create_dir_all(path), "make", path)
+/// Makes a directory, and those above it up to `base`, which must be there. A coordinator that is removed with its files may have died
+/// just now, and what was removed must not come back.
+fn make_directories(base: &Path, path: &Path) -> Result<(), Failure> {
+    let missing: Vec<_> = path.ancestors().take_while(|above| *above != base).collect();
+    missing.iter().rev().try_for_each(|directory| match fs::create_dir(directory) {
+        Err(_) if directory.is_dir() => Ok(()),
+        made => because(made, "make", directory),
+    })
 }
 
 /// What all overlays of a container have in common.
@@ -152,8 +158,9 @@ struct Kind<'a> {
 
 fn overlay(lower: &Path, layers: &Path, target: &Path, kind: Kind<'_>) -> Result<(), Failure> {
     let (upper, work) = (layers.join("upper"), layers.join("work"));
-    make_directories(&upper)?;
-    make_directories(&work)?;
+    let base = layers.parent().unwrap_or(layers);
+    make_directories(base, &upper)?;
+    make_directories(base, &work)?;
     own_as(lower, &upper);
     let mut options = b"lowerdir=".to_vec();
     if let Some(kept) = system_files::of(kind.system, lower) {
@@ -229,7 +236,7 @@ fn plant(
             because(fs::write(&target, b""), "make", &target)?;
             mirror(path, layers, &target, overlays)?;
         } else {
-            make_directories(&target)?;
+            make_directories(root, &target)?;
             if points.iter().any(|point| point != path && point.starts_with(path)) {
                 plant(path, points, (layers, overlays), root, count)?;
             } else {
@@ -331,8 +338,8 @@ fn fresh_proc_and_sys(root: &Path) -> Result<(), Failure> {
     let none: Option<&Path> = None;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let (proc, sys) = (root.join("proc"), root.join("sys"));
-    make_directories(&proc)?;
-    make_directories(&sys)?;
+    make_directories(root, &proc)?;
+    make_directories(root, &sys)?;
     because(mount(Some("proc"), &proc, Some("proc"), flags, none), "mount proc on", &proc)?;
     let read_only = flags | MsFlags::MS_RDONLY;
     if mount(Some("sysfs"), &sys, Some("sysfs"), read_only, none).is_err() {
@@ -349,7 +356,7 @@ fn fresh_proc_and_sys(root: &Path) -> Result<(), Failure> {
 
 fn fresh_dev(root: &Path) -> Result<(), Failure> {
     let dev = root.join("dev");
-    make_directories(&dev)?;
+    make_directories(root, &dev)?;
     tmpfs(&dev, MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "mode=755,size=64k")?;
     for name in DEVICES {
         let target = dev.join(name);
@@ -366,9 +373,9 @@ fn fresh_dev(root: &Path) -> Result<(), Failure> {
         because(symlink(target, dev.join(name)), "make", &dev.join(name))?;
     }
     let (shm, pts) = (dev.join("shm"), dev.join("pts"));
-    make_directories(&shm)?;
+    make_directories(root, &shm)?;
     tmpfs(&shm, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777")?;
-    make_directories(&pts)?;
+    make_directories(root, &pts)?;
     let options = Some("newinstance,ptmxmode=0666,mode=620");
     because(mount(Some("devpts"), &pts, Some("devpts"), MsFlags::MS_NOSUID, options), "mount devpts on", &pts)
 }
@@ -376,7 +383,7 @@ fn fresh_dev(root: &Path) -> Result<(), Failure> {
 /// `/run/brolga`: the shared directory, or an empty one, with the output directory in it.
 fn share(config: &InitConfig, directory: &Path, root: &Path) -> Result<(), Failure> {
     let target = inside(root, SHARED_MOUNT);
-    make_directories(&target)?;
+    make_directories(root, &target)?;
     match &config.shared {
         Some(shared) => {
             bind(&path(shared), &target)?;
@@ -388,14 +395,27 @@ fn share(config: &InitConfig, directory: &Path, root: &Path) -> Result<(), Failu
         None => tmpfs(&target, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755")?,
     }
     let output = target.join(OUTPUT_DIRECTORY);
-    make_directories(&output)?;
+    make_directories(root, &output)?;
     bind(&directory.join(OUTPUT_DIRECTORY), &output)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::parse_mount;
+    use super::{make_directories, parse_mount};
     use std::path::Path;
+
+    #[test]
+    fn what_was_removed_does_not_come_back() {
+        let base = std::env::temp_dir().join(format!("brolga-base-{}", std::process::id()));
+        std::fs::create_dir(&base).unwrap();
+        let path = base.join("mounts/3/upper");
+        make_directories(&base, &path).unwrap();
+        make_directories(&base, &path).expect("again");
+        assert!(path.is_dir());
+        std::fs::remove_dir_all(&base).unwrap();
+        assert!(make_directories(&base, &path).unwrap_err().contains("brolga-base"));
+        assert!(!base.exists());
+    }
 
     #[test]
     fn reads_a_line_of_mountinfo() {
