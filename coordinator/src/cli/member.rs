@@ -80,7 +80,7 @@ pub(super) fn run(command: MemberCommand) -> Result<i32, LauncherError> {
         MemberCommand::Replace { which, id, machine } => add(&which.state(), id, &machine),
         MemberCommand::Remove { which, id } => {
             change(&which.state(), Change::Remove(id))?;
-            await_members(&which.state(), |members| !members.has(id))?;
+            await_status(&which.state(), |status| is_gone(status, id))?;
             println!("replica {id} is no member any more");
             Ok(0)
         }
@@ -103,7 +103,7 @@ fn add(state: &Path, replaces: u8, machine: &NewMachine) -> Result<i32, Launcher
     let package = several.then(|| Package::prepare(&machine.config, state)).transpose()?;
     let before = status(state)?.members;
     let epoch = change(state, Change::Add { replaces, peer, service })?;
-    let members = await_members(state, |members| members.epoch >= epoch)?;
+    let members = await_status(state, |status| status.members.epoch >= epoch)?;
     let new = members.list.iter().map(|member| member.id).find(|id| *id > before.highest && !before.has(*id));
     let Some(id) = new else { return refused("another change came in between; see `brolga member list`") };
     if let Some(package) = package {
@@ -115,7 +115,9 @@ fn add(state: &Path, replaces: u8, machine: &NewMachine) -> Result<i32, Launcher
         return Ok(0);
     }
     println!("replica {id} learns the log");
-    await_members(state, |members| members.is_voter(id) && (replaces == 0 || !members.has(replaces)))?;
+    await_status(state, |status| {
+        status.members.is_voter(id) && (replaces == 0 || is_gone(status, replaces))
+    })?;
     match replaces {
         0 => println!("replica {id} votes"),
         old => println!("replica {id} votes in the place of {old}, which is no member any more"),
@@ -131,12 +133,19 @@ fn change(state: &Path, change: Change) -> Result<u64, LauncherError> {
     }
 }
 
-/// Waits until the members are as wanted, as long as anything moves.
-fn await_members(state: &Path, wanted: impl Fn(&Members) -> bool) -> Result<Members, LauncherError> {
+/// Whether a replica is no member any more, and its files are cleared away, if they are here. One that has a machine for itself keeps
+/// them, and its supervisor ends.
+fn is_gone(status: &ClusterStatus, id: u8) -> bool {
+    let is_alone = status.replicas.iter().all(|replica| replica.id == id);
+    !status.members.has(id) && (is_alone || status.replicas.iter().all(|replica| replica.id != id))
+}
+
+/// Waits until the cluster is as wanted, as long as anything moves; returns its members.
+fn await_status(state: &Path, wanted: impl Fn(&ClusterStatus) -> bool) -> Result<Members, LauncherError> {
     let (mut progress, mut since) = (0, Instant::now());
     loop {
         let status = status(state)?;
-        if wanted(&status.members) {
+        if wanted(&status) {
             return Ok(status.members);
         }
         let learner = |id: u8| !status.members.is_voter(id);
