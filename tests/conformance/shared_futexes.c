@@ -23,11 +23,11 @@ static struct page *by_path(void) { mmap(0, 1 << 20, PROT_NONE, MAP_PRIVATE | MA
 static struct page *by_descriptor(void) { return map(memory, 0); }
 static struct page *attached(void) { void *p = shmat(segment, 0, 0); MUST(p != (void *)-1); return p; }
 static struct page *as_it_is(void) { return inherited; }
-// Memory of one process only, at the address at which its child has its own: no wake-up passes.
+// Memory of one process only, at the address at which its child has its own: no wake-up passes, all the time that the child waits.
 static void apart(void) {
     static struct page own; struct page *both = inherited; memset(both, 0, sizeof *both); struct timespec limit = {0, 80000000}; pid_t c = fork();
-    if (!c) { both->stage = 1; SAY("not shared: %s", strerror(ERR(futex(&own.word, FUTEX_WAIT, 0, &limit, 0, 0)))); limit.tv_nsec = 80000000; both->stage = 2; SAY("private: %s", strerror(ERR(futex(&both->word, FUTEX_WAIT_PRIVATE, 0, &limit, 0, 0)))); _exit(8); }
-    reach(both, 1); usleep(20000); long n = futex(&own.word, FUTEX_WAKE, 9, 0, 0, 0); reach(both, 2); usleep(20000); long m = futex(&both->word, FUTEX_WAKE_PRIVATE, 9, 0, 0, 0); ends(c); SAY("woken %ld %ld", n, m);
+    if (!c) { both->stage = 1; SAY("not shared: %s", strerror(ERR(futex(&own.word, FUTEX_WAIT, 0, &limit, 0, 0)))); limit.tv_nsec = 80000000; both->stage = 2; SAY("private: %s", strerror(ERR(futex(&both->word, FUTEX_WAIT_PRIVATE, 0, &limit, 0, 0)))); both->stage = 3; _exit(8); }
+    reach(both, 1); long n = 0, m = 0; while (both->stage < 2) { n += futex(&own.word, FUTEX_WAKE, 9, 0, 0, 0); usleep(1000); } while (both->stage < 3) { m += futex(&both->word, FUTEX_WAKE_PRIVATE, 9, 0, 0, 0); usleep(1000); } ends(c); SAY("woken %ld %ld", n, m);
 }
 // From one word to another, of another mapping.
 static void requeued(void) {
