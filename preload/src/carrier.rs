@@ -23,7 +23,7 @@ use crate::apart;
 use crate::calls::process::hear_watchdog;
 use crate::maps;
 use crate::raw;
-use crate::signals::{self, NEVER_BLOCKED, PREEMPT, bit};
+use crate::signals::{self, NEVER_BLOCKED, PREEMPT, RAISED_BY_KERNEL, bit};
 use crate::tls;
 use crate::world::call_as;
 
@@ -263,9 +263,9 @@ fn arrived(me: ThreadId) {
         let (mine, theirs) = (&raw const (*note(me)).signal_stack, &raw mut (*note(previous)).signal_stack);
         raw!(libc::SYS_sigaltstack, mine, theirs);
     }
-    // The next change of threads relies on what is in the kernel after this one.
+    // The next change of threads relies on what is in the kernel after this one. A thread that has ended may have had any mask.
     let mask = signals::mask_of(me);
-    if previous == 0 || signals::mask_of(previous) != mask {
+    if previous == 0 || (signals::mask_of(previous) ^ mask) & RAISED_BY_KERNEL != 0 {
         signals::set_kernel_mask(mask & !NEVER_BLOCKED | if is_deaf() { bit(PREEMPT) } else { 0 });
     }
     if IS_DEAF.swap(false, Ordering::Relaxed) && !tls::current().preempted.get() {

@@ -90,11 +90,15 @@ fn build(loader: Option<(usize, usize)>, traced: bool) -> Program {
     p.load(ARG2_LOW);
     p.add(JEQ, libc::GRND_NONBLOCK, 0, 1);
     p.ret(RET_ALLOW);
-    // A mapping that is the process's own.
+    // A mapping that is the process's own, or of a file that is only read (web servers do that for each request).
     p.load(NR);
-    p.add(JEQ, libc::SYS_mmap as u32, 0, 4);
+    p.add(JEQ, libc::SYS_mmap as u32, 0, 8);
     p.load(ARG3_LOW);
     p.add(JSET, libc::MAP_SHARED as u32, 1, 0);
+    p.ret(RET_ALLOW);
+    p.add(JSET, libc::MAP_ANONYMOUS as u32, 3, 0);
+    p.load(ARG2_LOW);
+    p.add(JSET, libc::PROT_WRITE as u32, 1, 0);
     p.ret(RET_ALLOW);
     p.ret(RET_TRAP);
     // Not to data or to a hole.

@@ -1,5 +1,7 @@
 //! What is mapped where in this process: `/proc/self/maps`, read without memory for it. For signal handlers, too.
 
+use core::ffi::CStr;
+
 use crate::raw;
 
 /// Bytes of a path that are kept.
@@ -31,6 +33,11 @@ impl Mapping {
     /// The path of the file, cut if it is long, or another name.
     pub fn path(&self) -> &[u8] {
         &self.path[..self.len]
+    }
+
+    /// The path for the kernel; `None` if it may have been cut. That of a removed file means none.
+    pub fn c_path(&self) -> Option<&CStr> {
+        CStr::from_bytes_until_nul(&self.path).ok()
     }
 }
 

@@ -1,13 +1,19 @@
 //! Memory of this process that others may have mapped, too: which object it is a part of, and where in it. By that all processes
 //! call a futex word the same, wherever they have mapped it (as the kernel's keys, `kernel/futex/core.c`).
 //!
-//! Mappings that are removed are forgotten when another shared one takes their place. One that `mremap` has moved is not known.
+//! Mappings that are removed are forgotten when another shared one takes their place. One that `mremap` has moved is not known, nor
+//! one that was made writable later. Files that are mapped to be read are not noted; who waits in one is rare, and then the kernel
+//! is asked.
 
 use core::cell::UnsafeCell;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::calls::disk;
+use crate::calls::{disk, refuse};
+use crate::fatal::Line;
+use crate::mappings::{self, Mapping as Region};
 use crate::raw;
+use crate::world::apart;
 
 /// Shared mappings of a process that are known at a time. With more, a word in what was mapped first is the same for all processes only
 /// if they have it at the same address.
@@ -58,6 +64,14 @@ impl Object {
         Some(Self(shown.device, shown.inode))
     }
 
+    /// The file that `mapping` is of; `None` if it has no path any more, or too long a one.
+    fn mapped(mapping: &Region) -> Option<Self> {
+        // SAFETY: the path ends with 0.
+        let real = unsafe { disk::look(libc::AT_FDCWD as usize, mapping.c_path()?.as_ptr() as usize, 0)? };
+        let shown = disk::show(&real);
+        Some(Self(shown.device, shown.inode))
+    }
+
     /// Memory of no file, which is this process's and its children's.
     pub fn anonymous() -> Self {
         // SAFETY: no arguments.
@@ -68,6 +82,18 @@ impl Object {
     /// System V shared memory.
     pub fn system_v(id: usize) -> Self {
         Self(u64::MAX - 1, id as u64)
+    }
+}
+
+impl Mapping {
+    fn name(&self, address: u64) -> u64 {
+        let Object(device, number) = self.object;
+        let parts = [device, number, self.offset + (address - self.start)];
+        let mixed = parts.iter().fold(0u64, |sum, part| {
+            let sum = (sum ^ part).wrapping_mul(SPREAD);
+            sum ^ sum >> 32
+        });
+        mixed | NAME
     }
 }
 
@@ -99,17 +125,10 @@ impl Table {
     }
 
     fn name(&self, address: u64) -> Option<u64> {
-        let Some(found) = self.mappings.iter().find(|known| (known.start..known.end).contains(&address))
-        else {
-            return self.overflowed.then_some(address);
-        };
-        let Object(device, number) = found.object;
-        let parts = [device, number, found.offset + (address - found.start)];
-        let mixed = parts.iter().fold(0u64, |sum, part| {
-            let sum = (sum ^ part).wrapping_mul(SPREAD);
-            sum ^ sum >> 32
-        });
-        Some(mixed | NAME)
+        match self.mappings.iter().find(|known| (known.start..known.end).contains(&address)) {
+            Some(found) => Some(found.name(address)),
+            None => self.overflowed.then_some(address),
+        }
     }
 }
 
@@ -124,7 +143,39 @@ pub fn mapped(start: usize, len: usize, object: Object, offset: usize) {
 /// What all processes call the word at `address`; `None` if it is this process's own.
 pub fn name(address: usize) -> Option<u64> {
     // SAFETY: we hold the turn.
-    unsafe { &*KNOWN.0.get() }.name(address as u64)
+    let known = unsafe { &*KNOWN.0.get() }.name(address as u64);
+    // Memory that is not known is mostly the process's own, which it may write to.
+    if known.is_some() || is_writable(address) { known } else { name_to_read(address as u64) }
+}
+
+/// Whether this process may write to the word; nothing is written. A word that lies askew is none, and counts as one.
+fn is_writable(address: usize) -> bool {
+    const OR_ZERO: u32 = (libc::FUTEX_OP_OR as u32) << 28;
+    let nobody = 0u32;
+    // SAFETY: wakes nobody: no thread of the kernel waits for a word of the program's, nor for ours.
+    let result = unsafe {
+        let op = libc::FUTEX_WAKE_OP | libc::FUTEX_PRIVATE_FLAG;
+        raw!(libc::SYS_futex, &raw const nobody, op, 0, 0, address, OR_ZERO)
+    };
+    result != -(libc::EFAULT as isize)
+}
+
+/// The name of a word in a file that is mapped to be read.
+fn name_to_read(address: u64) -> Option<u64> {
+    // Where it lies is the same on all replicas, and what the kernel says of it not.
+    let region = apart(|| {
+        mappings::find(|line| (line.from..line.to).contains(&address).then_some(*line))
+            .filter(|region| region.rights[3] == b's' && region.is_file)
+    })?;
+    let Some(object) = apart(|| Object::mapped(&region)) else {
+        let mut line = Line::new();
+        let _ = write!(line, "a futex in shared memory that is mapped to be read, of a file without a path, is known by its address only: \
+            map it with PROT_WRITE");
+        refuse::log_once(&line);
+        return Some(address);
+    };
+    let Region { from, to, offset, .. } = region;
+    Some(Mapping { start: from, end: to, object, offset }.name(address))
 }
 
 #[cfg(test)]

@@ -29,6 +29,16 @@ const SA_NODEFER: u64 = libc::SA_NODEFER as u64;
 /// own doing.
 pub const NEVER_BLOCKED: u64 = bit(libc::SIGSYS) | bit(libc::SIGSEGV) | bit(PREEMPT);
 
+/// Signals that the kernel sends for what a thread does. Of these its mask is that of the thread that runs, of all others that of
+/// any thread: dmt knows who blocks them, and the kernel is told when one is delivered.
+pub const RAISED_BY_KERNEL: u64 = bit(libc::SIGBUS)
+    | bit(libc::SIGFPE)
+    | bit(libc::SIGILL)
+    | bit(libc::SIGTRAP)
+    | bit(libc::SIGXFSZ)
+    | bit(libc::SIGXCPU)
+    | bit(libc::SIGPIPE);
+
 /// Bit of `signal` in a kernel mask.
 pub const fn bit(signal: c_int) -> u64 {
     1 << (signal - 1)

@@ -23,6 +23,12 @@ static struct page *by_path(void) { mmap(0, 1 << 20, PROT_NONE, MAP_PRIVATE | MA
 static struct page *by_descriptor(void) { return map(memory, 0); }
 static struct page *attached(void) { void *p = shmat(segment, 0, 0); MUST(p != (void *)-1); return p; }
 static struct page *as_it_is(void) { return inherited; }
+// The child may only read what it waits for.
+static void read_only(struct page *mine, int fd, off_t at) {
+    memset(mine, 0, sizeof *mine); struct timespec limit = {10, 0}; pid_t c = fork();
+    if (!c) { mmap(0, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); struct page *p = mmap(0, SIZE, PROT_READ, MAP_SHARED, fd, at); MUST(p != MAP_FAILED); long e = futex(&p->word, FUTEX_WAIT, 0, &limit, 0, 0); SAY("read only: elsewhere %d, woken %ld", p != mine, e); _exit(6); }
+    long n = wake(&mine->word, FUTEX_WAKE); ends(c); SAY("read only: waiting %ld", n);
+}
 // Memory of one process only, at the address at which its child has its own: no wake-up passes, all the time that the child waits.
 static void apart(void) {
     static struct page own; struct page *both = inherited; memset(both, 0, sizeof *both); struct timespec limit = {0, 80000000}; pid_t c = fork();
@@ -36,7 +42,7 @@ static void requeued(void) {
     reach(a, 1); long n = 0; while (n <= 0) { usleep(1000); n = futex(&a->word, FUTEX_CMP_REQUEUE, 0, (void *)1, &b->word, 0); } long m = futex(&a->word, FUTEX_WAKE, 9, 0, 0, 0); struct page *again = by_descriptor(); long k = futex(&again->word, FUTEX_WAKE, 9, 0, 0, 0); ends(c); SAY("moved %ld, there %ld, here %ld, mapped twice %d", n, m, k, again != b);
 }
 int main(void) {
-    int fd = open(path, O_RDWR | O_CREAT, 0600); MUST(fd >= 0 && ftruncate(fd, 65536) == 0); struct page *p = map(fd, 4096); close(fd);
+    int fd = open(path, O_RDWR | O_CREAT, 0600); MUST(fd >= 0 && ftruncate(fd, 65536) == 0); struct page *p = map(fd, 4096); read_only(p, fd, 4096); close(fd);
     meet("file", p, by_path); munmap(p, SIZE); MUST(unlink(path) == 0);
     memory = memfd_create("words", 0); MUST(memory >= 0 && ftruncate(memory, 65536) == 0); p = by_descriptor(); meet("memfd", p, by_descriptor);
     segment = shmget(IPC_PRIVATE, SIZE, 0600); MUST(segment >= 0); p = attached(); meet("system v", p, attached); shmctl(segment, IPC_RMID, 0);

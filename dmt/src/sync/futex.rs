@@ -56,10 +56,14 @@ impl FutexArgs {
         matches!(op & COMMAND, WAIT | WAIT_BITSET | LOCK_PI | LOCK_PI2)
     }
 
+    /// True if there is a second word.
+    pub fn has_second_word(op: i32) -> bool {
+        matches!(op & COMMAND, REQUEUE | CMP_REQUEUE | WAKE_OP)
+    }
+
     /// True if the words are where words may be.
     fn is_aligned(&self) -> bool {
-        let has_two = matches!(self.op & COMMAND, REQUEUE | CMP_REQUEUE | WAKE_OP);
-        self.address.is_aligned() && (!has_two || self.address2.is_aligned())
+        self.address.is_aligned() && (!Self::has_second_word(self.op) || self.address2.is_aligned())
     }
 }
 

@@ -29,7 +29,7 @@ pub unsafe fn futex(a: [usize; 6]) -> isize {
         timeout,
         value2: a[3] as u32,
         address2: a[4] as *mut u32,
-        name2: name(a[4]),
+        name2: if FutexArgs::has_second_word(op) { name(a[4]) } else { None },
         value3: a[5] as u32,
     };
     // SAFETY: the program's words.

@@ -62,7 +62,7 @@ unsafe fn seconds(directory: usize, path: usize, pair: [(i64, i64); 2]) -> isize
     unsafe { utimensat(directory, path, pair.as_ptr(), 0) }
 }
 
-/// `mmap` of memory that processes share. The filter lets all other forms pass.
+/// `mmap` of memory that processes share. The filter lets all other forms pass, and files that are only read.
 unsafe fn mmap(a: [usize; 6]) -> isize {
     // SAFETY: forwarded promise.
     let at = unsafe { kernel::call(libc::SYS_mmap, a) };
