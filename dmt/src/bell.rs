@@ -5,10 +5,30 @@ use crate::atomic::{AtomicU32, Ordering, fence};
 use crate::control::Control;
 use crate::platform::Platform;
 
+/// The coordinator sleeps, and must be kicked.
+const ASLEEP: u32 = 1;
+/// The coordinator looks again and again whether this is still so.
+const LOOKING: u32 = 2;
+
 impl Control {
     /// The coordinator is about to sleep; false if `news` shows that something came after all.
     pub fn coordinator_sleeps(&self, news: impl FnOnce() -> bool) -> bool {
-        self.coordinator_asleep.store(1, Ordering::SeqCst);
+        self.coordinator_awaits(ASLEEP, news)
+    }
+
+    /// The coordinator is about to look for a kick ([`Control::was_kicked`]), which then costs the server no system call; else as
+    /// [`Control::coordinator_sleeps`].
+    pub fn coordinator_looks(&self, news: impl FnOnce() -> bool) -> bool {
+        self.coordinator_awaits(LOOKING, news)
+    }
+
+    /// Whether the coordinator, which looked, was kicked.
+    pub fn was_kicked(&self) -> bool {
+        self.coordinator_asleep.load(Ordering::SeqCst) == 0
+    }
+
+    fn coordinator_awaits(&self, how: u32, news: impl FnOnce() -> bool) -> bool {
+        self.coordinator_asleep.store(how, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if news() {
             self.coordinator_woke();
@@ -26,7 +46,7 @@ impl Control {
     /// anything to read.
     pub fn must_kick(&self, news: impl FnOnce() -> bool) -> bool {
         fence(Ordering::SeqCst);
-        news() && self.coordinator_asleep.swap(0, Ordering::SeqCst) != 0
+        news() && self.coordinator_asleep.swap(0, Ordering::SeqCst) == ASLEEP
     }
 
     /// The coordinator changed something: true if it must wake the server, which sleeps on `inbound`.

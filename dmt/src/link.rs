@@ -210,7 +210,17 @@ impl Link {
         self.control().coordinator_sleeps(|| self.has_upcalls())
     }
 
-    /// Ends what [`Link::prepare_sleep`] began.
+    /// The coordinator looks for a kick instead of sleeping ([`Link::was_kicked`]); false if there are upcalls already.
+    pub fn prepare_look(&self) -> bool {
+        self.control().coordinator_looks(|| self.has_upcalls())
+    }
+
+    /// Whether the server has written upcalls since [`Link::prepare_look`] and wants them read.
+    pub fn was_kicked(&self) -> bool {
+        self.control().was_kicked()
+    }
+
+    /// Ends what [`Link::prepare_sleep`] or [`Link::prepare_look`] began.
     pub fn woke(&self) {
         self.control().coordinator_woke();
     }

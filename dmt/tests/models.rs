@@ -174,6 +174,32 @@ fn a_server_that_falls_asleep_misses_no_entry() {
 }
 
 #[test]
+fn a_coordinator_that_looks_before_it_falls_asleep_misses_no_upcall() {
+    check(|| {
+        let (control, ring) = (Arc::new(Control::new()), Arc::new(Ring::<64>::new()));
+        let kick = Arc::new(Notify::new());
+        let server = {
+            let (control, ring, kick) = (control.clone(), ring.clone(), kick.clone());
+            thread::spawn(move || {
+                assert!(push(&ring, 1, &[1; 8]));
+                if control.must_kick(|| !ring.is_empty()) {
+                    kick.notify();
+                }
+            })
+        };
+        while ring.is_empty() {
+            if !control.coordinator_looks(|| !ring.is_empty()) || control.was_kicked() {
+                assert!(!ring.is_empty(), "who is kicked finds something");
+            } else if control.coordinator_sleeps(|| !ring.is_empty()) {
+                kick.wait();
+                control.coordinator_woke();
+            }
+        }
+        server.join().unwrap();
+    });
+}
+
+#[test]
 fn the_turn_is_never_lost_nor_held_twice() {
     check(|| {
         let grants = Arc::new([Grant::new(), Grant::new()]);

@@ -169,8 +169,11 @@ fn name_to_read(address: u64) -> Option<u64> {
     })?;
     let Some(object) = apart(|| Object::mapped(&region)) else {
         let mut line = Line::new();
-        let _ = write!(line, "a futex in shared memory that is mapped to be read, of a file without a path, is known by its address only: \
-            map it with PROT_WRITE");
+        let _ = write!(
+            line,
+            "a futex in shared memory that is mapped to be read, of a file without a path, is known by its address only: \
+            map it with PROT_WRITE"
+        );
         refuse::log_once(&line);
         return Some(address);
     };

@@ -25,6 +25,8 @@ pub enum Awaited {
     Answer,
     /// The next request.
     Request,
+    /// What the own server, which runs, has to say.
+    Output,
 }
 
 /// See the module.
@@ -32,7 +34,7 @@ pub enum Awaited {
 pub struct Polling {
     longest: u64,
     /// The moments by what is awaited.
-    moments: [u64; 2],
+    moments: [u64; 3],
     /// When there was traffic of clients last.
     traffic_at: Option<u64>,
     /// When several clients wanted something at once.
@@ -51,7 +53,7 @@ pub struct Polling {
 impl Polling {
     /// Looks for news for `longest` nanoseconds at the most; 0 = never.
     pub fn new(longest: u64) -> Self {
-        let moments = [longest; 2];
+        let moments = [longest; 3];
         Self {
             longest,
             moments,
@@ -99,8 +101,13 @@ impl Polling {
 
     /// Nothing is left to do: how long to look for what is awaited, nanoseconds.
     pub fn begin(&mut self, now: u64, awaited: Option<Awaited>) -> u64 {
-        let crowd = awaited == Some(Awaited::Request) && recent(self.crowd_at, now, CROWD_NS);
-        let looks = recent(self.traffic_at, now, self.longest) && !crowd;
+        let wanted = match awaited {
+            Some(Awaited::Request) => recent(self.crowd_at, now, CROWD_NS),
+            // The server may be on this processor then.
+            Some(Awaited::Output) => self.in_large_throng(now),
+            Some(Awaited::Answer) | None => false,
+        };
+        let looks = recent(self.traffic_at, now, self.longest) && !wanted;
         let moment = awaited.filter(|_| looks).map_or(0, |awaited| self.moments[awaited as usize]);
         (self.awaited, self.began_at, self.moment, self.missed) = (awaited, now, moment, None);
         moment
@@ -164,6 +171,23 @@ mod tests {
         assert!(polling.in_large_throng(9 + CROWD_NS) && !polling.in_large_throng(10 + CROWD_NS));
         polling.note_traffic(10 + CROWD_NS);
         assert_eq!(polling.begin(10 + CROWD_NS, REQUEST), LONGEST_NS);
+    }
+
+    #[test]
+    fn the_server_has_the_processor_for_itself_in_a_large_throng() {
+        let mut polling = Polling::new(LONGEST_NS);
+        polling.note_clients(10, LARGE_THRONG_CLIENTS - 1);
+        polling.note_traffic(10);
+        assert_eq!(polling.begin(20, Some(Awaited::Output)), LONGEST_NS);
+        polling.note_clients(20, LARGE_THRONG_CLIENTS);
+        assert_eq!(polling.begin(20, Some(Awaited::Output)), 0);
+        polling.in_vain();
+        polling.note_traffic(20 + CROWD_NS);
+        assert_eq!(
+            polling.begin(20 + CROWD_NS, Some(Awaited::Output)),
+            LONGEST_NS,
+            "not looking is not in vain"
+        );
     }
 
     #[test]

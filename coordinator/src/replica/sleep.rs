@@ -3,6 +3,9 @@
 use std::io;
 use std::sync::atomic::Ordering;
 
+use dmt::link::Link;
+use nix::sys::epoll::EpollFlags;
+
 use super::poll::{Ready, Token};
 use super::polling::Awaited;
 use super::run::{Replica, STATUS_NS};
@@ -17,14 +20,14 @@ impl Replica {
     pub(super) fn await_news(&mut self, ready: &mut Vec<Ready>) -> io::Result<()> {
         let begun = self.now();
         let awaited = self.awaited();
-        // Also while it only looks: the server kicks at the end of a bubble, and not for each reply.
-        let sleep = self.prepare_sleep(begun);
+        let sleep = self.longest_sleep(begun);
         let moment = self.polling.begin(begun, awaited);
-        if !self.look_for_news(begun + moment.min(sleep), ready)? {
+        if !self.look_for_news(begun, moment.min(sleep), ready)? {
             if moment < sleep {
                 self.polling.in_vain();
             }
-            self.poll.wait(sleep.saturating_sub(moment), ready)?;
+            let rest = if self.may_sleep() { sleep.saturating_sub(moment) } else { 0 };
+            self.poll.wait(rest, ready)?;
             if !ready.is_empty() {
                 self.polling.woken(self.now());
             }
@@ -35,14 +38,28 @@ impl Replica {
         Ok(())
     }
 
-    /// True if there was news before `until`.
-    fn look_for_news(&self, until: u64, ready: &mut Vec<Ready>) -> io::Result<bool> {
-        while self.now() < until {
+    /// True if there was news within `moment` nanoseconds from `begun` on. The server does not have to wake anybody then, which on a
+    /// virtual machine takes it longer than all else that a reply makes it do.
+    fn look_for_news(&self, begun: u64, moment: u64, ready: &mut Vec<Ready>) -> io::Result<bool> {
+        let link = self.server.as_ref().map(|server| &server.link);
+        if moment == 0 {
+            return Ok(false);
+        }
+        if link.is_some_and(|link| !link.prepare_look()) {
             self.poll.wait(0, ready)?;
+            return Ok(true);
+        }
+        let mut now = begun;
+        while now < begun + moment {
+            self.poll.wait(0, ready)?;
+            if link.is_some_and(Link::was_kicked) {
+                ready.push(Ready { token: Token::Kick, flags: EpollFlags::EPOLLIN });
+            }
             if !ready.is_empty() {
                 return Ok(true);
             }
             std::thread::yield_now();
+            now = self.now();
         }
         Ok(false)
     }
@@ -74,8 +91,7 @@ impl Replica {
         let server_runs = || self.server.as_ref().is_some_and(|server| server.link.control().server_runs());
         Some(match self.driver.serves() {
             true if paxos.commit() < paxos.len() => Awaited::Answer,
-            // It may want this processor, and says when it is done.
-            true if server_runs() => return None,
+            true if server_runs() => Awaited::Output,
             _ => Awaited::Request,
         })
     }
@@ -97,14 +113,16 @@ impl Replica {
         deadline.min(self.driver.crane_deadline(now, link).unwrap_or(u64::MAX))
     }
 
-    /// How long to sleep; tells the server that we do.
-    fn prepare_sleep(&mut self, now: u64) -> u64 {
+    /// How long the loop sleeps at the most.
+    fn longest_sleep(&mut self, now: u64) -> u64 {
         let sleep = self.next_due(now).saturating_sub(now).min(STATUS_NS);
-        let Some(server) = &self.server else { return sleep };
-        if !server.link.prepare_sleep() {
-            return 0;
-        }
         // A running server wakes us at its bubble's end; a long computation behind a reply must not hold the reply back.
-        if server.link.control().server_runs() { sleep.min(RUNNING_LOOK_NS) } else { sleep }
+        let runs = self.server.as_ref().is_some_and(|server| server.link.control().server_runs());
+        if runs { sleep.min(RUNNING_LOOK_NS) } else { sleep }
+    }
+
+    /// Tells the server that the loop sleeps; false if it has said something already.
+    fn may_sleep(&self) -> bool {
+        self.server.as_ref().is_none_or(|server| server.link.prepare_sleep())
     }
 }
