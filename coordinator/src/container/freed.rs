@@ -4,6 +4,7 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use dmt::bounds::FREED_FD;
 use dmt::control::{Control, freeing};
@@ -17,6 +18,9 @@ use crate::stderr::say;
 const STACK_BYTES: usize = 64 * 1024;
 /// Room for what comes beside a descriptor, bytes.
 const LETTER_BYTES: usize = 64;
+
+/// How long files gather after one that woke the thread.
+const GATHERING: Duration = Duration::from_millis(2);
 
 /// Starts the thread. It must run before the server does: a thread takes a process id.
 pub(super) fn start(arena: ArenaMapping) -> io::Result<()> {
@@ -33,7 +37,11 @@ fn serve(arena: &ArenaMapping) {
     await_request(word);
     let error = take(SERVER_PID, FREED_FD).and_then(|socket| {
         word.store(freeing::READY, Ordering::SeqCst);
-        while free_next(&socket)? {}
+        while free_next(&socket, MsgFlags::empty())? {
+            // To be woken for each costs the server more than to send it.
+            std::thread::sleep(GATHERING);
+            while free_next(&socket, MsgFlags::MSG_DONTWAIT)? {}
+        }
         Ok(())
     });
     word.store(freeing::UNABLE, Ordering::SeqCst);
@@ -66,16 +74,21 @@ fn take(pid: i32, number: RawFd) -> io::Result<OwnedFd> {
     made(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
 }
 
-/// Waits for the next descriptor, and closes it. False if nobody is left who could send one.
-fn free_next(socket: &OwnedFd) -> io::Result<bool> {
+/// Takes the next descriptor, and closes it. False if nobody is left who could send one, or, with `MSG_DONTWAIT`, if there is none now.
+fn free_next(socket: &OwnedFd, flags: MsgFlags) -> io::Result<bool> {
     let mut letter = [0; LETTER_BYTES];
     let mut room = nix::cmsg_space!(RawFd);
     let mut pieces = [IoSliceMut::new(&mut letter)];
-    let got =
-        match recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut room), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Err(Errno::EINTR) => return Ok(true),
-            got => got?,
-        };
+    let got = match recvmsg::<()>(
+        socket.as_raw_fd(),
+        &mut pieces,
+        Some(&mut room),
+        flags | MsgFlags::MSG_CMSG_CLOEXEC,
+    ) {
+        Err(Errno::EINTR) => return Ok(true),
+        Err(Errno::EAGAIN) => return Ok(false),
+        got => got?,
+    };
     for message in got.cmsgs()? {
         let ControlMessageOwned::ScmRights(fds) = message else { continue };
         for fd in fds {
@@ -106,11 +119,12 @@ mod tests {
         let letter = [IoSlice::new(b"letter")];
         sendmsg::<()>(ours.as_raw_fd(), &letter, &message, MsgFlags::empty(), None).unwrap();
         drop(write);
-        assert!(free_next(&theirs).unwrap());
+        assert!(free_next(&theirs, MsgFlags::MSG_DONTWAIT).unwrap());
+        assert!(!free_next(&theirs, MsgFlags::MSG_DONTWAIT).unwrap());
         let mut rest = Vec::new();
         File::from(read).read_to_end(&mut rest).unwrap();
         assert!(rest.is_empty(), "the other end of the pipe is closed");
         drop(ours);
-        assert!(!free_next(&theirs).unwrap());
+        assert!(!free_next(&theirs, MsgFlags::empty()).unwrap());
     }
 }
