@@ -89,9 +89,16 @@ fn a_ring_hands_over_whole_frames_in_order() {
     });
 }
 
-#[test]
-fn a_coordinator_that_falls_asleep_misses_no_upcall() {
-    check(|| {
+/// A server that writes one upcall and kicks.
+struct Speech {
+    control: Arc<Control>,
+    ring: Arc<Ring<64>>,
+    kick: Arc<Notify>,
+    server: thread::JoinHandle<()>,
+}
+
+impl Speech {
+    fn begin() -> Self {
         let (control, ring) = (Arc::new(Control::new()), Arc::new(Ring::<64>::new()));
         let kick = Arc::new(Notify::new());
         let server = {
@@ -103,6 +110,14 @@ fn a_coordinator_that_falls_asleep_misses_no_upcall() {
                 }
             })
         };
+        Self { control, ring, kick, server }
+    }
+}
+
+#[test]
+fn a_coordinator_that_falls_asleep_misses_no_upcall() {
+    check(|| {
+        let Speech { control, ring, kick, server } = Speech::begin();
         // It may wake for other reasons.
         while ring.is_empty() {
             if control.coordinator_sleeps(|| !ring.is_empty()) {
@@ -176,17 +191,7 @@ fn a_server_that_falls_asleep_misses_no_entry() {
 #[test]
 fn a_coordinator_that_looks_before_it_falls_asleep_misses_no_upcall() {
     check(|| {
-        let (control, ring) = (Arc::new(Control::new()), Arc::new(Ring::<64>::new()));
-        let kick = Arc::new(Notify::new());
-        let server = {
-            let (control, ring, kick) = (control.clone(), ring.clone(), kick.clone());
-            thread::spawn(move || {
-                assert!(push(&ring, 1, &[1; 8]));
-                if control.must_kick(|| !ring.is_empty()) {
-                    kick.notify();
-                }
-            })
-        };
+        let Speech { control, ring, kick, server } = Speech::begin();
         while ring.is_empty() {
             if !control.coordinator_looks(|| !ring.is_empty()) || control.was_kicked() {
                 assert!(!ring.is_empty(), "who is kicked finds something");
@@ -235,17 +240,7 @@ fn the_turn_is_never_lost_nor_held_twice() {
 #[should_panic(expected = "deadlock")]
 fn the_wrong_order_is_caught() {
     check(|| {
-        let (control, ring) = (Arc::new(Control::new()), Arc::new(Ring::<64>::new()));
-        let kick = Arc::new(Notify::new());
-        let server = {
-            let (control, ring, kick) = (control.clone(), ring.clone(), kick.clone());
-            thread::spawn(move || {
-                assert!(push(&ring, 1, &[1; 8]));
-                if control.must_kick(|| !ring.is_empty()) {
-                    kick.notify();
-                }
-            })
-        };
+        let Speech { control, ring, kick, server } = Speech::begin();
         let news = !ring.is_empty();
         control.coordinator_asleep.store(1, Ordering::SeqCst);
         if !news {
